@@ -1,0 +1,348 @@
+"""Many photos through a segmenter: reading, computing and writing overlap, in bounded memory."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ovseg_cli.budget import Budget
+from ovseg_cli.errors import OutputError, OvsegError
+from ovseg_cli.frame import Frame
+from ovseg_cli.journal import Entry
+from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
+from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.read_ahead import ReadAhead
+from ovseg_cli.segmentation import ClassArea, Segmentation
+from ovseg_cli.tables import class_areas
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+logger = logging.getLogger(__name__)
+
+PIXELS_AT_A_STAGE = 64_000_000  # being read ahead, waiting for a batch, being written: each at most
+WINDOW = 4  # a photo waits for at most this many batches' worth of others of its size
+_RUN_WIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other photo could be written either
+
+
+class SegmenterLike(Protocol):
+    """What a run needs of `ovseg_cli.segmenter.Segmenter`."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]: ...
+
+    def segment(self, frames: Sequence[Frame]) -> list[Segmentation]: ...
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a run goes about its work; only `exif` changes what comes out."""
+
+    batch_size: int = 1  # photos in one pass of the model, at most
+    streams: int = 1  # passes at the same time; more than one needs a segmenter fit for threads
+    workers: int = 2  # threads that read and write files
+    exif: bool = True  # turn photos as their EXIF orientation says
+    max_pixels: int = MAX_PIXELS  # larger photos fail
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What became of one input."""
+
+    image: ImageInput
+    status: str  # "done", "skipped" (finished by an earlier run) or "failed"
+    width: int = 0
+    height: int = 0
+    areas: tuple[ClassArea, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)  # name in --save -> path
+    seconds: float = 0.0  # reading, its share of the model's time, writing
+    reason: str = ""  # why it failed
+
+
+@dataclass
+class RunReport:
+    """Counts of a run; `exit_code` is what the command ends with."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)  # path, reason
+
+    def add(self, result: ImageResult) -> None:
+        """Count one more input."""
+        self.done += result.status == "done"
+        self.skipped += result.status == "skipped"
+        if result.status == "failed":
+            self.failed += 1
+            self.failures.append((str(result.image.path), result.reason))
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where an input failed."""
+        return 1 if self.failed else 0
+
+
+def run(
+    images: Sequence[ImageInput],
+    segmenter: SegmenterLike,
+    output: OutputFolder,
+    options: BatchOptions,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[ImageResult, None, None]:
+    """Segment the photos and write their files; yields what became of each, in their order.
+
+    One photo's failure does not touch the others. Where stop() becomes true the photos that are
+    computed are still written, the others are not begun. Raises OutputError, after everything
+    that is finished has been yielded, where nothing more can be written at all (disk full).
+    Which photos share a batch depends on their order and sizes only, never on timing.
+    """
+    return _Run(segmenter, output, options, stop).results(images)
+
+
+def auto_batch_size(device: str) -> int:
+    """Photos in one pass: a GPU needs several to be busy, a CPU is busy with one."""
+    return 8 if device.startswith("cuda") else 4 if device.startswith("mps") else 1
+
+
+def auto_streams(device: str, cores: int, images: int) -> int:
+    """Passes at the same time.
+
+    On a CPU photos side by side, each with its share of the cores, are faster than one photo after
+    the other on all cores, whose threads wait for each other many times a photo. On CUDA a second
+    pass is prepared while the first is computed.
+    """
+    most = min(cores, 4) if device.startswith("cpu") else 2 if device.startswith("cuda") else 1
+    return max(1, min(most, images))
+
+
+@dataclass(frozen=True, eq=False)
+class _Photo:
+    position: int  # in the run
+    image: ImageInput
+    state: InputState
+    frame: Frame
+    seconds: float  # spent on it so far
+
+    @property
+    def pixels(self) -> int:
+        return self.frame.pixels.shape[0] * self.frame.pixels.shape[1]
+
+
+class _Run:
+    """One pass over the photos. Its threads: the caller's, which gathers batches and yields
+    results; `streams` that compute; `workers` that read and write files.
+    """
+
+    def __init__(
+        self,
+        segmenter: SegmenterLike,
+        output: OutputFolder,
+        options: BatchOptions,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.segmenter = segmenter
+        self.output = output
+        self.options = options
+        self.stop = stop
+        self.batch_size = options.batch_size
+        self.waiting: dict[tuple[int, int], list[_Photo]] = {}  # by input size, oldest first
+        self.computing: set[Future[None]] = set()
+        self.finished: dict[int, ImageResult] = {}  # by position, not yet yielded
+        self.next_position = 0  # of the result to be yielded next
+        self.broken: OutputError | None = None  # why nothing more can be written
+        self.writing = Budget(
+            max_items=options.streams * options.batch_size + options.workers,
+            max_pixels=PIXELS_AT_A_STAGE,
+        )
+        self.files = ThreadPoolExecutor(options.workers, thread_name_prefix="ovseg-files")
+        self.streams = ThreadPoolExecutor(options.streams, thread_name_prefix="ovseg-model")
+
+    def results(self, images: Sequence[ImageInput]) -> Generator[ImageResult, None, None]:
+        ahead = ReadAhead(
+            enumerate(images),
+            self.read,
+            self.files,
+            workers=self.options.workers,
+            max_items=self.options.streams * self.options.batch_size + self.options.workers,
+            max_pixels=PIXELS_AT_A_STAGE,
+        )
+        try:
+            for photo in ahead:
+                if self.ending():
+                    break
+                if photo is not None:
+                    self.gather(photo)
+                yield from self.in_order()
+            while self.waiting and not self.ending():
+                self.compute_oldest()
+                yield from self.in_order()
+            while self.computing:
+                self.await_stream()
+                yield from self.in_order()
+        finally:
+            ahead.close()
+            self.streams.shutdown()
+            self.files.shutdown()
+        for position in sorted(self.finished):  # with gaps where the run was stopped
+            yield self.finished[position]
+        if self.broken is not None:
+            raise self.broken
+
+    def in_order(self) -> Iterator[ImageResult]:
+        while self.next_position in self.finished:
+            yield self.finished.pop(self.next_position)
+            self.next_position += 1
+
+    def ending(self) -> bool:
+        return self.broken is not None or self.stop()
+
+    def read(self, item: tuple[int, ImageInput]) -> tuple[_Photo | None, int]:
+        """The decoded photo and its pixels; None where there is nothing to compute."""
+        position, image = item
+        started = time.perf_counter()
+        state = InputState.of(image.path)
+        entry = self.output.is_done(image, state)
+        if entry is not None:
+            self.finished[position] = self.success(image, entry, "skipped", 0.0)
+            return None, 0
+        try:
+            frame = read_image(
+                image.path, exif=self.options.exif, max_pixels=self.options.max_pixels
+            )
+        except Exception as error:
+            self.fail(position, image, state, error)
+            return None, 0
+        photo = _Photo(position, image, state, frame, time.perf_counter() - started)
+        return photo, photo.pixels
+
+    def gather(self, photo: _Photo) -> None:
+        """Put a photo to those of its input size, and compute what has become due."""
+        while self.waiting:
+            oldest = next(iter(self.waiting.values()))[0]
+            waiting = sum(p.pixels for group in self.waiting.values() for p in group)
+            if (
+                photo.position - oldest.position < WINDOW * self.options.batch_size
+                and waiting + photo.pixels <= PIXELS_AT_A_STAGE
+            ):
+                break
+            self.compute_oldest()
+        size = self.segmenter.input_size(photo.frame.size_hw)
+        group = self.waiting.setdefault(size, [])
+        group.append(photo)
+        if len(group) >= self.batch_size:
+            self.dispatch(self.waiting.pop(size))
+
+    def compute_oldest(self) -> None:
+        self.dispatch(self.waiting.pop(next(iter(self.waiting))))
+
+    def dispatch(self, photos: Sequence[_Photo]) -> None:
+        """Hand a batch to a stream, once one is free."""
+        if len(self.computing) >= self.options.streams:
+            self.await_stream()
+        if not self.ending():
+            self.computing.add(self.streams.submit(self.compute, photos))
+
+    def await_stream(self) -> None:
+        done, self.computing = wait(self.computing, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+
+    def compute(self, photos: Sequence[_Photo]) -> None:
+        """Segment photos of one input size and hand them over for writing."""
+        started = time.perf_counter()
+        failure: Exception | None = None
+        try:
+            segmentations = self.segmenter.segment([photo.frame for photo in photos])
+        except Exception as error:
+            # Without its traceback, which would keep the model's tensors alive.
+            failure = error.with_traceback(None)
+        if failure is not None:
+            self.compute_parts(photos, failure)
+            return
+        share = (time.perf_counter() - started) / len(photos)
+        for photo, segmentation in zip(photos, segmentations, strict=True):
+            self.writing.take(photo.pixels)
+            self.files.submit(self.write, photo, segmentation, photo.seconds + share)
+
+    def compute_parts(self, photos: Sequence[_Photo], failure: Exception) -> None:
+        """After a failure: the two halves, and theirs, until the photos to blame are alone."""
+        if len(photos) == 1:
+            photo = photos[0]
+            self.fail(photo.position, photo.image, photo.state, failure, photo.frame.size_hw)
+            return
+        half = len(photos) // 2
+        if _is_out_of_memory(failure) and half < self.batch_size:
+            self.batch_size = half
+            logger.warning(
+                "%d photos at once need too much memory; going on with %d", len(photos), half
+            )
+        self.compute(photos[:half])
+        self.compute(photos[half:])
+
+    def write(self, photo: _Photo, segmentation: Segmentation, seconds: float) -> None:
+        started = time.perf_counter()
+        try:
+            if segmentation.labels.shape != photo.frame.size_hw:
+                raise ValueError(
+                    f"labels of {segmentation.labels.shape} for a photo of {photo.frame.size_hw}"
+                )
+            entry = self.output.save(photo.image, photo.state, photo.frame, segmentation)
+            seconds += time.perf_counter() - started
+            self.finished[photo.position] = self.success(photo.image, entry, "done", seconds)
+        except Exception as error:
+            self.fail(photo.position, photo.image, photo.state, error)
+        finally:
+            self.writing.give(photo.pixels)
+
+    def success(self, image: ImageInput, entry: Entry, status: str, seconds: float) -> ImageResult:
+        return ImageResult(
+            image=image,
+            status=status,
+            width=entry.width,
+            height=entry.height,
+            areas=class_areas(entry, self.segmenter.vocabulary),
+            files={name: str(path) for name, path in self.output.targets(image.rel).items()},
+            seconds=seconds,
+        )
+
+    def fail(
+        self,
+        position: int,
+        image: ImageInput,
+        state: InputState,
+        error: Exception,
+        size_hw: tuple[int, int] | None = None,
+    ) -> None:
+        logger.debug("%s failed", image.path, exc_info=error)
+        reason = _reason(error, size_hw).removeprefix(f"{printable(str(image.path))}: ")
+        try:
+            self.output.forget(image, state, reason)
+        except OutputError as second:
+            error = second
+        if isinstance(error, OutputError) and _errno(error) in _RUN_WIDE:
+            self.broken = error
+        self.finished[position] = ImageResult(image=image, status="failed", reason=reason)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(sign in text for sign in ("out of memory", "not enough memory", "can't allocate"))
+    )
+
+
+def _errno(error: Exception) -> int | None:
+    return getattr(error.__cause__, "errno", None)
+
+
+def _reason(error: Exception, size_hw: tuple[int, int] | None) -> str:
+    if isinstance(error, OvsegError):
+        return str(error)
+    if _is_out_of_memory(error):
+        size = f" of {size_hw[1]}x{size_hw[0]} pixels" if size_hw else ""
+        return f"not enough memory for this photo{size}; --device cpu may have more"
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"

@@ -1,0 +1,78 @@
+"""The `ovseg` program: finds the command, and turns errors into messages and exit codes."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from ovseg_cli import __version__
+from ovseg_cli.cli import console
+from ovseg_cli.errors import OvsegError
+
+# Name -> module with the click command `command`. Imported for --help as well: such a module
+# imports what is heavy only within its functions.
+COMMANDS = {
+    "segment": "ovseg_cli.cli.segment",
+    "train": "ovseg_cli.cli.train",
+    "models": "ovseg_cli.cli.models",
+}
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Program(click.Group):
+    """Loads commands when they are asked for and leaves with the exit code they return."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
+        """Run, say what went wrong, exit: the one place where errors become exit codes."""
+        args = sys.argv[1:] if args is None else list(args)
+        extra.update(standalone_mode=False, obj=args)
+        console.set_up()
+        try:
+            code = super().main(args, **extra)
+        except click.Abort:
+            console.error("interrupted")
+            code = INTERRUPTED
+        except click.ClickException as error:
+            console.error(error.format_message())
+            context = getattr(error, "ctx", None)
+            if context is not None:
+                console.note(f"see {context.command_path} --help")
+            code = error.exit_code
+        except OvsegError as error:
+            console.trace(error)
+            console.error(str(error))
+            code = error.exit_code
+        except Exception as error:
+            console.trace(error)
+            console.error(
+                f"this is a bug in ovseg {__version__}: {type(error).__name__}: {error}\n"
+                "run again with --debug for the traceback"
+            )
+            code = 1
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="ovseg")
+def ovseg() -> None:
+    """Label every pixel of your photos with words of your own."""
+
+
+def main() -> NoReturn:
+    """Entry point of the `ovseg` command."""
+    ovseg.main(prog_name="ovseg")

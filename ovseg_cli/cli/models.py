@@ -1,0 +1,80 @@
+"""`ovseg models`: what can be loaded, from where, with which licence and checksum."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ovseg_cli.cli import console
+from ovseg_cli.cli.options import common_options
+
+if TYPE_CHECKING:
+    from ovseg_cli.weights import ModelEntry
+
+
+@click.group("models", short_help="List, show and import models.")
+def command() -> None:
+    """List, show and import models."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object per model.")
+@common_options
+def list_models(as_json: bool) -> None:
+    """List the models that can be loaded by name."""
+    from ovseg_cli import weights
+
+    for entry in weights.available():
+        if as_json:
+            console.json_line(_record(entry))
+        else:
+            size = f"{entry.size_bytes / 1e6:.1f} MB"
+            console.data(f"{entry.name:<12} {size:>10}  {entry.licence:<16} {entry.description}")
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@common_options
+def show_model(name: str, as_json: bool) -> None:
+    """Show where a model is, its licence and its checksum."""
+    from ovseg_cli import weights
+
+    _show(weights.find(name), as_json)
+
+
+@command.command("import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Under which name the model can be loaded.")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Sizes that the checkpoint's tensors do not tell.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@common_options
+def import_model(checkpoint: Path, name: str, config_path: Path | None, as_json: bool) -> None:
+    """Turn a checkpoint of the DeOP authors' format into a model that can be loaded.
+
+    CHECKPOINT is a file with a dict that holds "model". No code in it is run.
+    """
+    from ovseg_cli import weights
+
+    _show(weights.import_checkpoint(checkpoint, name, config_path), as_json)
+
+
+def _show(entry: "ModelEntry", as_json: bool) -> None:
+    record = _record(entry)
+    if as_json:
+        console.json_line(record)
+        return
+    width = max(map(len, record))
+    for key, value in record.items():
+        console.data(f"{key:<{width}}  {value}")
+
+
+def _record(entry: "ModelEntry") -> dict[str, Any]:
+    return asdict(entry) | {"path": str(entry.path)}

@@ -1,0 +1,200 @@
+"""Options that several commands share: decorators that hand a command ready values."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ovseg_cli import vocabulary as names
+from ovseg_cli.cli import console
+from ovseg_cli.errors import UsageError
+from ovseg_cli.shard import Shard
+from ovseg_cli.vocabulary import Vocabulary
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Which model runs, where and how."""
+
+    model: str  # a name or a path
+    device: str  # "auto", "cpu", "cuda" or "mps"
+    precision: str  # "auto", "fp32", "bf16" or "fp16"
+
+
+class BatchSize(click.ParamType):
+    """auto (None) or a number of photos."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        """Check what was typed."""
+        if value is None or isinstance(value, int):
+            return value
+        if value == "auto":
+            return None
+        if value.isdecimal() and int(value) > 0:
+            return int(value)
+        self.fail(f"{value!r} is neither 'auto' nor a number from 1", param, ctx)
+
+
+class ShardType(click.ParamType):
+    """I/N as a Shard."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Shard:
+        """Check what was typed."""
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def vocabulary_options(command: Command) -> Command:
+    """--classes, --vocab and --preset; the command gets `vocabulary`."""
+
+    @click.option(
+        "--classes",
+        metavar="NAMES",
+        help="Class names, separated by commas; 'car|automobile' are synonyms of one class. "
+        "@FILE reads them from a file.",
+    )
+    @click.option(
+        "--vocab",
+        metavar="FILE",
+        help="Class names from a file: one class a line, '#' starts a comment.",
+    )
+    @click.option(
+        "--preset",
+        metavar="NAME",
+        help=f"Class names of a public benchmark: {', '.join(names.presets())}.",
+    )
+    @wraps(command)
+    def with_vocabulary(
+        *args: Any, classes: str | None, vocab: str | None, preset: str | None, **options: Any
+    ) -> Any:
+        return command(*args, vocabulary=_vocabulary(classes, vocab, preset), **options)
+
+    return with_vocabulary  # type: ignore[return-value]
+
+
+def compute_options(command: Command) -> Command:
+    """--model, --device and --precision; the command gets `compute`."""
+
+    @click.option(
+        "-m",
+        "--model",
+        metavar="NAME|PATH",
+        default="mini",
+        show_default=True,
+        help="A model of 'ovseg models list', or a file.",
+    )
+    @click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where the model runs.",
+    )
+    @click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Numbers the model computes with.",
+    )
+    @wraps(command)
+    def with_compute(*args: Any, model: str, device: str, precision: str, **options: Any) -> Any:
+        return command(*args, compute=Compute(model, device, precision), **options)
+
+    return with_compute  # type: ignore[return-value]
+
+
+def work_options(command: Command) -> Command:
+    """--batch-size, --workers and --shard; the command gets them by these names."""
+    for option in (
+        click.option(
+            "--shard",
+            type=ShardType(),
+            metavar="I/N",
+            help="Only the I-th (1 to N) of N disjoint parts of the inputs, divided by a hash of "
+            "their names. Parts may share an output folder if all are run with --resume.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1, 256),
+            default=None,
+            metavar="N",
+            help="Threads that read and write files.  [default: a thread per core, at most 8]",
+        ),
+        click.option(
+            "--batch-size",
+            type=BatchSize(),
+            metavar="auto|N",
+            default="auto",
+            show_default=True,
+            help="Photos of like size that the model sees at once.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def common_options(command: Command) -> Command:
+    """--quiet and --debug, which set up the console."""
+    for option in (
+        click.option(
+            "--debug",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=lambda ctx, param, value: console.set_debug(value),
+            help="Show tracebacks and what the library logs.",
+        ),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=lambda ctx, param, value: console.set_quiet(value),
+            help="Say nothing but warnings and errors.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _vocabulary(classes: str | None, vocab: str | None, preset: str | None) -> Vocabulary:
+    given = [
+        name
+        for name, value in (("--classes", classes), ("--vocab", vocab), ("--preset", preset))
+        if value is not None
+    ]
+    if not given:
+        raise UsageError(
+            'no class names: give them as --classes "sky, road, car", --vocab FILE or --preset NAME'
+        )
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other: name the classes in one way")
+    if preset is not None:
+        return names.preset(preset)
+    if vocab is not None:
+        return names.read(Path(vocab))
+    assert classes is not None
+    return names.read(Path(classes[1:])) if classes.startswith("@") else names.parse(classes)

@@ -1,0 +1,214 @@
+"""`ovseg segment`: photos and class names in, overlays, label maps and area tables out."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ovseg_cli.cli import console
+from ovseg_cli.cli.options import (
+    Compute,
+    available_cores,
+    common_options,
+    compute_options,
+    vocabulary_options,
+    work_options,
+)
+from ovseg_cli.errors import UsageError
+from ovseg_cli.shard import Shard
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+if TYPE_CHECKING:
+    from ovseg_cli.media.images import ImageInput
+
+DEFAULT_OUTPUT = "ovseg-out"
+DEFAULT_SAVE = "overlay,labels,stats"
+_ECHOED = 40  # class names that are shown at the start
+
+
+@click.command("segment", short_help="Overlays, label maps and area tables of photos.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@vocabulary_options
+@click.option("--other", metavar="NAME", help="Add a class that takes what fits none of the names.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="T",
+    help="Leave pixels unlabelled whose confidence is below T (0 to 1).",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    default=DEFAULT_OUTPUT,
+    show_default=True,
+    help="Folder for the results.",
+)
+@click.option(
+    "--save",
+    metavar="NAMES",
+    default=DEFAULT_SAVE,
+    show_default=True,
+    help="What is written, separated by commas: overlay, labels, palette (coloured label map), "
+    "masks, confidence, stats (stats.csv and summary.csv).",
+)
+@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
+@click.option("-0", "--null", is_flag=True, help="Paths on standard input end in a zero byte.")
+@click.option("--resume", is_flag=True, help="Do only what an earlier run has not finished.")
+@click.option("--overwrite", is_flag=True, help="Remove an earlier run's results from OUT first.")
+@click.option("--no-exif", is_flag=True, help="Ignore the EXIF orientation of photos.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Photos of more pixels fail.  [default: about 179 million]",
+)
+@compute_options
+@work_options
+@click.option("--json", "as_json", is_flag=True, help="A JSON object per photo on standard output.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be read and written.")
+@common_options
+def command(
+    inputs: tuple[str, ...],
+    vocabulary: Vocabulary,
+    other: str | None,
+    threshold: float | None,
+    compute: Compute,
+    shard: Shard | None,
+    save: str,
+    recursive: bool,
+    null: bool,
+    as_json: bool,
+    dry_run: bool,
+    **options: Any,
+) -> int:
+    """Give every pixel of photos one of your class names.
+
+    INPUT is a photo, a folder, a pattern such as 'photos/*.jpg', or - for a list of paths on
+    standard input, one a line. A photo's results bear its path within the folder given:
+
+    \b
+      OUT/overlays/REL.jpg  the photo tinted by class, with a legend
+      OUT/labels/REL.png    value = class id; 255 (16-bit: 65535) = unlabelled
+      OUT/stats.csv         pixels, share and mean confidence by photo and class
+      OUT/summary.csv       the same over all photos
+      OUT/classes.json      ids, names, synonyms and colours
+      OUT/run.json          model, options, timing, counts, failures
+
+    \b
+    Exit codes: 0 all done, 1 some photos failed (each is named), 2 wrong usage,
+    130 interrupted (143 by SIGTERM): what is there is whole, --resume goes on.
+
+    \b
+    Example:
+      ovseg segment photos -r --classes "sky, road, car|automobile" -o results
+    """
+    from pathlib import Path
+
+    from ovseg_cli.cli import segment_run
+    from ovseg_cli.exports import select
+    from ovseg_cli.output import STATS, OutputFolder
+
+    if options["resume"] and options["overwrite"]:
+        raise UsageError("--resume and --overwrite exclude each other")
+    labelled = vocabulary if other is None else vocabulary.with_class(other)
+    names = tuple(name.strip() for name in save.split(",") if name.strip())
+    output = OutputFolder(
+        Path(options["output"]),
+        select(names, labelled, others=[STATS]),
+        stats=STATS in names,
+        part=str(shard) if shard else "",
+    )
+    images = _outside(output.result_folders(), _find(inputs, recursive, null))
+    output.check(resume=options["resume"], overwrite=options["overwrite"])
+    plan = segment_run.Plan(
+        images=images,
+        shard=shard,
+        vocabulary=vocabulary,
+        other=other,
+        threshold=threshold,
+        output=output,
+        overwrite=options["overwrite"],
+        compute=compute,
+        exif=not options["no_exif"],
+        max_pixels=options["max_pixels"],
+        batch_size=options["batch_size"],
+        workers=options["workers"] or min(8, available_cores()),
+        as_json=as_json,
+        arguments=tuple(click.get_current_context().obj or ()),
+    )
+    _echo(labelled, other, len(plan.own_images))
+    if dry_run:
+        segment_run.list_work(plan)
+        return 0
+    return segment_run.execute(plan)
+
+
+def _find(inputs: tuple[str, ...], recursive: bool, null: bool) -> list[ImageInput]:
+    from pathlib import Path
+
+    from ovseg_cli.media.images import ImageInput, find_images
+
+    if "-" not in inputs:
+        if null:
+            raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
+        return find_images(inputs, recursive)
+    if len(inputs) > 1:
+        raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
+    listed = _listed_paths(null)
+    if not listed:
+        raise UsageError("no input: the list on standard input is empty")
+    present = [text for text in listed if _exists(text)]
+    images = find_images(present, recursive) if present else []
+    # The list may be hours old: what is gone by now fails by name when it is read.
+    missing = [text for text in listed if not _exists(text)]
+    return [*images, *(ImageInput(Path(text), text) for text in missing)]
+
+
+def _listed_paths(null: bool) -> list[str]:
+    import os
+
+    data = sys.stdin.buffer.read()
+    lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
+    return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
+
+
+def _exists(text: str) -> bool:
+    import os
+
+    try:
+        return os.path.lexists(text)
+    except ValueError:  # a zero byte
+        return False
+
+
+def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
+    """The inputs that are not themselves results in the output folder."""
+    own = tuple(folder.resolve() for folder in folders if folder.is_dir())
+    if not own:
+        return images
+    parents = {image.path.parent for image in images}
+    inside = {p for p in parents if any(p.resolve().is_relative_to(folder) for folder in own)}
+    kept = [image for image in images if image.path.parent not in inside]
+    if len(kept) < len(images):
+        console.note(f"{len(images) - len(kept)} inputs left out: they are results of ovseg in OUT")
+    if not kept:
+        raise UsageError("no input: all photos found are results of ovseg in the output folder")
+    return kept
+
+
+def _echo(vocabulary: Vocabulary, other: str | None, photos: int) -> None:
+    """Show how the names were understood, so that a wrong comma is seen before the work."""
+    shown = [
+        f"{class_id} {'|'.join(map(printable, entry.phrases))}"
+        for class_id, entry in enumerate(vocabulary.classes[:_ECHOED])
+    ]
+    if len(vocabulary) > _ECHOED:
+        shown.append(f"... {len(vocabulary) - _ECHOED} more")
+    noun = "class" if len(vocabulary) == 1 else "classes"
+    console.note(f"{len(vocabulary)} {noun}: {', '.join(shown)}")
+    if other is not None:
+        console.note(f'"{printable(other)}" takes what fits none of the names')
+    console.note(f"{photos} photo{'' if photos == 1 else 's'} to segment")

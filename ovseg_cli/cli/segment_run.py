@@ -1,0 +1,281 @@
+"""The work of `ovseg segment` once all options are checked."""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from ovseg_cli import __version__, batch
+from ovseg_cli.cli import console
+from ovseg_cli.cli.interruption import Interruption
+from ovseg_cli.cli.options import Compute, available_cores
+from ovseg_cli.errors import OutputError
+from ovseg_cli.journal import run_fingerprint
+from ovseg_cli.media.images import MAX_PIXELS, ImageInput
+from ovseg_cli.output import OutputFolder
+from ovseg_cli.shard import Shard
+from ovseg_cli.tables import ClassTotal
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of standard output went away
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run was asked for."""
+
+    images: Sequence[ImageInput]  # of all parts
+    shard: Shard | None
+    vocabulary: Vocabulary  # without `other`
+    other: str | None
+    threshold: float | None
+    output: OutputFolder
+    overwrite: bool
+    compute: Compute
+    exif: bool
+    max_pixels: int | None
+    batch_size: int | None  # None = by device
+    workers: int
+    as_json: bool
+    arguments: tuple[str, ...]  # of the command line
+
+    @cached_property
+    def own_images(self) -> Sequence[ImageInput]:
+        """The inputs of this part."""
+        shard = self.shard
+        return self.images if shard is None else [i for i in self.images if shard.holds(i.rel)]
+
+
+def list_work(plan: Plan) -> None:
+    """Print each input and the files it would give."""
+    for image in plan.own_images:
+        files = {name: str(path) for name, path in plan.output.targets(image.rel).items()}
+        if plan.as_json:
+            console.json_line({"path": str(image.path), "files": files})
+        else:
+            console.data(str(image.path), *files.values())
+
+
+def execute(plan: Plan) -> int:
+    """Segment the photos; returns the exit code."""
+    started = time.time()
+    _share_cores(len(plan.own_images))
+    from ovseg_cli import segmenter as segmenters
+
+    model = segmenters.load_model(
+        plan.compute.model, device=plan.compute.device, precision=plan.compute.precision
+    )
+    segmenter = segmenters.Segmenter(
+        model, plan.vocabulary, other=plan.other, threshold=plan.threshold
+    )
+    console.note(f"model {model.name} on {model.device} ({model.precision})")
+    run = _Run(plan, model, segmenter, started)
+    plan.output.open(
+        segmenter.vocabulary,
+        run=run_fingerprint(run.provenance()),
+        metadata=run.metadata(),
+        overwrite=plan.overwrite,
+    )
+    return run.execute()
+
+
+def _share_cores(photos: int) -> None:
+    """Let each pass on the CPU use its share of the cores; OpenMP looks when torch is loaded."""
+    cores = available_cores()
+    threads = max(1, cores // batch.auto_streams("cpu", cores, photos))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+class _Run:
+    def __init__(self, plan: Plan, model: Any, segmenter: Any, started: float) -> None:
+        self.plan = plan
+        self.model = model
+        self.segmenter = segmenter
+        self.started = started
+        self.load_seconds = time.time() - started
+        self.report = batch.RunReport()
+        self.totals: Sequence[ClassTotal] = ()
+
+    def execute(self) -> int:
+        status, code = "failed", 1
+        with Interruption() as interruption:
+            try:
+                status, code = self.work(interruption)
+            finally:  # whatever happened: what is finished gets its tables
+                written = self.finish(status)
+        self.say_end(status)
+        return code if written else code or 1
+
+    def work(self, interruption: Interruption) -> tuple[str, int]:
+        """Go through the photos; returns how that ended and the exit code."""
+        plan = self.plan
+        device = str(self.model.device)
+        options = batch.BatchOptions(
+            batch_size=plan.batch_size or batch.auto_batch_size(device),
+            streams=batch.auto_streams(device, available_cores(), len(plan.own_images)),
+            workers=plan.workers,
+            exif=plan.exif,
+            max_pixels=plan.max_pixels or MAX_PIXELS,
+        )
+        results = batch.run(
+            plan.own_images, self.segmenter, plan.output, options, interruption.requested
+        )
+        try:
+            with console.progress(len(plan.own_images)) as progress:
+                for result in results:
+                    self.report.add(result)
+                    self.show(result)
+                    progress.advance()
+        except BrokenPipeError:
+            console.close_output()
+            return "interrupted", BROKEN_PIPE
+        except OutputError as error:
+            console.trace(error)
+            console.error(f"{error}\nmake room, then run the same command with --resume")
+            return "stopped", 1
+        finally:
+            results.close()
+        if interruption.requested() and self.not_processed:
+            return "interrupted", interruption.exit_code
+        return "complete", self.report.exit_code
+
+    def show(self, result: batch.ImageResult) -> None:
+        path = str(result.image.path)
+        if result.status == "failed":
+            console.error(f"{printable(path)}: {printable(result.reason)}")
+        if not self.plan.as_json:
+            return
+        record: dict[str, Any] = {"path": path, "status": result.status}
+        if result.status == "failed":
+            record["error"] = result.reason
+        else:
+            record |= {
+                "width": result.width,
+                "height": result.height,
+                "files": result.files,
+                "classes": [
+                    {
+                        "id": area.class_id,
+                        "name": area.name,
+                        "pixels": area.pixels,
+                        "fraction": round(area.fraction, 9),
+                        "mean_confidence": round(area.mean_confidence, 6),
+                    }
+                    for area in result.areas
+                ],
+                "seconds": round(result.seconds, 4),
+            }
+        console.json_line(record)
+
+    def finish(self, status: str) -> bool:
+        """Write the tables and run.json of what is finished; returns whether that worked."""
+        output = self.plan.output
+        try:
+            self.totals = output.write_tables(self.plan.images, self.segmenter.vocabulary)
+            output.write_report(self.describe(status))
+        except OutputError as error:
+            console.trace(error)
+            console.error(f"{error}\nmake room, then run the same command with --resume")
+            return False
+        return True
+
+    @property
+    def not_processed(self) -> int:
+        report = self.report
+        return len(self.plan.own_images) - report.done - report.skipped - report.failed
+
+    def say_end(self, status: str) -> None:
+        """The table of the classes found, and one line on how it went."""
+        console.table(
+            "Classes found",
+            ("class", "id", "share", "photos"),
+            (
+                (total.name, str(total.class_id), f"{total.fraction:.1%}", str(total.images))
+                for total in sorted(self.totals, key=lambda total: -total.pixels)
+                if total.pixels
+            ),
+        )
+        report = self.report
+        parts = [f"{report.done} done"]
+        if report.skipped:
+            parts.append(f"{report.skipped} finished earlier")
+        if report.failed:
+            parts.append(f"{report.failed} failed")
+        if self.not_processed:
+            parts.append(f"{self.not_processed} not begun")
+        seconds = self.run_seconds
+        speed = f", {report.done / seconds:.1f} a second" if report.done and seconds else ""
+        console.note(f"{', '.join(parts)} in {seconds:.1f} s{speed}: {self.plan.output.root}")
+        if status == "interrupted":
+            console.note("interrupted: to go on, run the same command with --resume")
+
+    @cached_property
+    def run_seconds(self) -> float:
+        """Wall time from the loaded model to the end."""
+        return time.time() - self.started - self.load_seconds
+
+    def provenance(self) -> dict[str, Any]:
+        """All that the outputs depend on, beside the input.
+
+        The device is left out, so that a run begun on one machine can go on on another.
+        """
+        plan = self.plan
+        return {
+            "version": __version__,
+            "model": self.model.checksum,
+            "precision": self.model.precision,
+            "classes": [entry.phrases for entry in plan.vocabulary.classes],
+            "templates": plan.vocabulary.templates,
+            "other": plan.other,
+            "threshold": plan.threshold,
+            "exif": plan.exif,
+        }
+
+    def metadata(self) -> dict[str, str]:
+        """What a label map says about its origin."""
+        return {
+            "Software": f"ovseg {__version__}",
+            "Model": f"{self.model.name} sha256:{self.model.checksum}",
+            "Vocabulary": json.dumps(list(self.segmenter.vocabulary.names)),
+        }
+
+    def describe(self, status: str) -> dict[str, object]:
+        """The contents of run.json."""
+        plan, report = self.plan, self.report
+        begun = datetime.fromtimestamp(self.started, timezone.utc)
+        return {
+            "version": __version__,
+            "command": shlex.join(["ovseg", *plan.arguments]),
+            "status": status,
+            "model": {"name": self.model.name, "checksum": self.model.checksum},
+            "device": str(self.model.device),
+            "precision": self.model.precision,
+            "options": {
+                "classes": len(self.segmenter.vocabulary),
+                "other": plan.other,
+                "threshold": plan.threshold,
+                "exif": plan.exif,
+                "batch_size": plan.batch_size,
+                "workers": plan.workers,
+                "shard": str(plan.shard) if plan.shard else None,
+            },
+            "timing": {
+                "started": begun.isoformat(timespec="seconds"),
+                "load_seconds": round(self.load_seconds, 3),
+                "run_seconds": round(self.run_seconds, 3),
+                "photos_per_second": round(report.done / max(self.run_seconds, 1e-9), 3),
+            },
+            "counts": {
+                "inputs": len(plan.own_images),
+                "done": report.done,
+                "skipped": report.skipped,
+                "failed": report.failed,
+                "not_processed": self.not_processed,
+            },
+            "failures": [{"path": path, "reason": reason} for path, reason in report.failures],
+        }

@@ -1,0 +1,89 @@
+"""`ovseg train`: one stage of training from one TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ovseg_cli.cli import console
+from ovseg_cli.cli.options import common_options
+
+if TYPE_CHECKING:
+    from ovseg_cli.training.engine import Progress
+
+
+@click.command("train", short_help="Train a model, stage by stage.")
+@click.argument("stage")
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The stage's TOML file; those of the bundled model lie in weights/.",
+)
+@click.option(
+    "--data",
+    default=Path("."),
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the data sets.  [default: this folder]",
+)
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Checkpoints, log.jsonl and the finished model.safetensors; a run found there goes on.",
+)
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE",
+    help="A finished stage's folder, or a model file, to start from.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model learns.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the file, such as schedule.steps=100; may be given again.",
+)
+@common_options
+def command(
+    stage: str,
+    config: Path,
+    data: Path,
+    out: Path,
+    init: Path | None,
+    device: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train one STAGE of a model.
+
+    The bundled model's stages are text, dense, proposals and deop; DeOP's own are prompt,
+    proposals and deop. Interrupt it at will: the same command goes on from the last checkpoint.
+    """
+    from ovseg_cli.segmenter import choose_device
+    from ovseg_cli.training.stages import Run, run_stage
+
+    run = Run(data=data, out=out, init=init, device=choose_device(device))
+    console.note(f"stage {stage} on {run.device}, into {out}")
+    for progress in run_stage(stage, config, run, overrides):
+        console.note(_line(progress))
+    console.note(f"finished: {out / 'model.safetensors'}")
+
+
+def _line(progress: Progress) -> str:
+    values = {**progress.losses, **progress.scores}
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+    return f"step {progress.step}/{progress.steps}  {progress.seconds:.0f} s  {shown}"

@@ -1,0 +1,153 @@
+"""Batches drawn from several data sets; one batch comes from one set, so it has one vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ovseg_cli.data.image_set import ImageSet
+from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
+from ovseg_cli.data.transforms import distort_colour, random_crop
+
+MEMORY = 8 << 30  # bytes of photos that a sampler keeps; others are read again when drawn
+
+
+@dataclass(frozen=True, eq=False)
+class PixelBatch:
+    """Views of photos of one set with a label per pixel."""
+
+    set_name: str
+    images: np.ndarray  # (B, S, S, 3) uint8 RGB
+    labels: np.ndarray  # (B, S, S) uint8: training id, K for none of the names, or IGNORE
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Small pictures with one class each."""
+
+    set_name: str
+    images: np.ndarray  # (B, S, S, 3) uint8 RGB
+    classes: np.ndarray  # (B,) int64
+
+
+class PixelSampler:
+    """Views of one set, rare classes as often as common ones in part of them."""
+
+    def __init__(self, data: PixelSet, memory: int = MEMORY) -> None:
+        self.data = data
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        rows = []
+        for index, key in enumerate(data.keys):
+            image, labels = data.load(key)
+            rows.append(np.bincount(labels.ravel(), minlength=256)[: data.other + 1])
+            memory -= image.nbytes + labels.nbytes
+            if memory >= 0:
+                self._kept[index] = image, labels
+        counts = np.stack(rows)  # (photos, K+1)
+        self.pixels = counts.sum(0)
+        self.showing = [np.flatnonzero(counts[:, label] > 50) for label in range(data.other)]
+        self.focusable = [label for label, photos in enumerate(self.showing) if len(photos)]
+        # A class with many photos is drawn more often, but far less than in proportion.
+        sizes = np.array([len(self.showing[label]) for label in self.focusable], np.float64)
+        self.focus_weights = sizes**0.4 / (sizes**0.4).sum()
+
+    def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Photo and labels, as `PixelSet.load` gives them."""
+        return self._kept.get(index) or self.data.load(self.data.keys[index])
+
+    def draw(
+        self,
+        count: int,
+        size: int,
+        scales: tuple[float, float],
+        focus_share: float,
+        draw: np.random.Generator,
+    ) -> PixelBatch:
+        """count views of size×size; `focus_share` of them aim at a class drawn evenly."""
+        views = []
+        for _ in range(count):
+            focus = None
+            if draw.random() < focus_share and self.focusable:
+                focus = int(draw.choice(self.focusable, p=self.focus_weights))
+                photo = int(draw.choice(self.showing[focus]))
+            else:
+                photo = int(draw.integers(len(self.data.keys)))
+            views.append(random_crop(*self.photo(photo), size, scales, draw, focus))
+        images, labels = zip(*views, strict=True)
+        return PixelBatch(self.data.name, np.stack(images), np.stack(labels))
+
+
+class ImageSampler:
+    """Pictures of an image-level set, each cropped and flipped at random."""
+
+    def __init__(self, name: str, data: ImageSet) -> None:
+        self.name = name
+        self.data = data
+
+    def draw(self, count: int, size: int, draw: np.random.Generator) -> ImageBatch:
+        """count pictures of size×size."""
+        chosen = draw.integers(len(self.data.images), size=count)
+        side = self.data.images.shape[1]
+        whole = np.zeros((side, side), np.uint8)
+        least = size / side
+        views = [
+            random_crop(self.data.images[index], whole, size, (least, 1.8 * least), draw)
+            for index in chosen
+        ]
+        images = np.stack([image for image, _ in views])
+        return ImageBatch(self.name, images, self.data.classes[chosen])
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Which views of which photos a step sees."""
+
+    sets: dict[str, str]  # folder -> split to train on
+    size: int  # side of a view, pixels
+    batch: int  # views a step, all from one set
+    scales: tuple[float, float] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
+    shares: dict[str, float] = field(default_factory=dict)  # how often a set is drawn, default 1
+    focus_share: float = 0.0  # views that aim at a class drawn evenly
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.shares) - set(self.sets))
+        if unknown or not self.sets:
+            raise ValueError(f"shares name {unknown}, sets {sorted(self.sets)}")
+
+
+class PixelMixture:
+    """Views of several sets by turns, with colours distorted."""
+
+    def __init__(self, config: ViewConfig, data: Path) -> None:
+        self.config = config
+        self.samplers = {
+            name: PixelSampler(read_pixel_set(data / name, split))
+            for name, split in sorted(config.sets.items())
+        }
+        shares = np.array([config.shares.get(name, 1.0) for name in self.samplers])
+        self._shares = shares / shares.sum()
+
+    def batch(self, step: int) -> PixelBatch:
+        """The views of a step, drawn from a generator seeded by it alone."""
+        config = self.config
+        draw = np.random.default_rng((config.seed, step))
+        name = str(draw.choice(list(self.samplers), p=self._shares))
+        views = self.samplers[name].draw(
+            config.batch, config.size, config.scales, config.focus_share, draw
+        )
+        images = np.stack([distort_colour(image, draw) for image in views.images])
+        return PixelBatch(name, images, views.labels)
+
+
+def class_weights(pixels: np.ndarray, power: float, largest: float = 8.0) -> np.ndarray:
+    """Loss weights that lift rare classes: (median frequency / frequency) ** power.
+
+    pixels: (K+1,) counts, background last; 0 where a class never occurs (its weight is 1).
+    """
+    seen = pixels > 0
+    weights = np.ones(len(pixels), np.float32)
+    weights[seen] = (np.median(pixels[seen]) / pixels[seen]) ** power
+    return np.clip(weights, 1 / largest, largest)

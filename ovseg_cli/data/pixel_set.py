@@ -1,0 +1,101 @@
+"""Photos with a class id per pixel: images/KEY.*, labels/KEY.png, SPLIT.txt and classes.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ovseg_cli.errors import UsageError
+
+IGNORE = 255  # label of a pixel that counts neither in training nor in scores
+BACKGROUND = "background"  # the class name that means "none of this set's names"
+
+
+@dataclass(frozen=True)
+class PixelSet:
+    """One split of a labelled data set. Background is no class: see `load`."""
+
+    name: str
+    root: Path
+    keys: tuple[str, ...]
+    names: tuple[str, ...]  # the classes without background; position = training id
+    ids: tuple[int, ...]  # their ids in the label files
+    background_id: int | None  # in the label files; None where every pixel has a class
+
+    @property
+    def other(self) -> int:
+        """Training id of pixels that belong to none of `names`."""
+        return len(self.names)
+
+    def load(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Photo (H, W, 3) uint8 RGB and labels (H, W) uint8.
+
+        A label is a position in `names`, `other` for background, or IGNORE.
+        """
+        image = _read(_photo(self.root / "images", key), "RGB")
+        stored = _read(self.root / "labels" / f"{key}.png")
+        if stored.dtype != np.uint8:
+            raise UsageError(f"{self.name}/{key}: the label map is not one of 8 bits a pixel")
+        if stored.shape != image.shape[:2]:
+            raise UsageError(
+                f"{self.name}/{key}: the label map is {stored.shape}, the photo {image.shape[:2]}"
+            )
+        return image, self._lookup()[stored]
+
+    def _lookup(self) -> np.ndarray:
+        table = np.full(256, IGNORE, np.uint8)
+        table[list(self.ids)] = np.arange(len(self.ids), dtype=np.uint8)
+        if self.background_id is not None:
+            table[self.background_id] = self.other
+        return table
+
+
+def read_pixel_set(root: Path, split: str) -> PixelSet:
+    """Read the lists of one split; raises UsageError where the layout is not as expected."""
+    try:
+        classes = json.loads((root / "classes.json").read_text("utf-8"))
+        by_id = {int(number): str(name) for number, name in classes.items()}
+        lines = (root / f"{split}.txt").read_text("utf-8").splitlines()
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{root} is not a labelled data set (classes.json, {split}.txt, images/, labels/): "
+            f"{error}"
+        ) from error
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not keys:
+        raise UsageError(f"{root / split}.txt names no photo")
+    if any(not 0 <= number < IGNORE for number in by_id):
+        raise UsageError(f"{root}: a class id is not in 0..{IGNORE - 1}, as 8-bit label maps have")
+    background = [number for number, name in by_id.items() if name == BACKGROUND]
+    named = sorted(number for number in by_id if number not in background)
+    if len(named) >= IGNORE:
+        raise UsageError(f"{root}: {len(named)} classes do not fit 8-bit label maps")
+    return PixelSet(
+        name=root.name,
+        root=root,
+        keys=keys,
+        names=tuple(by_id[number] for number in named),
+        ids=tuple(named),
+        background_id=background[0] if background else None,
+    )
+
+
+def _photo(folder: Path, key: str) -> Path:
+    for suffix in (".jpg", ".png", ".jpeg", ".webp"):
+        path = folder / f"{key}{suffix}"
+        if path.exists():
+            return path
+    raise UsageError(f"{folder} has no photo named {key}.jpg (nor .png, .jpeg, .webp)")
+
+
+def _read(path: Path, mode: str | None = None) -> np.ndarray:
+    """A picture's pixels, converted to `mode` if given; a palette's indices otherwise."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture if mode is None else picture.convert(mode))
+    except OSError as error:  # missing or damaged
+        raise UsageError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,51 @@
+"""Scores of label maps against ground truth: one confusion matrix over all photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+IGNORE = 255
+
+
+@dataclass(eq=False)
+class ConfusionMatrix:
+    """Pixel counts by true class (rows) and predicted class (columns)."""
+
+    classes: int
+    counts: np.ndarray = field(init=False)  # (classes, classes) int64
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros((self.classes, self.classes), np.int64)
+
+    def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Count one photo; `truth` pixels equal to IGNORE are left out.
+
+        Both are integer arrays of one shape, with values in 0..classes-1 elsewhere.
+        """
+        if truth.shape != prediction.shape:
+            raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}")
+        valid = truth != IGNORE
+        # int64 first: in the label maps' own uint8 the product would overflow silently.
+        cells = truth[valid].astype(np.int64) * self.classes + prediction[valid]
+        flat = np.bincount(cells, minlength=self.classes**2)
+        if len(flat) > self.classes**2:
+            raise ValueError(f"a label is not in 0..{self.classes - 1}")
+        self.counts += flat.reshape(self.classes, self.classes)
+
+    def iou(self) -> np.ndarray:
+        """Intersection over union of each class (classes,), NaN where it occurs on neither side."""
+        hit = np.diag(self.counts)
+        union = self.counts.sum(0) + self.counts.sum(1) - hit
+        return np.divide(hit, union, out=np.full(self.classes, np.nan), where=union > 0)
+
+    def mean_iou(self) -> float:
+        """mIoU over the classes that occur in ground truth or prediction; NaN for none."""
+        iou = self.iou()
+        return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
+
+    def pixel_accuracy(self) -> float:
+        """Share of the counted pixels that are right; NaN for none."""
+        total = self.counts.sum()
+        return float(np.diag(self.counts).sum() / total) if total else float("nan")

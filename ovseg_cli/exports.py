@@ -1,0 +1,214 @@
+"""Writers of results by name: Segmentation -> files. Every file appears whole or not at all."""
+
+import contextlib
+import io
+import os
+import re
+import secrets
+import unicodedata
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.frame import Frame
+from ovseg_cli.render import overlay, palette
+from ovseg_cli.segmentation import UNLABELED, Segmentation
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+UNLABELED_8 = 255  # in 8-bit label maps
+UNLABELED_16 = 65535  # in 16-bit label maps
+JPEG_LIMIT = 65500  # pixels along a side
+_COMPRESS = (256, 1 << 20)  # characters: text chunks between these are compressed
+
+Metadata = Mapping[str, str]  # keyword -> text, for PNG text chunks
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One kind of result: OUT/folder/REL + suffix."""
+
+    name: str  # in --save
+    folder: str
+    suffix: str  # of the file; empty = the target is a folder of files
+    write: Callable[[Path, Frame, Segmentation, Metadata], list[Path]]  # returns the files written
+    max_classes: int  # that the format can tell apart
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Raise UsageError where the format has too few values for the vocabulary."""
+        if len(vocabulary) > self.max_classes:
+            raise UsageError(
+                f"--save {self.name} holds at most {self.max_classes} classes, "
+                f"the vocabulary has {len(vocabulary)}"
+            )
+
+    def target(self, out: Path, rel: str) -> Path:
+        """Where the result of the photo named REL goes."""
+        return out / self.folder / f"{rel}{self.suffix}"
+
+
+def select(
+    names: Iterable[str], vocabulary: Vocabulary, others: Iterable[str] = ()
+) -> list[Writer]:
+    """The writers of these names, checked against the vocabulary.
+
+    others are names that are valid but written by somebody else; they are passed over.
+    Raises UsageError for a name that nobody knows.
+    """
+    names, others = list(dict.fromkeys(names)), tuple(others)
+    for name in names:
+        if name not in WRITERS and name not in others:
+            known = ", ".join([*WRITERS, *others])
+            raise UsageError(f"--save does not know '{printable(name)}'; there are: {known}")
+    writers = [WRITERS[name] for name in names if name in WRITERS]
+    for writer in writers:
+        writer.check(vocabulary)
+    return writers
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A path to write to, beside the target, which takes the target's place in the end.
+
+    Where the body raises, nothing is left. An OSError (no space, no permission, name too long)
+    becomes OutputError with that as its cause. Folders above the target are made.
+    """
+    # Short, so that the longest name that the target may have is not made too long, and without
+    # the target's suffix, so that what a kill leaves behind is not taken for a result.
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    with _output_errors(target):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, target)
+        except BaseException:
+            _remove([temporary])
+            raise
+
+
+@contextlib.contextmanager
+def _output_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {printable(str(target))}: {reason}") from error
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def _write_bytes(target: Path, data: bytes) -> list[Path]:
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+    return [target]
+
+
+def _write_png(target: Path, image: Image.Image, metadata: Metadata) -> list[Path]:
+    # Encoded in memory: Pillow's own writing hides why a disk refuses. Run-length strategy: for
+    # label maps both faster and smaller than the default.
+    buffer = io.BytesIO()
+    image.save(
+        buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE, pnginfo=_text_chunks(metadata)
+    )
+    return _write_bytes(target, buffer.getvalue())
+
+
+def _text_chunks(metadata: Metadata) -> PngInfo:
+    """tEXt where Latin-1 is enough, else iTXt; long texts compressed."""
+    chunks = PngInfo()
+    for keyword, text in metadata.items():
+        valid = text.encode("utf-8", "backslashreplace").decode()  # file names may hold anything
+        chunks.add_text(keyword, valid, zip=_COMPRESS[0] <= len(valid) < _COMPRESS[1])
+    return chunks
+
+
+def _write_overlay(
+    target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
+) -> list[Path]:
+    image = Image.fromarray(overlay(frame, segmentation))
+    if max(image.size) > JPEG_LIMIT:
+        image.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90, subsampling=0)  # 4:4:4 keeps letters and borders sharp
+    return _write_bytes(target, buffer.getvalue())
+
+
+def _write_labels(
+    target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
+) -> list[Path]:
+    kind = np.uint8 if len(segmentation.vocabulary) <= UNLABELED_8 else np.uint16
+    return _write_png(target, Image.fromarray(_ids(segmentation, kind)), metadata)
+
+
+def _write_palette(
+    target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
+) -> list[Path]:
+    colors = np.zeros((256, 3), np.uint8)  # all 256: with fewer, Pillow packs several ids a byte
+    colors[: len(segmentation.vocabulary)] = palette(len(segmentation.vocabulary))
+    ids = _ids(segmentation, np.uint8)
+    image = Image.frombytes("P", (ids.shape[1], ids.shape[0]), ids.tobytes())
+    image.putpalette(colors.tobytes())
+    return _write_png(target, image, metadata)
+
+
+def _write_masks(
+    target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
+) -> list[Path]:
+    """A file a class that occurs, 255 where it is and 0 elsewhere; masks of others are removed."""
+    files: list[Path] = []
+    try:
+        for area in segmentation.areas():
+            if area.class_id != UNLABELED:
+                mask = np.where(segmentation.labels == area.class_id, np.uint8(255), np.uint8(0))
+                stem = f"{area.class_id}-{slug(area.name)}".rstrip("-")
+                files += _write_png(target / f"{stem}.png", Image.fromarray(mask), metadata)
+        with _output_errors(target):
+            target.mkdir(parents=True, exist_ok=True)  # also where every pixel is unlabelled
+            for old in set(target.glob("*.png")).difference(files):
+                if re.fullmatch(r"\d+(-.*)?\.png", old.name) and old.is_file():
+                    old.unlink()
+    except BaseException:
+        _remove(files)
+        raise
+    return files
+
+
+def _write_confidence(
+    target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
+) -> list[Path]:
+    values = np.rint(segmentation.confidence * np.float32(65535)).astype(np.uint16)
+    return _write_png(target, Image.fromarray(values), metadata)
+
+
+def _ids(segmentation: Segmentation, kind: type[np.unsignedinteger]) -> np.ndarray:
+    """The label map in 8 or 16 bits; UNLABELED = -1 becomes the greatest value, 255 or 65535."""
+    return segmentation.labels.astype(kind)
+
+
+def slug(name: str, limit: int = 60) -> str:
+    """A class name as part of a file name: its letters and digits, at most so many bytes."""
+    normal = unicodedata.normalize("NFC", name).lower()
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else "-" for c in normal)
+    words = re.sub("-+", "-", kept).strip("-")
+    return words.encode()[:limit].decode(errors="ignore").strip("-")
+
+
+WRITERS: Mapping[str, Writer] = {
+    writer.name: writer
+    for writer in (
+        Writer("overlay", "overlays", ".jpg", _write_overlay, UNLABELED_16),
+        Writer("labels", "labels", ".png", _write_labels, UNLABELED_16),
+        Writer("palette", "palette", ".png", _write_palette, UNLABELED_8),
+        Writer("masks", "masks", "", _write_masks, UNLABELED_16),
+        Writer("confidence", "confidence", ".png", _write_confidence, UNLABELED_16),
+    )
+}

@@ -1,0 +1,273 @@
+"""The sizes of a model in the DeOP authors' format, from its tensors and a few options.
+
+Most sizes show in several tensors. They are put to the vote, so that one misshapen tensor is found
+out by the others instead of misleading them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.model.config import (
+    SEVERANCES,
+    BackboneConfig,
+    ClipVisualConfig,
+    DeOPConfig,
+    HeatmapConfig,
+    InputConfig,
+    ProposalConfig,
+    TextConfig,
+)
+
+# Where the parts of the model stand in the authors' names.
+CLIP = "clip_adapter.clip_model"
+PROMPT = "clip_adapter.prompt_learner"
+PREDICTOR = "sem_seg_head.predictor"
+PIXELS = "sem_seg_head.pixel_decoder"
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and all(fits(entry) for entry in value)
+
+
+def _is_rgb(value: Any) -> bool:
+    return _is_list(value, lambda v: type(v) in (int, float) and v >= 0) and len(value) == 3
+
+
+# Each option: what it must be, in words and as a test.
+OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **{
+        key: ("a positive integer", _is_count)
+        for key in (
+            "visual_heads",
+            "text_heads",
+            "proposal_heads",
+            "cal_heads",
+            "max_size",
+            "size_divisibility",
+        )
+    },
+    "min_size": ("a positive integer or null", lambda value: value is None or _is_count(value)),
+    "severance": (f"one of {', '.join(SEVERANCES)}", lambda value: value in SEVERANCES),
+    "severed_layers": (
+        "a list of layer numbers from 0",
+        lambda value: _is_list(value, lambda layer: type(layer) is int and layer >= 0),
+    ),
+    "res5_multi_grid": (
+        "a list of positive integers",
+        lambda value: _is_list(value, _is_count),
+    ),
+    "pixel_mean": ("three numbers of 0 or more", _is_rgb),
+    "pixel_std": ("three positive numbers", lambda value: _is_rgb(value) and min(value) > 0),
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that is unknown or of the wrong kind."""
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise UsageError(
+            f"unknown keys in the model's configuration: {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(OPTIONS))}"
+        )
+    for key, value in options.items():
+        kind, fits = OPTIONS[key]
+        if not fits(value):
+            raise UsageError(f"{key} in the model's configuration is {value!r}, not {kind}")
+
+
+def derive_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:
+    """The configuration of a model whose tensors, by the authors' names, have these shapes.
+
+    Raises CheckpointError where no tensor tells a size.
+    """
+    given = InputConfig()
+    return DeOPConfig(
+        joint_width=_size(
+            shapes, f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1", "query_embedding.weight:1"
+        ),
+        input=InputConfig(
+            min_size=options.get("min_size", given.min_size),
+            max_size=options.get("max_size", given.max_size),
+            size_divisibility=options.get("size_divisibility", given.size_divisibility),
+            pixel_mean=tuple(options.get("pixel_mean", given.pixel_mean)),
+            pixel_std=tuple(options.get("pixel_std", given.pixel_std)),
+        ),
+        backbone=_backbone(shapes, options),
+        proposal=_proposal(shapes, options),
+        visual=_visual(shapes, options),
+        text=_text(shapes, options),
+        heatmap=HeatmapConfig(
+            heads=options.get("cal_heads", HeatmapConfig.heads),
+            layers=_count(shapes, r"decoder\.layers\.(\d+)\."),
+            feedforward=_size(
+                shapes,
+                "decoder.layers.0.linear1.weight:0",
+                "decoder.layers.0.linear1.bias:0",
+                "decoder.layers.0.linear2.weight:1",
+            ),
+        ),
+    )
+
+
+def _size(shapes: Shapes, *places: str) -> int:
+    """The size that most of these places, "tensor:dimension", tell."""
+    found: Counter[int] = Counter()
+    for place in places:
+        name, dimension = place.split(":")
+        shape = shapes.get(name, ())
+        if int(dimension) < len(shape):
+            found[shape[int(dimension)]] += 1
+    if not found:
+        names = sorted({place.split(":")[0] for place in places})
+        raise CheckpointError(
+            f"not a DeOP checkpoint: {', '.join(names)} missing or without a shape to go by"
+        )
+    return found.most_common(1)[0][0]
+
+
+def _indices(shapes: Shapes, pattern: str) -> tuple[int, ...]:
+    """The numbers that occur at a pattern's group, ascending."""
+    matches = (re.match(pattern, name) for name in shapes)
+    return tuple(sorted({int(found[1]) for found in matches if found}))
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    return len(_indices(shapes, pattern))
+
+
+def _backbone(shapes: Shapes, options: Mapping[str, Any]) -> BackboneConfig:
+    bottleneck = any(re.match(r"backbone\.res\d\.\d+\.conv3", name) for name in shapes)
+    last = "conv3" if bottleneck else "conv2"
+
+    def width(conv: str) -> int:
+        places = (f"{conv}.weight:0", f"{conv}.norm.weight:0", f"{conv}.norm.bias:0")
+        return _size(shapes, *places)
+
+    res2, res3, res4, res5 = (f"backbone.res{stage}" for stage in (2, 3, 4, 5))
+    stages = (res2, res3, res4, res5)
+    depths = [_count(shapes, rf"{re.escape(stage)}\.(\d+)\.") for stage in stages]
+    inner = [width(f"{stage}.0.conv1") for stage in stages]
+    out = [width(f"{stage}.0.{last}") for stage in stages]
+    stem = [width(f"backbone.stem.conv{index}") for index in (1, 2, 3)]
+    return BackboneConfig(
+        stem_channels=(stem[0], stem[1], stem[2]),
+        block="bottleneck" if bottleneck else "basic",
+        depths=(depths[0], depths[1], depths[2], depths[3]),
+        inner_channels=(inner[0], inner[1], inner[2], inner[3]),
+        out_channels=(out[0], out[1], out[2], out[3]),
+        res5_multi_grid=tuple(options.get("res5_multi_grid", BackboneConfig.res5_multi_grid)),
+    )
+
+
+def _proposal(shapes: Shapes, options: Mapping[str, Any]) -> ProposalConfig:
+    layer = f"{PREDICTOR}.transformer.decoder.layers.0"
+    classes = f"{PREDICTOR}.class_embed.layers"
+    masks = f"{PIXELS}.mask_features"
+    return ProposalConfig(
+        pixel_channels=_size(
+            shapes,
+            f"{PIXELS}.layer_4.weight:0",
+            f"{PIXELS}.layer_4.norm.weight:0",
+            f"{masks}.weight:1",
+        ),
+        mask_channels=_size(
+            shapes,
+            f"{masks}.weight:0",
+            f"{masks}.bias:0",
+            f"{PREDICTOR}.mask_embed.layers.2.weight:0",
+        ),
+        # Masks of one network meet queries of the other: both tell how many there are.
+        queries=_size(shapes, f"{PREDICTOR}.query_embed.weight:0", "query_embedding.weight:0"),
+        hidden=_size(
+            shapes,
+            f"{PREDICTOR}.input_proj.weight:0",
+            f"{PREDICTOR}.input_proj.bias:0",
+            f"{PREDICTOR}.query_embed.weight:1",
+        ),
+        heads=options.get("proposal_heads", ProposalConfig.heads),
+        layers=_count(shapes, rf"{re.escape(PREDICTOR)}\.transformer\.decoder\.layers\.(\d+)\."),
+        feedforward=_size(
+            shapes,
+            f"{layer}.linear1.weight:0",
+            f"{layer}.linear1.bias:0",
+            f"{layer}.linear2.weight:1",
+        ),
+        class_hidden=_size(
+            shapes, f"{classes}.0.weight:0", f"{classes}.0.bias:0", f"{classes}.1.weight:1"
+        ),
+        class_channels=_size(shapes, f"{classes}.1.weight:0", f"{classes}.1.bias:0"),
+    )
+
+
+def _visual(shapes: Shapes, options: Mapping[str, Any]) -> ClipVisualConfig:
+    tower = f"{CLIP}.visual"
+    block = rf"{re.escape(tower)}\.transformer\.resblocks\.(\d+)"
+    first = f"{tower}.transformer.resblocks.0"
+    width = _size(
+        shapes, f"{tower}.conv1.weight:0", f"{tower}.class_embedding:0", f"{tower}.ln_post.weight:0"
+    )
+    layers = _count(shapes, rf"{block}\.")
+    position_layers = _indices(shapes, rf"{block}\.learned_position$")
+    tables = [f"{tower}.learned_position"] if f"{tower}.learned_position" in shapes else []
+    tables += [
+        f"{tower}.transformer.resblocks.{layer}.learned_position" for layer in position_layers
+    ]
+    return ClipVisualConfig(
+        patch_size=_size(shapes, f"{tower}.conv1.weight:2", f"{tower}.conv1.weight:3"),
+        width=width,
+        layers=layers,
+        heads=options.get("visual_heads", width // 64),
+        mlp_width=_size(
+            shapes,
+            f"{first}.mlp.c_fc.weight:0",
+            f"{first}.mlp.c_fc.bias:0",
+            f"{first}.mlp.c_proj.weight:1",
+        ),
+        grid=_grid(shapes, f"{tower}.positional_embedding"),
+        run_grid=_grid(shapes, *tables) if tables else None,
+        position_layers=position_layers,
+        severed_layers=tuple(options.get("severed_layers", (layers - 1,))),
+        severance=options.get("severance", ClipVisualConfig.severance),
+    )
+
+
+def _grid(shapes: Shapes, *tables: str) -> int:
+    """The side of the square grid of position tables, which begin with the class token's row."""
+    rows = _size(shapes, *(f"{table}:0" for table in tables))
+    grid = round(max(rows - 1, 0) ** 0.5)
+    if grid < 1 or grid * grid + 1 != rows:
+        raise CheckpointError(
+            f"misshapen: {tables[0]} has {rows} rows, not one and those of a square grid"
+        )
+    return grid
+
+
+def _text(shapes: Shapes, options: Mapping[str, Any]) -> TextConfig:
+    width = _size(
+        shapes,
+        f"{CLIP}.ln_final.weight:0",
+        f"{CLIP}.text_projection:0",
+        f"{CLIP}.positional_embedding:1",
+    )
+    prompts = {
+        part: shapes.get(f"{PROMPT}.{part}_prompt", (0,))[0] for part in ("prefix", "suffix")
+    }
+    return TextConfig(
+        width=width,
+        heads=options.get("text_heads", width // 64),
+        layers=_count(shapes, rf"{re.escape(CLIP)}\.transformer\.resblocks\.(\d+)\."),
+        context=_size(shapes, f"{CLIP}.positional_embedding:0"),
+        prompt_prefix=prompts["prefix"],
+        prompt_suffix=prompts["suffix"],
+    )

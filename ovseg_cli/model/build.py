@@ -1,0 +1,74 @@
+"""Assembles models: the numbers of the bundled variant stand here, the published ones in config."""
+
+from __future__ import annotations
+
+from ovseg_cli.model.backbone import Backbone
+from ovseg_cli.model.clip import VisualTower
+from ovseg_cli.model.config import (
+    BackboneConfig,
+    ClipVisualConfig,
+    DeOPConfig,
+    HeatmapConfig,
+    InputConfig,
+    ProposalConfig,
+    PyramidVisualConfig,
+    TextConfig,
+)
+from ovseg_cli.model.deop import DeOP
+from ovseg_cli.model.heatmap_decoder import HeatmapDecoder
+from ovseg_cli.model.mask_former import MaskProposals
+from ovseg_cli.model.prompts import TextEncoder
+from ovseg_cli.model.pyramid import PyramidVisual
+
+MINI = DeOPConfig(
+    joint_width=256,
+    logit_scale=25.0,
+    proposals="grid",
+    input=InputConfig(min_size=320, max_size=1280),
+    backbone=BackboneConfig(
+        stem_channels=(24, 24, 48),
+        block="basic",
+        depths=(2, 2, 3, 2),
+        inner_channels=(48, 96, 192, 320),
+        out_channels=(48, 96, 192, 320),
+        res5_multi_grid=(1, 2),
+    ),
+    proposal=ProposalConfig(
+        pixel_channels=96,
+        mask_channels=96,
+        norm_groups=16,
+        queries=50,
+        hidden=128,
+        heads=8,
+        layers=3,
+        feedforward=512,
+        class_channels=256,
+        class_hidden=256,
+    ),
+    visual=PyramidVisualConfig(
+        channels=96, norm_groups=16, context_width=192, context_layers=2, context_heads=6
+    ),
+    text=TextConfig(
+        width=192, heads=6, layers=3, context=32, tokens=16896, prompt_prefix=0, prompt_suffix=0
+    ),
+    heatmap=HeatmapConfig(heads=8, layers=1, feedforward=512),
+)
+
+
+def build(config: DeOPConfig) -> DeOP:
+    """A model of these sizes with fresh weights."""
+    backbone = Backbone(config.backbone)
+    channels = config.backbone.out_channels
+    visual: VisualTower | PyramidVisual
+    if isinstance(config.visual, ClipVisualConfig):
+        visual = VisualTower(config.visual, config.joint_width)
+    else:
+        visual = PyramidVisual(config.visual, channels, config.joint_width)
+    return DeOP(
+        config,
+        backbone,
+        MaskProposals(config.proposal, channels),
+        visual,
+        HeatmapDecoder(config.heatmap, config.joint_width, config.proposal.queries),
+        TextEncoder(config.text, config.joint_width),
+    )

@@ -1,0 +1,146 @@
+"""The sizes of a DeOP model. A checkpoint carries its configuration as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+SEVERANCES = ("gps_mask", "gps", "mps")
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How a photo becomes the network's input; see `Segmenter`."""
+
+    min_size: int | None = 512  # shorter side after resizing, pixels; None = keep the photo's size
+    max_size: int = 2560  # longer side at most
+    size_divisibility: int = 32  # zero padding at the right and bottom to a multiple of this
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, 0..255
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """ResNet with the deeplab stem; the defaults are ResNet-101c."""
+
+    stem_channels: tuple[int, int, int] = (64, 64, 128)
+    block: str = "bottleneck"  # or "basic": two 3×3 convolutions (ResNet-18 and -34)
+    depths: tuple[int, int, int, int] = (3, 4, 23, 3)  # blocks in res2..res5
+    inner_channels: tuple[int, int, int, int] = (64, 128, 256, 512)  # of the 3×3 convolutions
+    out_channels: tuple[int, int, int, int] = (256, 512, 1024, 2048)
+    res5_multi_grid: tuple[int, ...] = (1, 2, 4)  # dilation of each block of res5
+
+
+@dataclass(frozen=True)
+class ProposalConfig:
+    """MaskFormer: FPN pixel decoder and query transformer."""
+
+    pixel_channels: int = 256  # of the FPN levels
+    mask_channels: int = 256  # of the mask features and mask embeddings
+    norm_groups: int = 32  # of the FPN's GroupNorm
+    queries: int = 100
+    hidden: int = 256  # transformer width
+    heads: int = 8
+    layers: int = 6
+    feedforward: int = 2048
+    class_hidden: int = 1024  # of the class head, used in training only
+    class_channels: int = 512  # of what the class head gives
+
+
+@dataclass(frozen=True)
+class ClipVisualConfig:
+    """CLIP's image tower (ViT) with patch severance."""
+
+    patch_size: int = 16
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    grid: int = 14  # side of CLIP's own position table
+    run_grid: int | None = 24  # side of the learned position tables; None = there are none
+    position_layers: tuple[int, ...] = (1, 2, 3, 4, 5)  # layers that have one at their entry
+    severed_layers: tuple[int, ...] = (11,)
+    severance: str = "gps_mask"  # one of SEVERANCES
+    kind: str = "clip"
+
+
+@dataclass(frozen=True)
+class PyramidVisualConfig:
+    """A small visual encoder on the proposal network's own backbone."""
+
+    channels: int = 128  # of its FPN levels
+    norm_groups: int = 32
+    context_width: int = 256  # of the transformer layers on res5
+    context_layers: int = 2
+    context_heads: int = 8
+    severed_layers: int = 2  # per-patch residual MLPs at the end: nothing mixes any more
+    kind: str = "pyramid"
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """CLIP's text tower and its prompt."""
+
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    context: int = 77  # tokens, start and end included
+    tokens: int = 49408  # rows of the embedding table
+    prompt_prefix: int = 16  # learned vectors before the name; 0 with suffix 0 = templates
+    prompt_suffix: int = 0
+    templates: tuple[str, ...] = ("{}",)  # used where no prompt was learned
+
+
+@dataclass(frozen=True)
+class HeatmapConfig:
+    """The heatmap decoder (classification anchor learning)."""
+
+    heads: int = 8
+    layers: int = 1  # before the output layer
+    feedforward: int = 1024
+
+
+@dataclass(frozen=True)
+class DeOPConfig:
+    """A whole model; the defaults are the published one."""
+
+    joint_width: int = 512  # C: width of patch, mask and text features
+    logit_scale: float = 100.0  # of the class logits
+    proposals: str = "queries"  # what is classified by default: "queries" or "grid" (each patch)
+    input: InputConfig = field(default_factory=InputConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    proposal: ProposalConfig = field(default_factory=ProposalConfig)
+    visual: ClipVisualConfig | PyramidVisualConfig = field(default_factory=ClipVisualConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DeOPConfig:
+        """The inverse of `to_dict`; raises ValueError for an unknown key."""
+        visual = values.get("visual", {})
+        parts: dict[str, type] = {
+            "input": InputConfig,
+            "backbone": BackboneConfig,
+            "proposal": ProposalConfig,
+            "visual": PyramidVisualConfig if visual.get("kind") == "pyramid" else ClipVisualConfig,
+            "text": TextConfig,
+            "heatmap": HeatmapConfig,
+        }
+        built = {
+            key: _from_dict(parts[key], value) if key in parts else value
+            for key, value in values.items()
+        }
+        return _from_dict(cls, built)
+
+
+def _from_dict(kind: type, values: dict[str, Any]) -> Any:
+    known = {entry.name for entry in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"unknown keys in the {kind.__name__}: {', '.join(unknown)}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,129 @@
+"""The DeOP authors' checkpoints -> ours, strictly: every tensor is accounted for by name and shape.
+
+The order of work is the reverse of a usual conversion: sizes follow from the tensors, a model of
+these sizes says which tensors there must be, and the file has to hold exactly those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.model.authors_config import (
+    CLIP,
+    PIXELS,
+    PREDICTOR,
+    PROMPT,
+    check_options,
+    derive_config,
+)
+from ovseg_cli.model.build import build
+from ovseg_cli.model.config import DeOPConfig
+
+# Our names become the authors' by these substitutions, one after the other.
+RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (
+        r"^proposals\.pixel_decoder\.(adapter|layer)s\.(\d+)",
+        lambda found: f"{PIXELS}.{found[1]}_{int(found[2]) + 1}",
+    ),
+    (r"^proposals\.pixel_decoder", PIXELS),
+    (r"^proposals\.transformer", f"{PREDICTOR}.transformer.decoder"),
+    (r"^proposals", PREDICTOR),
+    (r"^heatmap_decoder\.query_embedding", "query_embedding"),
+    (r"^heatmap_decoder\.out_layer\.in_proj", "decoder.outlayer.multihead_attn_my.in_proj"),
+    (r"^heatmap_decoder\.out_layer", "decoder.outlayer"),
+    (r"^heatmap_decoder\.layers\.(\d+)\.multihead_attn", r"decoder.layers.\1.multihead_attn_my"),
+    (r"^heatmap_decoder", "decoder"),
+    (r"^text\.tower", CLIP),
+    (r"^text\.prompt\.(prefix|suffix)", rf"{PROMPT}.\1_prompt"),
+    (r"^text\.prompt\.(start|dot|end)", rf"{PROMPT}.\1_signal"),
+    (r"^text", "clip_adapter"),
+    (r"^visual", f"{CLIP}.visual"),
+    (r"\.layer_positions\.(\d+)", r".transformer.resblocks.\1.learned_position"),
+    (r"\.blocks\.", ".transformer.resblocks."),
+)
+
+# Entries that a file may hold beyond the model's; none has influence at inference.
+TOLERATED = (
+    r"criterion\.empty_weight",  # class weights of the training loss
+    r"(clip_adapter\.)?pixel_(mean|std)",  # detectron2's buffers; ours are in the configuration
+    r".*\.num_batches_tracked",  # batch norm's step counter
+    r"clip_adapter\.clip_model\.(.*\.)?attn_mask",  # the causal mask, rebuilt
+    r"clip_adapter\.clip_model\.(input_resolution|context_length|vocab_size)",  # OpenAI's integers
+)
+
+
+def convert(
+    state_dict: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[DeOPConfig, dict[str, Tensor]]:
+    """The configuration and the state dict of `DeOP` from the authors' state dict.
+
+    options: what shapes do not tell, see `authors_config.OPTIONS`; all may be left out.
+    Raises UsageError for an option that is unknown or does not fit, CheckpointError for tensors
+    that are missing, surplus or misshapen; the message names them.
+    """
+    check_options(options)
+    strangers = sorted(key for key, value in state_dict.items() if not isinstance(value, Tensor))
+    if strangers:
+        raise CheckpointError(f"entries that are no tensors: {_some(strangers)}")
+    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
+    config = derive_config(shapes, options)
+    try:
+        with torch.device("meta"):
+            wanted = build(config).state_dict()
+    except ValueError as error:  # options that contradict each other or the tensors
+        raise UsageError(f"the model's configuration does not fit its tensors: {error}") from error
+    sources = {source_name(name): name for name in wanted}
+    expected = {source: tuple(wanted[name].shape) for source, name in sources.items()}
+    _compare(shapes, expected | _idle(config))
+    return config, {name: state_dict[source] for source, name in sources.items()}
+
+
+def source_name(name: str) -> str:
+    """The authors' name of one of our tensors."""
+    for pattern, replacement in RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _idle(config: DeOPConfig) -> dict[str, tuple[int, ...]]:
+    """Tensors that belong to every file of the authors but have no influence at inference."""
+    idle: dict[str, tuple[int, ...]] = {
+        f"{CLIP}.logit_scale": (),  # the class logits have a fixed scale
+        "decoder.norm.weight": (config.joint_width,),  # normalises what only training looks at
+        "decoder.norm.bias": (config.joint_width,),
+    }
+    if config.text.prompt_prefix or config.text.prompt_suffix:
+        # Stands after the end token, where a causal tower does not look.
+        idle[f"{PROMPT}.pad_signal"] = (1, config.text.width)
+    return idle
+
+
+def _compare(
+    shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    missing = sorted(set(expected) - set(shapes))
+    surplus = sorted(
+        key
+        for key in set(shapes) - set(expected)
+        if not any(re.fullmatch(pattern, key) for pattern in TOLERATED)
+    )
+    misshapen = [
+        f"{key} is {list(shapes[key])}, not {list(shape)}"
+        for key, shape in sorted(expected.items())
+        if key in shapes and shapes[key] != shape
+    ]
+    faults = {"missing": missing, "surplus": surplus, "misshapen": misshapen}
+    if any(faults.values()):
+        named = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
+        raise CheckpointError(f"the tensors are not those of a DeOP model: {named}")
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = [f"and {len(names) - limit} more"] if len(names) > limit else []
+    return ", ".join(names[:limit] + more)

@@ -1,0 +1,150 @@
+"""DeOP: the paper's figure as one forward (Han et al., ICCV 2023, arXiv 2304.01198).
+
+image ── backbone ── mask proposals ── mask logits M ──┐
+  └───── visual encoder, patches severed by M ── F_V ──┴─ heatmap decoder ── F_I ── class logits
+names ── text encoder ── F_T (and the non-object embedding) ─────────────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovseg_cli.model.backbone import Backbone
+from ovseg_cli.model.clip import VisualTower
+from ovseg_cli.model.config import DeOPConfig
+from ovseg_cli.model.heatmap_decoder import HeatmapDecoder
+from ovseg_cli.model.mask_former import MaskProposals
+from ovseg_cli.model.prompts import TextEncoder
+from ovseg_cli.model.pyramid import PyramidVisual
+
+
+@dataclass(frozen=True, eq=False)
+class TextFeatures:
+    """A vocabulary as the model sees it: one row a phrase, one or more phrases a class."""
+
+    features: Tensor  # (P, C), L2-normalised
+    class_of: Tensor | None = None  # (P,) int64 class of each phrase; None: phrase = class
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.features) if self.class_of is None else int(self.class_of.max()) + 1
+
+    def to(self, device: torch.device) -> TextFeatures:
+        """The same on another device."""
+        class_of = None if self.class_of is None else self.class_of.to(device)
+        return TextFeatures(self.features.to(device), class_of)
+
+
+@dataclass(frozen=True, eq=False)
+class DeOPOutput:
+    """Regions and what they are; `score_map` turns them into scores of pixels."""
+
+    mask_logits: Tensor | None  # (B, Q, h, w) at stride 4; None: region q is patch q of the grid
+    class_logits: Tensor  # (B, Q, K+1), the last column non-object
+    grid_hw: tuple[int, int]  # the visual encoder's patch grid
+
+
+class DeOP(nn.Module):
+    """One pass through each network for all names and all masks."""
+
+    def __init__(
+        self,
+        config: DeOPConfig,
+        backbone: Backbone,
+        proposals: MaskProposals,
+        visual: VisualTower | PyramidVisual,
+        heatmap_decoder: HeatmapDecoder,
+        text: TextEncoder,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.proposals = proposals
+        self.visual = visual
+        self.heatmap_decoder = heatmap_decoder
+        self.text = text
+        for name in ("pixel_mean", "pixel_std"):
+            values = torch.tensor(getattr(config.input, name)).view(3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in 0..255 -> the input of both networks."""
+        return (images - self.pixel_mean) / self.pixel_std
+
+    def forward(
+        self, images: Tensor, text: TextFeatures, proposals: str | None = None
+    ) -> DeOPOutput:
+        """Regions of normalised and padded images, and their class logits.
+
+        images: (B, 3, H, W), H and W multiples of `config.input.size_divisibility`;
+        proposals: "queries" (trained mask proposals, named through heatmaps) or "grid" (every
+        patch for itself); None = the model's own.
+        """
+        proposals = proposals or self.config.proposals
+        if proposals == "grid" and isinstance(self.visual, PyramidVisual):
+            patches = self.visual(self.backbone(images))
+            return self._classify_patches(patches, text)
+        features = self.backbone(images)
+        mask_logits = self.proposals(features).mask_logits
+        patches = self._visual_features(images, features, mask_logits)
+        if proposals == "grid":
+            return self._classify_patches(patches, text)
+        patches = F.normalize(patches, dim=-1)
+        # Here the sigmoid comes before the resizing, in the visual encoder after it.
+        masks = F.interpolate(
+            mask_logits.sigmoid(), patches.shape[1:3], mode="bilinear", align_corners=False
+        )
+        regions = self.heatmap_decoder(patches.permute(0, 3, 1, 2), masks)  # (B, Q, C)
+        return DeOPOutput(mask_logits, self.class_logits(regions, text), _grid(patches))
+
+    def patch_features(self, images: Tensor) -> Tensor:
+        """Patch features (B, h, w, C) of normalised images, not normalised to unit length."""
+        features = self.backbone(images)
+        if isinstance(self.visual, PyramidVisual):
+            return self.visual(features)
+        return self.visual(images, self.proposals(features).mask_logits)
+
+    def _visual_features(
+        self, images: Tensor, features: Sequence[Tensor], mask_logits: Tensor
+    ) -> Tensor:
+        if isinstance(self.visual, PyramidVisual):
+            return self.visual(features)
+        return self.visual(images, mask_logits)
+
+    def _classify_patches(self, patches: Tensor, text: TextFeatures) -> DeOPOutput:
+        return DeOPOutput(None, self.patch_logits(patches, text).flatten(1, 2), _grid(patches))
+
+    def patch_logits(self, patches: Tensor, text: TextFeatures) -> Tensor:
+        """Class logits (B, h, w, K+1) of patch features (B, h, w, C) of any length."""
+        # The cosine's division comes last: K+1 numbers a patch are fewer than C.
+        length = patches.float().norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return self.class_logits(patches, text) / length
+
+    def class_logits(self, features: Tensor, text: TextFeatures) -> Tensor:
+        """Scaled cosines (..., K+1) of unit features (..., C); the last column is non-object.
+
+        A class of several phrases has the logit of its best one.
+        """
+        scale = self.config.logit_scale
+        # At this scale bfloat16 would round logits to steps of up to a half.
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.float()
+            logits = scale * features @ text.features.T  # (..., P)
+            if text.class_of is not None:
+                best = logits.new_full((*logits.shape[:-1], text.classes), -torch.inf)
+                index = text.class_of.expand_as(logits)
+                logits = best.scatter_reduce(-1, index, logits, "amax")
+            non_object = F.normalize(self.text.non_object_embedding, dim=-1)
+            return torch.cat([logits, scale * features @ non_object.T], -1)
+
+
+def _grid(patches: Tensor) -> tuple[int, int]:
+    return patches.shape[1], patches.shape[2]

@@ -1,0 +1,33 @@
+"""Sine positions, shared by the two decoders."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sine_positions(
+    height: int, width: int, channels: int, device: torch.device | None = None
+) -> Tensor:
+    """Positions of a grid (channels, height, width), float32 (DETR, arXiv 2005.12872, App. A.4).
+
+    The first half of the channels tells the row, the second the column; each coordinate runs over
+    (0, 2π]. Channels come in pairs of sine and cosine whose wavelength grows to 10 000 · 2π.
+    """
+    if channels % 4:
+        raise ValueError(f"{channels} channels do not make sine and cosine pairs of two axes")
+    half = channels // 2
+    pair = torch.arange(half, device=device) // 2
+    wavelength = 10000 ** (2 * pair.float() / half)
+
+    def axis(size: int) -> Tensor:
+        steps = torch.arange(1, size + 1, device=device, dtype=torch.float32)
+        angle = steps / (size + 1e-6) * (2 * math.pi) / wavelength[:, None]  # (half, size)
+        even = torch.arange(half, device=device)[:, None] % 2 == 0
+        return torch.where(even, angle.sin(), angle.cos())
+
+    rows = axis(height)[:, :, None].expand(half, height, width)
+    columns = axis(width)[:, None, :].expand(half, height, width)
+    return torch.cat([rows, columns])

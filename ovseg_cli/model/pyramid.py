@@ -1,0 +1,74 @@
+"""A small visual encoder that shares the proposal network's backbone.
+
+At a few million parameters a plain ViT learns little from a few thousand photos; convolutions
+learn more. So the small models take their patch features from the backbone they have anyway: its
+coarsest level attends to the whole photo, an FPN brings that back to stride 4, and the last layers
+are severed as in DeOP: nothing mixes between patches any more (a patch is 4×4 pixels here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovseg_cli.model.clip import ResidualBlock
+from ovseg_cli.model.config import PyramidVisualConfig
+from ovseg_cli.model.pixel_decoder import PixelDecoder
+from ovseg_cli.model.positions import sine_positions
+
+
+class PyramidVisual(nn.Module):
+    """Backbone features -> one feature per patch of 4×4 pixels."""
+
+    def __init__(
+        self, config: PyramidVisualConfig, in_channels: Sequence[int], joint_width: int
+    ) -> None:
+        super().__init__()
+        width = config.context_width
+        self.context_in = nn.Conv2d(in_channels[-1], width, 1)
+        self.context = nn.ModuleList(
+            ResidualBlock(width, config.context_heads, 4 * width)
+            for _ in range(config.context_layers)
+        )
+        self.pixel_decoder = PixelDecoder(
+            [*in_channels[:-1], width], config.channels, config.channels, config.norm_groups
+        )
+        self.severed = nn.ModuleList(
+            SeveredLayer(config.channels) for _ in range(config.severed_layers)
+        )
+        self.norm = nn.LayerNorm(config.channels)
+        self.projection = nn.Linear(config.channels, joint_width)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Patch features (B, H/4, W/4, C), not normalised, from features of strides 4, 8, 16, 32.
+
+        features: the backbone's levels, finest first.
+        """
+        coarse = self.context_in(features[-1])
+        B, D, h, w = coarse.shape
+        tokens = coarse + sine_positions(h, w, D, coarse.device).to(coarse)
+        tokens = tokens.flatten(2).transpose(1, 2)  # (B, h·w, D)
+        for block in self.context:
+            tokens = block(tokens)
+        coarse = tokens.transpose(1, 2).reshape(B, D, h, w)
+        fine, _ = self.pixel_decoder([*features[:-1], coarse])
+        patches = fine.permute(0, 2, 3, 1)  # (B, H/4, W/4, channels)
+        for layer in self.severed:
+            patches = layer(patches)
+        return self.projection(self.norm(patches))
+
+
+class SeveredLayer(nn.Module):
+    """The part of a transformer layer that is left once patches stop mixing: its MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.contract = nn.Linear(2 * width, width)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        return patches + self.contract(F.gelu(self.expand(self.norm(patches))))

@@ -1,0 +1,155 @@
+"""The tables of a run: stats.csv, summary.csv, classes.json."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+
+from ovseg_cli.exports import atomic_path
+from ovseg_cli.journal import Entry
+from ovseg_cli.render import palette
+from ovseg_cli.segmentation import UNLABELED, ClassArea
+from ovseg_cli.vocabulary import Vocabulary
+
+STATS = "stats.csv"
+SUMMARY = "summary.csv"
+CLASSES = "classes.json"
+STATS_COLUMNS = (
+    "image",
+    "width",
+    "height",
+    "class_id",
+    "class",
+    "pixels",
+    "fraction",
+    "mean_confidence",
+)
+SUMMARY_COLUMNS = ("class_id", "class", "pixels", "fraction", "images")
+
+
+@dataclass(frozen=True)
+class ClassTotal:
+    """How much of all photos of a run a class covers."""
+
+    class_id: int
+    name: str
+    pixels: int
+    fraction: float  # of the pixels of all photos, 0..1
+    images: int  # in which the class occurs
+
+
+def image_name(rel: str, path: str) -> str:
+    """What the tables call a photo: REL with the suffix that the input's name has."""
+    name = PurePath(path).name
+    return rel if PurePosixPath(rel).name == name else rel + PurePath(name).suffix
+
+
+def class_areas(entry: Entry, vocabulary: Vocabulary) -> tuple[ClassArea, ...]:
+    """The classes of one finished input, as `Segmentation.areas` gave them."""
+    return tuple(
+        ClassArea(
+            class_id=class_id,
+            name=_class_name(class_id, vocabulary),
+            pixels=pixels,
+            fraction=pixels / (entry.width * entry.height),
+            mean_confidence=confidence,
+        )
+        for class_id, pixels, confidence in entry.areas
+    )
+
+
+def write_stats(
+    folder: Path, vocabulary: Vocabulary, entries: Iterable[Entry]
+) -> Sequence[ClassTotal]:
+    """Write stats.csv and summary.csv of the finished inputs, in the order given.
+
+    The entries are taken one by one, so that a run of any length needs little memory. Returns the
+    rows of the summary: every class, also one that never occurs, and the unlabelled pixels if any.
+    """
+    pixels: Counter[int] = Counter()
+    images: Counter[int] = Counter()
+    with (
+        atomic_path(folder / STATS) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(STATS_COLUMNS)
+        for entry in entries:
+            image = image_name(entry.rel, entry.path)
+            for area in class_areas(entry, vocabulary):
+                pixels[area.class_id] += area.pixels
+                images[area.class_id] += 1
+                table.writerow(
+                    (
+                        image,
+                        entry.width,
+                        entry.height,
+                        area.class_id,
+                        area.name,
+                        area.pixels,
+                        f"{area.fraction:.9f}",
+                        f"{area.mean_confidence:.6f}",
+                    )
+                )
+    totals = _totals(vocabulary, pixels, images)
+    _write_summary(folder / SUMMARY, totals)
+    return totals
+
+
+def write_classes(folder: Path, vocabulary: Vocabulary) -> None:
+    """Write classes.json: id, name, synonyms and colour of every class."""
+    colors = palette(len(vocabulary)).tolist()
+    classes = [
+        {"id": class_id, "name": entry.name, "synonyms": list(entry.synonyms), "color": color}
+        for class_id, (entry, color) in enumerate(zip(vocabulary.classes, colors, strict=True))
+    ]
+    write_json(folder / CLASSES, classes)
+
+
+def write_json(target: Path, values: object) -> None:
+    """Write a JSON file for people and programs; raises OutputError."""
+    with atomic_path(target) as temporary:
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _totals(
+    vocabulary: Vocabulary, pixels: Counter[int], images: Counter[int]
+) -> Sequence[ClassTotal]:
+    everything = pixels.total()
+    ids = [*range(len(vocabulary)), *([UNLABELED] if pixels[UNLABELED] else [])]
+    return [
+        ClassTotal(
+            class_id=class_id,
+            name=_class_name(class_id, vocabulary),
+            pixels=pixels[class_id],
+            fraction=pixels[class_id] / everything if everything else 0.0,
+            images=images[class_id],
+        )
+        for class_id in ids
+    ]
+
+
+def _write_summary(target: Path, totals: Sequence[ClassTotal]) -> None:
+    with (
+        atomic_path(target) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(SUMMARY_COLUMNS)
+        for total in totals:
+            table.writerow(
+                (
+                    total.class_id,
+                    total.name,
+                    total.pixels,
+                    f"{total.fraction:.9f}",
+                    total.images,
+                )
+            )
+
+
+def _class_name(class_id: int, vocabulary: Vocabulary) -> str:
+    return "unlabelled" if class_id == UNLABELED else vocabulary.names[class_id]

@@ -1,0 +1,95 @@
+"""A training stage's TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ovseg_cli.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Kind = TypeVar("Kind")
+
+
+def read_toml(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The file's tables, with `section.key=value` overrides (values in TOML's own syntax)."""
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise UsageError(f"--set {override}: expected section.key=value")
+        *sections, last = key.strip().split(".")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"--set {override}: {section} is no section of {path}")
+        try:
+            table[last] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[last] = value.strip()  # a bare word is a string
+    return values
+
+
+def build(kind: type[Kind], values: Any, where: str) -> Kind:
+    """A dataclass from a TOML table, nested ones too.
+
+    Raises UsageError, beginning with `where`, for an unknown or missing key and a bad value.
+    """
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: {values!r} is not a table")
+    hints = typing.get_type_hints(kind)
+    fields = {entry.name: entry for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise UsageError(
+            f"{where}: unknown {', '.join(unknown)}; known: {', '.join(sorted(fields))}"
+        )
+    missing = [
+        name
+        for name, entry in fields.items()
+        if name not in values
+        and entry.default is dataclasses.MISSING
+        and entry.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UsageError(f"{where}: {', '.join(missing)} must be given")
+    built = {
+        name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()
+    }
+    try:
+        return kind(**built)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType):  # `float | None`
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list):
+        if inner[-1] is not Ellipsis and len(value) != len(inner):
+            raise UsageError(f"{where}: {value!r} does not have {len(inner)} entries")
+        return tuple(_convert(inner[0], entry, where) for entry in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(inner[1], entry, f"{where}.{key}") for key, entry in value.items()}
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is Any or type(value) is hint:
+        return value
+    raise UsageError(f"{where}: {value!r} is not a {getattr(hint, '__name__', hint)}")

@@ -1,0 +1,118 @@
+"""The losses of DeOP's stages 2 and 3 (deop.md, "Training, three stages")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ovseg_cli.training.matcher import ALPHA, GAMMA, Target, focal_terms, match
+
+CLAMP = 1e-4  # keeps the logarithm of a probability finite
+
+
+@dataclass(frozen=True)
+class SetWeights:
+    """What counts how much in set prediction; the defaults are the published ones."""
+
+    classes: float = 1.0
+    mask: float = 20.0
+    dice: float = 1.0
+    no_object: float = 0.1  # of the non-object class in the classes' cross-entropy
+
+
+class SetCriterion:
+    """MaskFormer's losses, after every decoder layer (arXiv 2107.06278, Sec. 3.2)."""
+
+    def __init__(self, weights: SetWeights) -> None:
+        self.weights = weights
+
+    def __call__(
+        self, layers: Sequence[tuple[Tensor, Tensor]], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Weighted losses "class", "mask" and "dice", each summed over the layers.
+
+        layers: mask logits (B, N, h, w) and class logits (B, N, K+1) of each decoder layer;
+        targets: B photos of one size.
+        """
+        totals: dict[str, Tensor] = {}
+        with torch.autocast(layers[0][0].device.type, enabled=False):
+            for mask_logits, class_logits in layers:
+                for name, loss in self._layer(mask_logits, class_logits, targets).items():
+                    totals[name] = totals.get(name, 0.0) + loss
+        return totals
+
+    def _layer(
+        self, mask_logits: Tensor, class_logits: Tensor, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        weights = self.weights
+        pairs = [
+            match(logits, target, weights.mask, weights.dice)
+            for logits, target in zip(mask_logits, targets, strict=True)
+        ]
+        chosen = torch.cat(
+            [logits[queries] for logits, (queries, _) in zip(mask_logits, pairs, strict=True)]
+        )  # (M, h, w), the queries that answer for a mask
+        matched = list(zip(targets, pairs, strict=True))
+        masks = torch.cat([target.masks[truths] for target, (_, truths) in matched])
+        valid = torch.cat([t.valid.expand(len(truths), -1, -1) for t, (_, truths) in matched])
+        count = max(1, sum(len(target.classes) for target in targets))
+        focal, dice = _mask_losses(chosen.float(), masks.float(), valid.float())
+        return {
+            "class": weights.classes * self._class_loss(class_logits, targets, pairs),
+            "mask": weights.mask * focal.sum() / count,
+            "dice": weights.dice * dice.sum() / count,
+        }
+
+    def _class_loss(
+        self,
+        class_logits: Tensor,
+        targets: Sequence[Target],
+        pairs: Sequence[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        non_object = class_logits.shape[-1] - 1
+        wanted = class_logits.new_full(class_logits.shape[:2], non_object, dtype=torch.long)
+        for row, target, (queries, truths) in zip(wanted, targets, pairs, strict=True):
+            row[queries] = target.classes[truths]
+        weight = torch.ones(non_object + 1, device=class_logits.device)
+        weight[non_object] = self.weights.no_object
+        return F.cross_entropy(class_logits.float().flatten(0, 1), wanted.flatten(), weight)
+
+
+def _mask_losses(logits: Tensor, masks: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal loss and 1 - dice, (M,) each, of mask logits (M, h, w).
+
+    masks, valid: (M, H, W) of 0 and 1; what is not valid does not count.
+    """
+    logits = F.interpolate(
+        logits[:, None], masks.shape[-2:], mode="bilinear", align_corners=False
+    ).flatten(1)
+    masks, valid = masks.flatten(1), valid.flatten(1)
+    p = logits.sigmoid()
+    inside, outside = focal_terms(logits)
+    focal = (torch.where(masks > 0, inside, outside) * valid).sum(1) / valid.sum(1).clamp(min=1)
+    dice = 1 - (2 * (p * masks).sum(1) + 1) / ((p * valid).sum(1) + masks.sum(1) + 1)
+    return focal, dice
+
+
+def score_losses(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Focal loss and 1 - dice of class scores S, for DeOP's stage 3.
+
+    scores: (B, K+1, H, W), the last channel non-object; labels: (B, H, W) int64 in 0..K.
+    With P = sigmoid(3·S − 3): the focal binary cross-entropy is the mean over all K+1 channels,
+    its logarithms' arguments clamped to [1e-4, 1 − 1e-4]; the dice of a photo runs over its pixels
+    and the first K channels together.
+    """
+    channels = scores.shape[1]
+    P = (3 * scores.float() - 3).sigmoid()
+    truth = F.one_hot(labels, channels).permute(0, 3, 1, 2).to(P)
+    clamped = P.clamp(CLAMP, 1 - CLAMP)
+    inside = -ALPHA * (1 - P) ** GAMMA * clamped.log()
+    outside = -(1 - ALPHA) * P**GAMMA * (1 - clamped).log()
+    focal = torch.where(truth > 0, inside, outside).mean()
+    P, truth = P[:, :-1].flatten(1), truth[:, :-1].flatten(1)
+    dice = (2 * (P * truth).sum(1) + 1) / (P.sum(1) + truth.sum(1) + 1)
+    return {"focal": focal, "dice": (1 - dice).mean()}

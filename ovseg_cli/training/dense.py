@@ -1,0 +1,236 @@
+"""The bundled model's main stage: every patch learns to point at the text feature of its name.
+
+DeOP's own order (proposals first, then heatmaps on a pretrained CLIP) has no CLIP to start from
+here. So the patch features come first: cross-entropy over the names of the photo's own data set
+and the non-object embedding, pixel by pixel, mixed with pictures that have one name as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovseg_cli.data.image_set import read_image_set
+from ovseg_cli.data.mixture import ImageBatch, ImageSampler, PixelBatch, PixelSampler, class_weights
+from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
+from ovseg_cli.data.transforms import jitter_colour, to_tensor
+from ovseg_cli.errors import UsageError
+from ovseg_cli.model.deop import DeOP, TextFeatures
+from ovseg_cli.training.engine import weight_decay_groups
+from ovseg_cli.training.validation import mean_iou
+
+GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apart
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run with views of one size."""
+
+    until: float  # share of all steps at which it ends
+    size: int  # side of a view, pixels
+    batch: int  # views a step, a multiple of GROUPS
+    sets: dict[str, float]  # how often views come from each set
+    scales: tuple[float, ...] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
+
+
+@dataclass(frozen=True)
+class DenseConfig:
+    """What the stage learns from."""
+
+    phases: tuple[Phase, ...]
+    pixel_sets: dict[str, str]  # folder -> split to train on
+    image_sets: dict[str, str] = field(default_factory=dict)
+    synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    synonym_share: float = 0.3  # how often a synonym stands in for a name
+    focus_share: float = 0.5  # views that aim at a class drawn evenly
+    drop_share: float = 0.25  # groups that leave some names out: their pixels are non-object
+    weight_power: float = 0.4  # of the class weights; 0 = none
+    evaluate_size: int = 320  # shorter side of val photos
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class DenseBatch:
+    """Either GROUPS groups of views of photos, or pictures."""
+
+    groups: tuple[PixelBatch, ...]
+    pictures: ImageBatch | None
+    alone: bool  # no photos in this phase: the pictures set the batch statistics
+    draw: np.random.Generator  # for the colours and names
+
+
+class DenseStage:
+    """See the module's text."""
+
+    def __init__(
+        self, model: DeOP, config: DenseConfig, data: Path, steps: int, device: torch.device
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.steps = steps
+        self.device = device
+        for part in (model.proposals, model.heatmap_decoder, model.text):
+            part.requires_grad_(False)
+        model.text.non_object_embedding.requires_grad_(True)
+        self.photos = {
+            name: PixelSampler(read_pixel_set(data / name, split))
+            for name, split in config.pixel_sets.items()
+        }
+        self.pictures = {
+            name: ImageSampler(name, read_image_set(data / name, split))
+            for name, split in config.image_sets.items()
+        }
+        self.validation = {name: read_pixel_set(data / name, "val") for name in config.pixel_sets}
+        unknown = {name for p in config.phases for name in p.sets}.difference(
+            self.photos, self.pictures
+        )
+        if unknown:
+            raise UsageError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
+        self.phrases = {
+            **{
+                name: tuple((n, *config.synonyms.get(n, ())) for n in sampler.data.names)
+                for name, sampler in self.photos.items()
+            },
+            **{name: sampler.data.names for name, sampler in self.pictures.items()},
+        }
+        self.weights = {
+            name: torch.from_numpy(class_weights(sampler.pixels, config.weight_power)).to(device)
+            for name, sampler in self.photos.items()
+        }
+        self.text = self._encode_phrases()
+
+    def _encode_phrases(self) -> dict[str, Tensor]:
+        """The frozen text tower's feature of every phrase, (C,) each."""
+        phrases = sorted({p for table in self.phrases.values() for row in table for p in row})
+        with torch.no_grad():
+            features = self.model.text.encode(phrases)
+        return dict(zip(phrases, features.to(self.device), strict=True))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on matrices only."""
+        return weight_decay_groups(self.model.parameters())
+
+    def phase(self, step: int) -> Phase:
+        """The phase a step belongs to."""
+        running = [p for p in self.config.phases if step < p.until * self.steps]
+        return running[0] if running else self.config.phases[-1]
+
+    def batch(self, step: int) -> DenseBatch:
+        """Drawn from a generator seeded by the step alone."""
+        draw = np.random.default_rng((self.config.seed, step))
+        phase = self.phase(step)
+        share = _share(phase, self.pictures)
+        if draw.random() < share:
+            sampler = self.pictures[_choose(phase, self.pictures, draw)]
+            size = sampler.data.images.shape[1]
+            count = phase.batch * phase.size**2 // size**2  # as many pixels as photos would have
+            return DenseBatch((), sampler.draw(count, size, draw), share == 1, draw)
+        scales = (phase.scales[0], phase.scales[1])
+        groups = tuple(
+            self.photos[_choose(phase, self.photos, draw)].draw(
+                phase.batch // GROUPS, phase.size, scales, self.config.focus_share, draw
+            )
+            for _ in range(GROUPS)
+        )
+        return DenseBatch(groups, None, False, draw)
+
+    def losses(self, batch: DenseBatch) -> dict[str, Tensor]:
+        """Cross-entropy over the names of each view's own set."""
+        pictures = batch.pictures
+        # Beside photos, small pictures use the photos' statistics instead of disturbing them.
+        self.model.train(pictures is None or batch.alone)
+        if pictures is not None:
+            patches = self._patches(pictures.images, batch.draw)
+            return {pictures.set_name: self._picture_loss(patches, pictures, batch.draw)}
+        patches = self._patches(np.concatenate([g.images for g in batch.groups]), batch.draw)
+        losses = [
+            self._pixel_loss(part, group, batch.draw)
+            for part, group in zip(patches.chunk(GROUPS), batch.groups, strict=True)
+        ]
+        return {"pixels": torch.stack(losses).mean()}
+
+    def _patches(self, views: np.ndarray, draw: np.random.Generator) -> Tensor:
+        images = to_tensor(views, self.device)
+        return self.model.patch_features(self.model.normalise(jitter_colour(images, draw)))
+
+    def _names(self, set_name: str, draw: np.random.Generator) -> Tensor:
+        """Text features (K, C) of the set's names, some by a synonym."""
+        rows = []
+        for phrases in self.phrases[set_name]:
+            synonym = len(phrases) > 1 and draw.random() < self.config.synonym_share
+            rows.append(self.text[phrases[draw.integers(1, len(phrases)) if synonym else 0]])
+        return torch.stack(rows)
+
+    def _pixel_loss(self, patches: Tensor, views: PixelBatch, draw: np.random.Generator) -> Tensor:
+        text = self._names(views.set_name, draw)
+        labels = torch.from_numpy(views.labels).to(self.device).long()
+        weights = self.weights[views.set_name]
+        if draw.random() < self.config.drop_share:
+            text, labels, weights = _leave_out(text, labels, weights, draw)
+        logits = self.model.patch_logits(patches, TextFeatures(text))
+        labels = labels[:, ::2, ::2]  # at stride 2; the patches have stride 4
+        logits = F.interpolate(
+            logits.permute(0, 3, 1, 2), labels.shape[-2:], mode="bilinear", align_corners=False
+        )
+        losses = F.cross_entropy(
+            logits.float(), labels, weights, ignore_index=IGNORE, reduction="sum"
+        )
+        # Not the weighted mean: a view of one common class must not weigh as much as a rich one.
+        return losses / (labels != IGNORE).sum().clamp(min=1)
+
+    def _picture_loss(
+        self, patches: Tensor, views: ImageBatch, draw: np.random.Generator
+    ) -> Tensor:
+        text = TextFeatures(self._names(views.set_name, draw))
+        logits = self.model.class_logits(F.normalize(patches.mean((1, 2)), dim=-1), text)
+        classes = torch.from_numpy(views.classes).to(self.device)
+        return F.cross_entropy(logits[:, :-1].float(), classes, label_smoothing=0.1)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """mIoU of each val split over its names (background is no name)."""
+        assert isinstance(model, DeOP)
+        return {name: self._mean_iou(model, data) for name, data in self.validation.items()}
+
+    def _mean_iou(self, model: DeOP, data: PixelSet) -> float:
+        text = TextFeatures(torch.stack([self.text[name] for name in data.names]))
+
+        def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
+            patches = model.patch_features(model.normalise(image))
+            logits = model.patch_logits(patches, text).permute(0, 3, 1, 2)
+            if data.background_id is None:
+                logits = logits[:, :-1]
+            return F.interpolate(logits.float(), size_hw, mode="bilinear").argmax(1)[0]
+
+        return mean_iou(data, self.config.evaluate_size, self.device, predict)
+
+
+def _share(phase: Phase, sets: Collection[str]) -> float:
+    return sum(w for name, w in phase.sets.items() if name in sets) / sum(phase.sets.values())
+
+
+def _choose(phase: Phase, sets: Collection[str], draw: np.random.Generator) -> str:
+    names = sorted(name for name in phase.sets if name in sets)
+    shares = np.array([phase.sets[name] for name in names])
+    return str(draw.choice(names, p=shares / shares.sum()))
+
+
+def _leave_out(
+    text: Tensor, labels: Tensor, weights: Tensor, draw: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Drop a third of the names; their pixels become non-object, as with `--other`."""
+    kept = np.flatnonzero(draw.random(len(text)) > 1 / 3)
+    if len(kept) == 0:
+        return text, labels, weights
+    table = torch.full((IGNORE + 1,), len(kept))
+    table[torch.from_numpy(kept)] = torch.arange(len(kept))
+    table[IGNORE] = IGNORE
+    rows = torch.from_numpy(kept).to(text.device)
+    other = weights.median().clamp(max=1).view(1)
+    return text[rows], table.to(labels.device)[labels], torch.cat([weights[rows], other])

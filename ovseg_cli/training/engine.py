@@ -1,0 +1,263 @@
+"""The training loop that all stages share.
+
+A batch is a pure function of its step, and a checkpoint holds everything that changes, so a run
+that was killed goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import pickle
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ovseg_cli.errors import CheckpointError, OutputError, OvsegError
+from ovseg_cli.training.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+UNREADABLE = (RuntimeError, OSError, EOFError, pickle.UnpicklingError)  # of torch.load
+
+
+class Stage(Protocol):
+    """What one stage learns; see the modules beside this one."""
+
+    @property
+    def model(self) -> nn.Module:
+        """All of it is saved; what requires gradients learns."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the optimiser; `lr_scale` multiplies the learning rate of a group."""
+
+    def batch(self, step: int) -> Any:
+        """The inputs of a step, a pure function of it (runs in another thread)."""
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """Named losses, each a scalar; they are added up."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Scores of `model` (the averaged one where there is averaging) on the val splits."""
+
+
+def weight_decay_groups(parameters: Iterable[nn.Parameter], **options: Any) -> list[dict[str, Any]]:
+    """Groups for the optimiser in which only matrices decay, no biases and norms."""
+    learning = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1], **options},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0, **options},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the log: after `step` steps."""
+
+    step: int
+    steps: int
+    seconds: float  # since this process began
+    losses: dict[str, float]  # means since the last line
+    scores: dict[str, float]  # from an evaluation; empty at other steps
+
+
+def train(
+    stage: Stage, schedule: Schedule, run: Path, device: torch.device, stop_at: int | None = None
+) -> Iterator[Progress]:
+    """Train and yield the log as it goes; checkpoints and log.jsonl lie in `run`.
+
+    Goes on from `run/checkpoint.pt` where there is one; after it, `stage.model` holds the result
+    (the averaged weights). stop_at: leave after this many steps, for a run in parts.
+    Raises OvsegError when the loss is not finite, OutputError where `run` cannot be written.
+    """
+    with _writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+    state = _State(stage, schedule)
+    state.restore(run / "checkpoint.pt")
+    _forget_later_lines(run / "log.jsonl", state.step)
+    last = min(schedule.steps, stop_at or schedule.steps)
+    started = time.monotonic()
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(stage.batch, state.step)
+        while state.step < last:
+            batch = upcoming.result()
+            if state.step + 1 < last:
+                upcoming = reader.submit(stage.batch, state.step + 1)
+            state.advance(batch, device)
+            finished = state.step == schedule.steps
+            scores = {}
+            if finished or _due(state.step, schedule.evaluate_every):
+                scores = state.evaluate()
+            line = None
+            if scores or finished or _due(state.step, schedule.log_every):
+                elapsed = time.monotonic() - started
+                line = Progress(state.step, schedule.steps, elapsed, state.mean_losses(), scores)
+                _append(run / "log.jsonl", line)
+            if _due(state.step, schedule.checkpoint_every) or state.step == last:
+                state.save(run / "checkpoint.pt")
+            if line is not None:
+                yield line
+    state.finish()
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's own for a full disk
+        raise OutputError(f"{path} cannot be written: {error}") from error
+
+
+def _append(path: Path, progress: Progress) -> None:
+    with _writing(path), path.open("a", encoding="utf-8") as log_file:
+        print(json.dumps(vars(progress)), file=log_file)
+
+
+def _forget_later_lines(path: Path, step: int) -> None:
+    """Drop what a killed run logged after its last checkpoint: those steps are made again."""
+    if not path.exists():
+        return
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if kept != lines:
+        partial = path.with_suffix(".partial")
+        with _writing(path):
+            partial.write_text("".join(kept), "utf-8")
+            os.replace(partial, path)
+
+
+class _State:
+    """Everything that changes while a stage learns."""
+
+    def __init__(self, stage: Stage, schedule: Schedule) -> None:
+        self.stage = stage
+        self.schedule = schedule
+        self.step = 0
+        self.sums: dict[str, float] = {}  # of the losses since the last line of the log
+        self.counts: dict[str, int] = {}  # steps that had each of them
+        groups = [dict(group) for group in stage.parameter_groups()]
+        self.rates = [schedule.learning_rate * group.pop("lr_scale", 1.0) for group in groups]
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = self._optimizer(groups)
+        self.averaged = copy.deepcopy(stage.model).eval() if schedule.ema else None
+
+    def _optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        rate, decay = self.schedule.learning_rate, self.schedule.weight_decay
+        if self.schedule.optimizer == "sgd":
+            return torch.optim.SGD(groups, rate, momentum=0.9, weight_decay=decay)
+        return torch.optim.AdamW(groups, rate, weight_decay=decay)
+
+    def advance(self, batch: Any, device: torch.device) -> None:
+        """One step."""
+        factor = self.schedule.rate(self.step)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        half = self.schedule.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            losses = self.stage.losses(batch)
+        total = sum(losses.values(), torch.zeros((), device=device))
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        self._require_finite(float(total.detach()), f"the loss is not finite ({values})")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        largest = math.inf if self.schedule.clip is None else self.schedule.clip
+        norm = nn.utils.clip_grad_norm_(self.parameters, largest)
+        self._require_finite(float(norm), "the gradient is not finite")
+        self.optimizer.step()
+        self.step += 1
+        self._average()
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def _require_finite(self, value: float, complaint: str) -> None:
+        if not math.isfinite(value):
+            raise OvsegError(
+                f"{complaint} at step {self.step}: lower learning_rate, or set precision = 'fp32', "
+                "and start again from the last checkpoint"
+            )
+
+    def mean_losses(self) -> dict[str, float]:
+        """The means since this was last asked."""
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self.averaged is None or self.schedule.ema is None:
+            return
+        # In the first steps the average follows more closely, so that the start is forgotten.
+        keep = min(self.schedule.ema, (1 + self.step) / (10 + self.step))
+        current = self.stage.model.state_dict()
+        for name, value in self.averaged.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(current[name].to(value.dtype), 1 - keep)
+            else:
+                value.copy_(current[name])
+
+    def evaluate(self) -> dict[str, float]:
+        model = self.averaged or self.stage.model
+        training = model.training
+        model.eval()
+        with torch.inference_mode():
+            scores = self.stage.evaluate(model)
+        model.train(training)
+        return scores
+
+    def save(self, path: Path) -> None:
+        """Write beside the old checkpoint and rename, so that one whole file is always there."""
+        state = {
+            "step": self.step,
+            "model": self.stage.model.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+            "optimizer": self.optimizer.state_dict(),
+            "sums": self.sums,
+            "counts": self.counts,
+        }
+        partial = path.with_suffix(".partial")
+        try:
+            with _writing(path):
+                torch.save(state, partial)
+                os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def restore(self, path: Path) -> None:
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.stage.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+            self.sums, self.counts = state.get("sums", {}), state.get("counts", {})
+        except (*UNREADABLE, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"{path} does not fit this configuration ({reason}); "
+                "train in another folder (--out), or remove it to start anew"
+            ) from error
+        log.info("going on from step %d", self.step)
+
+    def finish(self) -> None:
+        if self.averaged is not None:
+            self.stage.model.load_state_dict(self.averaged.state_dict())
+        self.stage.model.eval()

@@ -1,0 +1,47 @@
+"""How long and how fast a stage learns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "decay": ("cosine", "poly"),
+    "precision": ("fp32", "bf16"),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The `[schedule]` table of a stage's TOML file."""
+
+    steps: int
+    learning_rate: float
+    optimizer: str = "adamw"  # or "sgd" (momentum 0.9)
+    weight_decay: float = 0.05
+    warmup: int = 200  # steps of linear warm-up
+    decay: str = "cosine"  # or "poly" (power 0.9), both to zero
+    clip: float | None = 1.0  # largest gradient norm
+    ema: float | None = None  # decay of the averaged weights; None = no averaging
+    precision: str = "fp32"  # or "bf16": autocast, where it helps
+    evaluate_every: int = 0  # steps; 0 = at the end only
+    checkpoint_every: int = 500
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}, not one of {', '.join(known)}")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; a run has at least one")
+
+    def rate(self, step: int) -> float:
+        """The learning rate's factor at a step, 0..1."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        if self.decay == "poly":
+            return (1 - done) ** 0.9
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

@@ -1,0 +1,82 @@
+"""The model that a stage starts from: a finished one, or a fresh one with pretrained parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ovseg_cli import weights
+from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.model.build import MINI, build
+from ovseg_cli.model.config import DeOPConfig
+from ovseg_cli.model.convert import source_name
+from ovseg_cli.model.deop import DeOP
+
+MODEL_FILE = "model.safetensors"
+# Where the pretrained parts stand in our model, and in the authors' files.
+CLIP = {"visual.": "clip_adapter.clip_model.", "text.tower.": "clip_adapter.clip_model."}
+BACKBONE = {"backbone.": "backbone."}
+
+
+@dataclass(frozen=True)
+class FreshModel:
+    """The `[model]` table: a model without --init; the bundled model's sizes where it is absent."""
+
+    sizes: dict[str, Any] = field(default_factory=dict)  # of `DeOPConfig`; default: the published
+    clip: str = ""  # file of CLIP's tensors, named as OpenAI and open_clip name them
+    backbone: str = ""  # file of a ResNet's, named as detectron2 does (stem.conv1.weight, ...)
+
+
+def finished_model(init: Path) -> DeOP:
+    """The model of a finished stage's folder, a model file, or an imported model's name.
+
+    Raises UsageError where there is none, CheckpointError where it is damaged.
+    """
+    if init.is_dir():
+        path = init / MODEL_FILE
+        if not path.exists():
+            raise UsageError(f"--init {init}: there is no {MODEL_FILE}; finish that stage first")
+    else:
+        path = weights.find(init).path
+    checkpoint = weights.load(path)
+    model = build(checkpoint.config)
+    try:
+        model.load_state_dict(dict(checkpoint.state_dict))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not hold the model it describes: {error}") from error
+    return model
+
+
+def fresh_model(table: FreshModel | None) -> DeOP:
+    """A model with random weights, but for the parts that `table` has files for."""
+    if table is None:
+        return build(MINI)
+    try:
+        model = build(DeOPConfig.from_dict(table.sizes))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"[model.sizes]: {error}") from error
+    for file, places in ((table.clip, CLIP), (table.backbone, BACKBONE)):
+        if file:
+            _fill(model, weights.read_tensors(Path(file)), places, file)
+    if table.clip and model.text.prompt is not None:
+        model.text.prompt.adopt_signals(model.text.tower.token_embedding.weight)
+    return model
+
+
+def _fill(model: DeOP, tensors: Mapping[str, Tensor], places: dict[str, str], file: str) -> None:
+    """Copy the tensors of some parts; what the file holds beyond them is left alone."""
+    for name, value in model.state_dict().items():
+        place = next((theirs for ours, theirs in places.items() if name.startswith(ours)), None)
+        if place is None or "learned_position" in name or "layer_positions" in name:
+            continue
+        source = source_name(name).removeprefix(place)
+        if source not in tensors:
+            raise CheckpointError(f"{file} does not hold {source}")
+        if tensors[source].shape != value.shape:
+            found, wanted = list(tensors[source].shape), list(value.shape)
+            raise CheckpointError(f"{file}: {source} is {found}, not {wanted}; see [model.sizes]")
+        value.copy_(tensors[source])

@@ -1,0 +1,191 @@
+"""The class names by which a photo is divided: parsing, checking, presets."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from ovseg_cli.errors import VocabularyError
+
+_COMMENT = re.compile(r"(^|\s)#.*")  # a '#' inside a word ("C#") belongs to the name
+_JOINERS = "\u200c\u200d"  # format characters that Persian, Hindi and emoji need
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """One class: what it is called, and what else it may be called."""
+
+    name: str
+    synonyms: tuple[str, ...] = ()  # without the name itself
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The name and then its synonyms."""
+        return (self.name, *self.synonyms)
+
+
+@dataclass(frozen=True, init=False)
+class Vocabulary:
+    """The classes in order: position = class id. Hashable, so that text features can be cached.
+
+    A class given as a string may hold synonyms, "car|automobile". Raises VocabularyError where
+    there is no class, a name or synonym is blank, or one occurs twice (in whatever case).
+    """
+
+    classes: tuple[ClassName, ...]
+    templates: tuple[str, ...] | None = None  # prompts with "{}" for the name; None = the model's
+
+    def __init__(
+        self, classes: Iterable[str | ClassName], templates: Iterable[str] | None = None
+    ) -> None:
+        if isinstance(classes, str):
+            raise VocabularyError(
+                f"class names are given as a list, not as one text: {_quoted(classes)}"
+            )
+        parsed = tuple(map(_class_name, classes))
+        _check(parsed, range(len(parsed)), "position")
+        prompts = None if templates is None else tuple(templates)
+        if prompts is not None and (not prompts or any(t.count("{}") != 1 for t in prompts)):
+            raise VocabularyError("every prompt template needs '{}' once, where the name goes")
+        object.__setattr__(self, "classes", parsed)
+        object.__setattr__(self, "templates", prompts)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every class, by id."""
+        return tuple(entry.name for entry in self.classes)
+
+    def with_class(self, name: str) -> "Vocabulary":
+        """The same vocabulary with one more class, which gets the last id."""
+        return Vocabulary((*self.classes, name), self.templates)
+
+
+def parse(text: str) -> Vocabulary:
+    """Read names as typed on a command line: "sky, road, car|automobile"."""
+    if not text.strip():
+        raise VocabularyError("no class names given: name at least one, such as 'sky, road'")
+    return Vocabulary(text.split(","))
+
+
+def read(path: str | Path) -> Vocabulary:
+    """Read a UTF-8 file with one class a line, synonyms after '|', comments after '#'."""
+    shown = printable(str(path))
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VocabularyError(f"cannot read the class names in {shown}: {reason}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise VocabularyError(f"{shown} line {line}: not UTF-8; save the file as UTF-8") from error
+    return _parse_lines(text, shown)
+
+
+def presets() -> tuple[str, ...]:
+    """The names of the vocabularies that come with the package, sorted."""
+    folder = resources.files("ovseg_cli") / "presets"
+    files = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".txt") for name in files if name.endswith(".txt")))
+
+
+def preset(name: str) -> Vocabulary:
+    """The class names of a public benchmark, in the order of its train ids."""
+    if name not in presets():
+        raise VocabularyError(f"unknown preset {_quoted(name)}; there are: {', '.join(presets())}")
+    file = resources.files("ovseg_cli") / "presets" / f"{name}.txt"
+    return _parse_lines(file.read_text(encoding="utf-8"), f"preset {name}")
+
+
+def printable(text: str) -> str:
+    """The text with control, direction and undecodable characters as \\x.., for terminals."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) for character in text)
+
+
+def _parse_lines(text: str, source: str) -> Vocabulary:
+    classes, numbers = [], []
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        content = _COMMENT.sub("", line).strip()
+        if not content:
+            continue
+        if "," in content:
+            raise VocabularyError(
+                f"{source} line {number}: {_quoted(content)} holds a comma; "
+                "write one class a line and synonyms as 'car|automobile'"
+            )
+        classes.append(_class_name(content))
+        numbers.append(number)
+    try:
+        _check(classes, numbers, "line")
+    except VocabularyError as error:
+        raise VocabularyError(f"{source}: {error}") from None
+    return Vocabulary(classes)
+
+
+def _class_name(entry: str | ClassName) -> ClassName:
+    if isinstance(entry, ClassName):
+        return ClassName(entry.name.strip(), tuple(word.strip() for word in entry.synonyms))
+    if not isinstance(entry, str):
+        raise VocabularyError(f"a class name is text, not {type(entry).__name__}")
+    name, *synonyms = (word.strip() for word in entry.split("|"))
+    return ClassName(name, tuple(synonyms))
+
+
+def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> None:
+    """Raise for classes that cannot be used; numbers and kind say where each one stands."""
+    if not classes:
+        raise VocabularyError("no class names given: name at least one")
+    seen: dict[str, list[tuple[str, int]]] = {}
+    for entry, number in zip(classes, numbers, strict=True):
+        for phrase in entry.phrases:
+            if _is_blank(phrase):
+                what = "a synonym" if entry.name and phrase is not entry.name else "the class name"
+                raise VocabularyError(f"{what} at {kind} {number} is blank: a separator too many?")
+            if "\0" in phrase or any("\ud800" <= character <= "\udfff" for character in phrase):
+                raise VocabularyError(
+                    f"class name {_quoted(phrase)} at {kind} {number} is not text in UTF-8"
+                )
+            seen.setdefault(_comparable(phrase), []).append((phrase, number))
+    repeated = [places for places in seen.values() if len(places) > 1]
+    if repeated:
+        places = repeated[0]
+        shown = ", ".join(str(number) for _, number in places[:4])
+        raise VocabularyError(
+            f"class name {_quoted(places[0][0])} occurs {len(places)} times "
+            f"({kind}s {shown}{', ...' if len(places) > 4 else ''}); "
+            "each name or synonym may occur once, whatever its case"
+            + (f" ({len(repeated) - 1} more occur twice)" if len(repeated) > 1 else "")
+        )
+
+
+def _comparable(phrase: str) -> str:
+    """Equal for phrases that a reader, or a tokenizer, would not tell apart."""
+    return " ".join(unicodedata.normalize("NFKC", phrase).casefold().split())
+
+
+def _is_blank(phrase: str) -> bool:
+    return all(unicodedata.category(c)[0] == "Z" or _is_control(c) for c in phrase)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(character: str) -> str:
+    if _is_control(character) and character not in _JOINERS:
+        return character.encode("unicode_escape").decode("ascii")
+    return character
+
+
+def _quoted(phrase: str) -> str:
+    """For messages: on one line, and not longer than a line."""
+    shown = printable(phrase)
+    return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'

@@ -1,0 +1,247 @@
+"""Model files: where they lie, what is in them, and how a foreign checkpoint becomes one.
+
+A model is one safetensors file: float16 or float32 tensors by name, and a JSON text with its
+configuration and origin in the header. Nothing here runs code that a file brings along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovseg_cli.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ovseg_cli.model.config import DeOPConfig
+
+HEADER_KEY = "ovseg"  # of our JSON in a safetensors header
+LARGEST_HEADER = 100_000_000  # bytes; the safetensors format's own limit
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that can be loaded by name."""
+
+    name: str
+    description: str
+    path: Path
+    size_bytes: int
+    licence: str
+    bundled: bool
+    checksum: str  # SHA-256 of the file, hexadecimal
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model's tensors with the configuration they belong to."""
+
+    config: DeOPConfig
+    state_dict: Mapping[str, Tensor]
+    description: str = ""
+    licence: str = "unknown"
+
+
+def home() -> Path:
+    """The folder of imported models and cached text features; OVSEG_HOME overrides it."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("OVSEG_HOME")
+    return Path(chosen) if chosen else user_cache_path("ovseg", appauthor=False)
+
+
+def available() -> list[ModelEntry]:
+    """Bundled models, then imported ones, each sorted by name."""
+    return [_entry(path, bundled) for path, bundled in _files()]
+
+
+def find(name_or_path: str | Path) -> ModelEntry:
+    """The model of this name, or in this file. Raises UsageError where there is none."""
+    known = {path.stem: (path, bundled) for path, bundled in reversed([*_files()])}
+    if str(name_or_path) in known:
+        return _entry(*known[str(name_or_path)])
+    path = Path(name_or_path)
+    if path.is_file():
+        return _entry(path, bundled=False)
+    raise UsageError(
+        f"no model {str(name_or_path)!r}: neither a file nor one of {', '.join(sorted(known))}; "
+        "see `ovseg models list`"
+    )
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a model file, tensors as float32. Raises CheckpointError where it is not one of ours."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from ovseg_cli.model.config import DeOPConfig
+
+    about = _about(path)
+    try:
+        config = DeOPConfig.from_dict(about["config"])
+        tensors = load_file(path)
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; download or import it again") from error
+    state = {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in tensors.items()
+    }
+    return Checkpoint(config, state, about.get("description", ""), about.get("licence", "unknown"))
+
+
+def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
+    """Write a model file, beside its place first; half: store float32 tensors as float16."""
+    import torch
+    from safetensors.torch import save_file
+
+    about = {
+        "config": checkpoint.config.to_dict(),
+        "description": checkpoint.description,
+        "licence": checkpoint.licence,
+    }
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float16 if half else tensor.dtype).contiguous()
+        for name, tensor in checkpoint.state_dict.items()
+    }
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{name} holds values that are not finite; nothing is written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode  # by the user's umask; save_file itself lets only them read
+        save_file(tensors, partial, {HEADER_KEY: json.dumps(about)})
+        partial.chmod(mode)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def import_checkpoint(path: Path, name: str, config_path: Path | None = None) -> ModelEntry:
+    """Turn a checkpoint of the DeOP authors' format into a model that `name` loads.
+
+    config_path: a JSON file of sizes that shapes do not tell (README, "Importing a checkpoint").
+    Raises UsageError for a bad name or JSON, CheckpointError for tensors that are missing,
+    surplus, of another shape or not finite.
+    """
+    from ovseg_cli.model.convert import convert
+
+    if not NAME.fullmatch(name) or any(name == file.stem for file, bundled in _files() if bundled):
+        raise UsageError(
+            f"a model cannot be named {name!r}: letters, digits, '.', '_' and '-', and not the "
+            "name of a bundled model"
+        )
+    options = _read_options(config_path) if config_path else {}
+    config, state = convert(_read_foreign(path), options)
+    target = home() / "models" / f"{name}.safetensors"
+    description = f"imported from {path.name}"
+    save(Checkpoint(config, state, description), target)
+    return _entry(target, bundled=False)
+
+
+def _files() -> Iterator[tuple[Path, bool]]:
+    bundled = Path(str(resources.files("ovseg_cli.bundled")))
+    for folder, is_bundled in ((bundled, True), (home() / "models", False)):
+        for path in sorted(folder.glob("[!.]*.safetensors")):
+            yield path, is_bundled
+
+
+def _entry(path: Path, bundled: bool) -> ModelEntry:
+    about = _about(path)
+    return ModelEntry(
+        name=path.stem,
+        description=str(about.get("description", "")),
+        path=path,
+        size_bytes=path.stat().st_size,
+        licence=str(about.get("licence", "unknown")),
+        bundled=bundled,
+        checksum=_sha256(path),
+    )
+
+
+def digest(content: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Our JSON of a safetensors header: 8 bytes of length, then the header's own JSON."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > LARGEST_HEADER:
+                raise ValueError("its header is too long")
+            about = json.loads(json.loads(file.read(length))["__metadata__"][HEADER_KEY])
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is not a model of ovseg; a checkpoint of the DeOP authors' format becomes one "
+            "by `ovseg models import`"
+        ) from error
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path} is not a model of ovseg: its description is no JSON object")
+    return about
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    try:
+        options = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise UsageError(f"{path} must hold a JSON object")
+    return options
+
+
+def _read_foreign(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, by the authors' names, without running code from it."""
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UsageError(f"no checkpoint at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} cannot be read as plain tensors ({reason}); code in checkpoints is never run: "
+            "save it as a dict of tensors, or as safetensors"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not state:
+        raise CheckpointError(f"{path} holds no dict of tensors (key 'model')")
+    strangers = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise CheckpointError(f"{path}: {strangers[0]!r} is not a tensor")
+    return state

@@ -1,0 +1,369 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from mock_segmenter import files_below, make_photo, make_photos
+from PIL import Image
+
+from ovseg_cli import __version__, batch
+
+
+@pytest.fixture
+def photos(tmp_path):
+    make_photos(tmp_path / "photos", 4)
+    return "photos"
+
+
+def table(path):
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_whole_way(segment, photos, tmp_path, fake):
+    ended = segment(photos)
+    assert (ended.code, ended.out) == (0, "")
+    out = tmp_path / "out"
+    assert sorted(files_below(out)) == sorted(
+        ["classes.json", "stats.csv", "summary.csv"]
+        + [f"labels/{i:02}.png" for i in range(4)]
+        + [f"overlays/{i:02}.jpg" for i in range(4)]
+    )
+    total = {}
+    for i in range(4):
+        red = np.asarray(Image.open(tmp_path / photos / f"{i:02}.png"))[..., 0]
+        labels = Image.open(out / f"labels/{i:02}.png")
+        assert labels.mode == "L" and (np.asarray(labels) == red % 3).all()
+        assert __version__ in labels.text["Software"]
+        assert fake.made[0].model.checksum in labels.text["Model"]
+        assert json.loads(labels.text["Vocabulary"]) == ["sky", "road", "car"]
+        rows = [r for r in table(out / "stats.csv") if r["image"] == f"{i:02}.png"]
+        assert [int(r["pixels"]) for r in rows] == np.bincount(red.ravel() % 3).tolist()
+        assert sum(float(r["fraction"]) for r in rows) == pytest.approx(1, abs=1e-8)
+        for row in rows:
+            total[row["class"]] = total.get(row["class"], 0) + int(row["pixels"])
+    assert {r["class"]: int(r["pixels"]) for r in table(out / "summary.csv")} == total
+    classes = json.loads((out / "classes.json").read_text())
+    assert [(c["id"], c["name"], c["synonyms"]) for c in classes] == [
+        (0, "sky", []),
+        (1, "road", []),
+        (2, "car", ["automobile"]),
+    ]
+
+
+def test_run_json(segment, photos, tmp_path, fake):
+    (tmp_path / photos / "bad.png").write_bytes(b"")
+    assert segment(photos, "--device", "cpu", "--model", "some").code == 1
+    assert fake.loaded == [("some", "cpu", "auto")]
+    report = json.loads((tmp_path / "out/run.json").read_text())
+    assert report["version"] == __version__
+    assert report["command"].startswith("ovseg segment photos --device cpu --model some --classes")
+    assert report["model"] == {"name": "mock", "checksum": "ab" * 32}
+    assert (report["device"], report["precision"], report["status"]) == ("cpu", "fp32", "complete")
+    assert report["counts"] == {
+        "inputs": 5,
+        "done": 4,
+        "skipped": 0,
+        "failed": 1,
+        "not_processed": 0,
+    }
+    assert report["failures"] == [{"path": "photos/bad.png", "reason": "the file is empty"}]
+    assert report["timing"]["run_seconds"] > 0
+
+
+class TestVocabulary:
+    def test_it_is_echoed(self, segment, photos):
+        err = segment(photos).err
+        assert "3 classes: 0 sky, 1 road, 2 car|automobile" in err
+
+    def test_from_a_file(self, segment, photos, tmp_path):
+        (tmp_path / "names.txt").write_text("# mine\nsky\nroad | street\n")
+        assert "2 classes: 0 sky, 1 road|street" in segment(photos, classes="@names.txt").err
+        again = segment(photos, "--vocab", "names.txt", "--overwrite", classes=None)
+        assert "2 classes: 0 sky, 1 road|street" in again.err
+
+    def test_from_a_preset(self, segment, photos, fake):
+        assert segment(photos, "--preset", "voc20", classes=None).code == 0
+        assert len(fake.made[0].vocabulary) == 20
+
+    def test_none(self, segment, photos):
+        ended = segment(photos, classes=None)
+        assert ended.code == 2
+        assert all(option in ended.err for option in ("--classes", "--vocab", "--preset"))
+
+    def test_two(self, segment, photos):
+        ended = segment(photos, "--preset", "voc20")
+        assert ended.code == 2
+        assert "--classes and --preset" in ended.err
+
+    @pytest.mark.parametrize(
+        ("classes", "said"),
+        [
+            ("", "no class names"),
+            ("sky,,road", "blank"),
+            ("sky, Sky", '"sky" occurs 2 times'),
+            (", ".join(["same"] * 300), '"same" occurs 300 times'),
+            ("@missing.txt", "missing.txt"),
+        ],
+    )
+    def test_bad_names_load_no_model(self, program, photos, fake, tmp_path, classes, said):
+        ended = program("segment", photos, "--classes", classes, "-o", "out")
+        assert ended.code == 2
+        assert said in ended.err and len(ended.err) < 500
+        assert not fake.loaded
+        assert not (tmp_path / "out").exists()
+
+    def test_unknown_preset(self, segment, photos):
+        ended = segment(photos, "--preset", "nonsense", classes=None)
+        assert ended.code == 2
+        assert "voc20" in ended.err
+
+    def test_other_adds_a_class(self, segment, photos, fake, tmp_path):
+        ended = segment(photos, "--other", "rest")
+        assert ended.code == 0 and "3 rest" in ended.err
+        assert fake.made[0].other == "rest"
+        assert table(tmp_path / "out/summary.csv")[-1]["class"] == "rest"
+
+    def test_other_that_is_a_class_already(self, segment, photos, fake):
+        assert segment(photos, "--other", "Automobile").code == 2
+        assert not fake.loaded
+
+    def test_a_name_with_a_newline_and_escapes(self, segment, photos, tmp_path):
+        name = "sea\x1b[2J\nside"
+        ended = segment(photos, classes=f"{name}, road")
+        assert ended.code == 0
+        assert "\x1b" not in ended.err
+        assert table(tmp_path / "out/summary.csv")[0]["class"] == name
+
+    def test_many_names_are_shortened(self, segment, photos):
+        err = segment(photos, classes=",".join(f"name{i}" for i in range(400))).err
+        assert "400 classes" in err and "360 more" in err
+
+    def test_more_than_255_classes_make_16_bits(self, segment, photos, tmp_path):
+        assert segment(photos, classes=",".join(f"name{i}" for i in range(256))).code == 0
+        assert np.asarray(Image.open(tmp_path / "out/labels/00.png")).dtype == np.uint16
+
+    def test_too_many_classes_for_a_palette(self, segment, photos, fake):
+        names = ",".join(f"name{i}" for i in range(256))
+        assert segment(photos, "--save", "palette", classes=names).code == 2
+        assert not fake.loaded
+
+
+def test_threshold_leaves_pixels_unlabelled(segment, photos, tmp_path):
+    assert segment(photos, "--threshold", "0.5").code == 0
+    green = np.asarray(Image.open(tmp_path / photos / "00.png"))[..., 1]
+    labels = np.asarray(Image.open(tmp_path / "out/labels/00.png"))
+    assert ((labels == 255) == (green / 255 < 0.5)).all()
+    rows = [r for r in table(tmp_path / "out/stats.csv") if r["image"] == "00.png"]
+    assert [r["class_id"] for r in rows] == ["0", "1", "2", "-1"]
+    assert sum(float(r["fraction"]) for r in rows) == pytest.approx(1, abs=1e-8)
+
+
+class TestSave:
+    def test_only_what_is_asked_for(self, segment, photos, tmp_path):
+        assert segment(photos, "--save", "palette, confidence,masks").code == 0
+        folders = {path.name for path in (tmp_path / "out").iterdir()}
+        assert folders == {"palette", "confidence", "masks", "classes.json", "run.json", ".ovseg"}
+
+    def test_an_unknown_name(self, segment, photos):
+        ended = segment(photos, "--save", "labels,nonsense")
+        assert ended.code == 2
+        assert "nonsense" in ended.err and "overlay" in ended.err and "stats" in ended.err
+
+
+class TestJson:
+    def test_an_object_a_photo(self, segment, photos, tmp_path):
+        (tmp_path / photos / "02.png").write_bytes(b"")
+        ended = segment(photos, "--json")
+        assert ended.code == 1
+        records = [json.loads(line) for line in ended.out.splitlines()]
+        assert [r["path"] for r in records] == [f"photos/{i:02}.png" for i in range(4)]
+        assert set(records[2]) == {"path", "status", "error"}
+        assert records[2]["error"] == "the file is empty"
+        first = records[0]
+        assert first["files"] == {"overlay": "out/overlays/00.jpg", "labels": "out/labels/00.png"}
+        assert sum(c["fraction"] for c in first["classes"]) == pytest.approx(1, abs=1e-8)
+        assert [c["name"] for c in first["classes"]] == ["sky", "road", "car"]
+        assert first["seconds"] > 0
+
+    def test_skipped_photos_are_told_too(self, segment, photos):
+        first = [json.loads(line) for line in segment(photos, "--json").out.splitlines()]
+        second = segment(photos, "--json", "--resume").out.splitlines()
+        for before, line in zip(first, second, strict=True):
+            after = json.loads(line)
+            assert (before["status"], after["status"]) == ("done", "skipped")
+            assert before["classes"] == after["classes"]
+
+    def test_quiet_says_only_what_failed(self, segment, photos, tmp_path):
+        assert segment(photos, "-q").err == ""
+        (tmp_path / photos / "02.png").write_bytes(b"")
+        err = segment(photos, "-q", "--overwrite").err
+        assert err == "ovseg: error: photos/02.png: the file is empty\n"
+
+
+class TestResumeAndOverwrite:
+    def test_results_are_not_overwritten_unasked(self, segment, photos, tmp_path, fake):
+        assert segment(photos).code == 0
+        before = files_below(tmp_path / "out")
+        ended = segment(photos, "--threshold", "0.5")
+        assert ended.code == 2
+        assert "--resume" in ended.err and "--overwrite" in ended.err
+        assert files_below(tmp_path / "out") == before
+        assert len(fake.loaded) == 1
+
+    def test_both(self, segment, photos):
+        ended = segment(photos, "--resume", "--overwrite")
+        assert ended.code == 2
+        assert "--resume and --overwrite" in ended.err
+
+    def test_overwrite_leaves_nothing_of_the_earlier_run(self, segment, photos, tmp_path):
+        segment(photos)
+        (tmp_path / photos / "00.png").unlink()
+        assert segment(photos, "--overwrite").code == 0
+        assert "labels/00.png" not in files_below(tmp_path / "out")
+
+    def test_resume_in_a_new_folder(self, segment, photos):
+        assert segment(photos, "--resume").code == 0
+
+    def test_resume_does_only_what_is_missing(self, segment, photos, tmp_path, fake):
+        segment(photos)
+        before = files_below(tmp_path / "out")
+        (tmp_path / "out/labels/02.png").unlink()
+        assert segment(photos, "--resume").code == 0
+        assert fake.made[1].batches == [[(32, 48)]]
+        assert files_below(tmp_path / "out") == before
+
+    @pytest.mark.parametrize(
+        "change",
+        [["--threshold", "0.2"], ["--other", "rest"], ["--no-exif"]],
+    )
+    def test_other_options_do_all_photos_anew(self, segment, photos, fake, change):
+        segment(photos)
+        assert segment(photos, "--resume", *change).code == 0
+        assert len(fake.made[1].batches) == 4
+
+    def test_another_model_does_all_photos_anew(self, segment, photos, fake):
+        segment(photos)
+        model = type(fake.made[0].model)(checksum="cd" * 32)
+        fake.load_model = lambda *_, **__: model
+        segment(photos, "--resume")
+        assert len(fake.made[1].batches) == 4
+
+    def test_new_names_do_all_photos_anew(self, segment, photos, fake):
+        segment(photos)
+        segment(photos, "--resume", classes="sky, road, car|auto")
+        assert len(fake.made[1].batches) == 4
+
+    def test_another_device_or_batch_size_does_not(self, segment, photos, fake):
+        segment(photos)
+        segment(photos, "--resume", "--device", "cpu", "--batch-size", "3", "--workers", "1")
+        assert fake.made[1].batches == []
+
+    def test_results_in_the_input_folder_are_no_inputs(self, program, tmp_path, fake):
+        make_photos(tmp_path, 2)
+        arguments = ["segment", ".", "-r", "--classes", "sky,road", "-o", "."]
+        assert program(*arguments).code == 0
+        ended = program(*arguments, "--resume")
+        assert ended.code == 0
+        assert "4 inputs left out" in ended.err
+        assert fake.made[1].batches == []
+
+
+class TestShards:
+    def test_parts_are_disjoint_and_complete(self, program, tmp_path):
+        make_photos(tmp_path / "photos", 20)
+        seen = []
+        for part in ("1/3", "2/3", "3/3"):
+            arguments = ["photos", "--classes", "sky,road", "--json", "--shard", part]
+            ended = program("segment", *arguments, "-o", part[0])
+            assert ended.code == 0
+            seen += [json.loads(line)["path"] for line in ended.out.splitlines()]
+        assert len(seen) == 20 and len(set(seen)) == 20
+
+    def test_parts_in_one_folder_end_in_the_same_tables(self, program, tmp_path):
+        make_photos(tmp_path / "photos", 12)
+        arguments = ["segment", "photos", "--classes", "sky,road"]
+        program(*arguments, "-o", "whole")
+        for part in ("2/2", "1/2"):
+            ended = program(*arguments, "-o", "parts", "--resume", "--shard", part)
+            assert ended.code == 0
+        assert files_below(tmp_path / "whole") == files_below(tmp_path / "parts")
+
+    def test_an_empty_part_is_fine(self, program, tmp_path):
+        make_photos(tmp_path / "photos", 1)
+        arguments = ["segment", "photos", "--classes", "sky,road", "-o"]
+        codes = {program(*arguments, str(i), "--shard", f"{i}/3").code for i in (1, 2, 3)}
+        assert codes == {0}
+
+
+class TestStandardInput:
+    def test_a_path_a_line(self, segment, photos, tmp_path):
+        listed = b"photos/03.png\r\n\n  \nphotos/01.png\n"
+        assert segment("-", stdin=listed).code == 0
+        assert set(files_below(tmp_path / "out/labels")) == {"01.png", "03.png"}
+
+    def test_zero_bytes_between_paths(self, segment, tmp_path):
+        make_photo(tmp_path / "photos" / "new\nline.png")
+        assert segment("-", "-0", stdin=b"photos/new\nline.png\0").code == 0
+        assert list(files_below(tmp_path / "out/labels")) == ["new\nline.png"]
+
+    def test_what_is_gone_fails_by_name(self, segment, photos, tmp_path):
+        ended = segment("-", stdin=b"photos/gone.png\nphotos/00.png\n")
+        assert ended.code == 1
+        assert "photos/gone.png: No such file" in ended.err
+        assert list(files_below(tmp_path / "out/labels")) == ["00.png"]
+
+    def test_nothing(self, segment):
+        assert segment("-", stdin=b"\n").code == 2
+
+    def test_mixed_with_others(self, segment, photos):
+        assert segment("-", photos, stdin=b"photos/00.png").code == 2
+
+    def test_null_without_a_list(self, segment, photos):
+        assert segment(photos, "-0").code == 2
+
+
+def test_dry_run_touches_nothing(segment, photos, tmp_path, fake):
+    ended = segment(photos, "--dry-run")
+    assert ended.code == 0
+    assert ended.out.splitlines()[0] == "photos/00.png\tout/overlays/00.jpg\tout/labels/00.png"
+    assert len(ended.out.splitlines()) == 4
+    assert not (tmp_path / "out").exists()
+    assert not fake.loaded
+
+
+def test_the_default_output_folder(program, photos, tmp_path):
+    assert program("segment", photos, "--classes", "sky,road").code == 0
+    assert (tmp_path / "ovseg-out/labels/00.png").exists()
+
+
+def test_batch_size_and_workers_are_passed_on(segment, photos, fake, monkeypatch):
+    real, seen = batch.run, []
+
+    def run(images, segmenter, output, options, stop):
+        seen.append(options)
+        return real(images, segmenter, output, options, stop)
+
+    monkeypatch.setattr(batch, "run", run)
+    segment(photos, "--batch-size", "3", "--workers", "5", "--max-pixels", "5000", "--no-exif")
+    (options,) = seen
+    assert (options.batch_size, options.workers) == (3, 5)
+    assert (options.exif, options.max_pixels) == (False, 5000)
+
+
+def test_a_crash_of_the_run_loses_nothing(segment, photos, tmp_path, monkeypatch):
+    real = batch.run
+
+    def run(*arguments):
+        for number, result in enumerate(real(*arguments)):
+            yield result
+            if number == 1:
+                raise AssertionError("a bug in the run")
+
+    monkeypatch.setattr(batch, "run", run)
+    ended = segment(photos)
+    assert ended.code == 1
+    assert "bug in ovseg" in ended.err
+    stats = {row["image"] for row in table(tmp_path / "out/stats.csv")}
+    assert {"00.png", "01.png"} <= stats
+    assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "failed"

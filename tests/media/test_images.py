@@ -1,0 +1,311 @@
+import contextlib
+import io
+import os
+import random
+import struct
+import threading
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from ovseg_cli.errors import InputError
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.images import FORMATS, MAX_PIXELS, read_image
+
+# What Pillow says about damaged metadata; the command line silences it, too.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+TURNS = {  # EXIF orientation -> what a viewer has to do with the stored pixels (EXIF 2.3, 4.6.4)
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+}
+
+
+def saved(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+class TestKinds:
+    def test_frame(self, tmp_path, photo):
+        path = saved(tmp_path / "a.png", photo)
+        frame = read_image(path)
+        assert isinstance(frame, Frame)
+        assert frame.pixels.dtype == np.uint8
+        assert frame.pixels.flags.writeable  # torch.from_numpy warns where it is not
+        assert frame.source == str(path)
+        np.testing.assert_array_equal(frame.pixels, photo)
+
+    @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm", "webp", "jp2", "gif", "avif"])
+    def test_formats(self, tmp_path, photo, suffix):
+        if f".{suffix}" not in Image.registered_extensions():
+            pytest.skip(f"this Pillow cannot write {suffix}")
+        options = {"lossless": True} if suffix == "webp" else {}
+        path = saved(tmp_path / f"a.{suffix}", photo, **options)
+        lossy = suffix in ("avif", "gif")
+        difference = np.abs(read_image(path).pixels.astype(int) - photo)
+        assert difference.mean() <= (12 if lossy else 0)
+
+    def test_every_odd_kind_looks_like_the_photo(self, odd_images, photo):
+        grey = np.asarray(Image.fromarray(photo).convert("L"))[..., None].repeat(3, axis=2)
+        red = photo[..., :1].repeat(3, axis=2)
+        expected = {
+            "grey.png": grey,
+            "grey-alpha.png": grey,
+            "grey16.png": red,
+            "float.tif": red,
+            "bilevel.png": np.asarray(Image.fromarray(photo).convert("1").convert("RGB")),
+        }
+        tolerance = {"cmyk.jpg": 8, "float.tif": 1, "animated.gif": 6}
+        for name, path in odd_images.items():
+            if name == "transparent-palette.png":
+                continue
+            pixels = read_image(path).pixels.astype(int)
+            limit = tolerance.get(name, 6 if "palette" in name else 0)
+            assert np.abs(pixels - expected.get(name, photo)).mean() <= limit, name
+
+    def test_16_bit_values_are_scaled_not_clipped(self, tmp_path):
+        values = np.array([[0, 128, 257, 32768, 65278, 65535]], np.uint16)
+        path = saved(tmp_path / "a.png", values)
+        expected = [round(int(v) / 257) for v in values[0]]
+        assert read_image(path).pixels[0, :, 0].tolist() == expected
+
+    @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+    def test_16_bit_dark_photo_stays_dark(self, tmp_path, suffix):
+        values = np.full((2, 2), 200, np.uint16)
+        path = tmp_path / f"a.{suffix}"
+        if suffix == "pgm":
+            path.write_bytes(b"P5 2 2 65535\n" + values.astype(">u2").tobytes())
+        else:
+            saved(path, values)
+        assert read_image(path).pixels.max() == 1
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            ([0.0, 0.5, 1.0], [0, 128, 255]),
+            ([0.0, 100.0, 255.0], [0, 100, 255]),
+            ([0.0, 25700.0, 65535.0], [0, 100, 255]),
+            ([-1.0, 0.0, 1.0], [0, 128, 255]),
+            ([0.0, 1e9, np.inf], [0, 255, 0]),
+            ([np.nan, 0.25, 1.0], [0, 64, 255]),
+            ([7.0, 7.0, 7.0], [7, 7, 7]),
+        ],
+    )
+    def test_floats(self, tmp_path, values, expected):
+        path = saved(tmp_path / "a.tif", np.array([values], np.float32))
+        assert read_image(path).pixels[0, :, 1].tolist() == expected
+
+    def test_32_bit_integers(self, tmp_path):
+        path = saved(tmp_path / "a.tif", np.array([[0, 257 * 100, 65535]], np.int32))
+        assert read_image(path).pixels[0, :, 2].tolist() == [0, 100, 255]
+        path = saved(tmp_path / "b.tif", np.array([[-1000, 0, 1000]], np.int32))
+        assert read_image(path).pixels[0, :, 2].tolist() == [0, 128, 255]
+
+    def test_transparency_lies_over_white(self, tmp_path, photo):
+        alpha = np.zeros(photo.shape[:2], np.uint8)
+        alpha[:, 10:] = 255
+        alpha[0, :] = 51
+        path = saved(tmp_path / "a.png", np.dstack([photo, alpha]))
+        share = alpha[..., None] / 255
+        expected = photo * share + 255 * (1 - share)
+        assert np.abs(read_image(path).pixels - expected).max() <= 1
+
+    def test_transparent_palette_entry_is_white(self, tmp_path):
+        image = Image.new("P", (2, 1))
+        image.putpalette([10, 20, 30, 40, 50, 60])
+        image.putpixel((1, 0), 1)
+        image.save(tmp_path / "a.png", transparency=0)
+        assert read_image(tmp_path / "a.png").pixels[0].tolist() == [[255] * 3, [40, 50, 60]]
+
+    def test_transparent_colour_of_an_rgb_png(self, tmp_path):
+        array = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
+        path = saved(tmp_path / "a.png", array, transparency=(1, 2, 3))
+        assert read_image(path).pixels[0].tolist() == [[255] * 3, [4, 5, 6]]
+
+    def test_lab(self, tmp_path):
+        colors = np.array([[[255, 0, 0], [0, 128, 0], [30, 30, 30], [250, 250, 250]]], np.uint8)
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(Image.fromarray(colors), srgb, lab, outputMode="LAB")
+        image.save(tmp_path / "a.tif")
+        assert np.abs(read_image(tmp_path / "a.tif").pixels.astype(int) - colors).max() <= 6
+
+    @pytest.mark.parametrize("name", ["animated.gif", "animated.webp", "pages.tif"])
+    def test_the_first_picture_counts(self, odd_images, photo, name):
+        pixels = read_image(odd_images[name]).pixels.astype(int)
+        assert np.abs(pixels - photo).mean() < np.abs(pixels - (255 - photo)).mean()
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+    @pytest.mark.parametrize("value", TURNS)
+    def test_applied_unless_refused(self, tmp_path, photo, suffix, value):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        options = {"quality": 95} if suffix == "jpg" else {}
+        if suffix == "webp":
+            options = {"lossless": True}
+        path = saved(tmp_path / f"a.{suffix}", photo, exif=exif, **options)
+        for wanted, flag in ((TURNS[value](photo), True), (photo, False)):
+            pixels = read_image(path, exif=flag).pixels
+            assert pixels.shape == wanted.shape
+            assert np.abs(pixels.astype(int) - wanted).mean() <= (3 if suffix == "jpg" else 0)
+
+    @pytest.mark.parametrize("value", [0, 9, 300])
+    def test_nonsense_is_ignored(self, tmp_path, photo, value):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        path = saved(tmp_path / "a.png", photo, exif=exif)
+        np.testing.assert_array_equal(read_image(path).pixels, photo)
+
+    def test_damaged_exif_does_not_cost_the_photo(self, tmp_path, photo):
+        path = saved(tmp_path / "a.png", photo, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1\x12")
+        np.testing.assert_array_equal(read_image(path).pixels, photo)
+
+
+class TestRefused:
+    def test_broken_files_fail_by_name_with_the_reason(self, broken_images):
+        for name, (path, reason) in broken_images.items():
+            with pytest.raises(InputError, match=f"{name}: .*({reason})") as caught:
+                read_image(path)
+            assert "\n" not in str(caught.value)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(InputError, match="No such file"):
+            read_image(tmp_path / "missing.jpg")
+
+    def test_folder(self, tmp_path):
+        with pytest.raises(InputError, match="a folder, not an image"):
+            read_image(tmp_path)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+    def test_a_pipe_does_not_block(self, tmp_path):
+        os.mkfifo(tmp_path / "a.jpg")
+        with pytest.raises(InputError, match="device or pipe"):
+            read_image(tmp_path / "a.jpg")
+
+    def test_name_with_control_characters(self, tmp_path):
+        path = tmp_path / "a\n\x1b[2J.jpg"
+        path.write_bytes(b"")
+        with pytest.raises(InputError) as caught:
+            read_image(path)
+        assert str(caught.value).isprintable()
+
+    @pytest.mark.parametrize("path", ["a\0b", "x" * 5000])
+    def test_impossible_path(self, path):
+        with pytest.raises(InputError):
+            read_image(path)
+
+    def test_limit_is_exact_and_can_be_raised(self, tmp_path):
+        path = saved(tmp_path / "a.png", np.zeros((10, 20, 3), np.uint8))
+        assert read_image(path, max_pixels=200).size_hw == (10, 20)
+        with pytest.raises(InputError, match=r"20×10 pixels .*--max-pixels 200"):
+            read_image(path, max_pixels=199)
+
+    def test_own_limit_and_not_pillow_s(self, tmp_path, monkeypatch, recwarn):
+        """Pillow warns above its limit and refuses above twice that."""
+        path = saved(tmp_path / "a.png", np.zeros((10, 20, 3), np.uint8))
+        for limit in (150, 50):
+            monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+            assert read_image(path).size_hw == (10, 20)
+        assert not recwarn.list
+
+    def test_the_bomb_is_not_decoded(self, broken_images, monkeypatch):
+        monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+        with pytest.raises(InputError, match=f"limit of {MAX_PIXELS / 1e6:.1f}"):
+            read_image(broken_images["bomb.png"][0])
+
+    def test_no_program_is_started_for_postscript(self, tmp_path):
+        (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+        with pytest.raises(InputError, match="not an image"):
+            read_image(tmp_path / "a.jpg")
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tif", "bmp"])
+    def test_cut_anywhere(self, tmp_path, photo, suffix):
+        """A cut file is an InputError, or the whole photo where no pixels were cut off."""
+        data = saved(tmp_path / f"whole.{suffix}", photo).read_bytes()
+        whole = read_image(tmp_path / f"whole.{suffix}").pixels
+        path = tmp_path / f"cut.{suffix}"
+        for length in range(0, len(data), max(1, len(data) // 60)):
+            path.write_bytes(data[:length])
+            try:
+                frame = read_image(path)
+            except InputError:
+                continue
+            np.testing.assert_array_equal(frame.pixels, whole)
+
+
+def test_any_bytes_give_a_frame_or_an_input_error(tmp_path, photo):
+    rng = random.Random(7)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    originals = []
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000"):
+        buffer = io.BytesIO()
+        Image.fromarray(photo).save(buffer, kind, **({"exif": exif} if kind != "PPM" else {}))
+        originals.append(buffer.getvalue())
+    path = tmp_path / "mutant"
+    outcomes = set()
+    for turn in range(800):
+        data = bytearray(originals[turn % len(originals)])
+        for _ in range(rng.choice((1, 2, 8))):
+            where = rng.randrange(min(len(data), rng.choice((40, 400, 10**6))))
+            data[where] = rng.choice((0, 1, 127, 255, rng.randrange(256)))
+        if rng.random() < 0.3:
+            del data[rng.randrange(len(data)) :]
+        path.write_bytes(data)
+        try:
+            outcomes.add(type(read_image(path, max_pixels=1_000_000)))
+        except InputError as error:
+            outcomes.add(type(error))
+    assert outcomes == {Frame, InputError}
+
+
+def test_reading_in_threads(tmp_path, odd_images, broken_images):
+    expected = {path: read_image(path).pixels for path in odd_images.values()}
+    wrong = []
+
+    def work():
+        for _ in range(5):
+            for path, pixels in expected.items():
+                if not np.array_equal(read_image(path).pixels, pixels):
+                    wrong.append(path)
+            for path, _ in broken_images.values():
+                with contextlib.suppress(InputError):
+                    wrong.append(read_image(path))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_16_bit_rgb_png(tmp_path):
+    """Pillow cannot write these: three 16-bit channels, made by hand."""
+    values = np.array([[[0, 257 * 7, 65535], [257 * 200, 256, 257]]], ">u2")
+    raw = b"\0" + values.tobytes()
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(png + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+    expected = values.astype(float) / 257
+    assert np.abs(read_image(tmp_path / "a.png").pixels - expected).max() <= 1
+
+
+def test_all_formats_have_a_reader():
+    optional = {"AVIF", "WEBP", "JPEG2000"}  # left out of some builds of Pillow
+    assert set(FORMATS) - optional <= set(Image.OPEN)

@@ -1,0 +1,147 @@
+"""Who may know whom: the imports of all files, held against the rooms of the house."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ovseg_cli"
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+LEAVES = {"errors", "vocabulary", "frame", "segmentation"}
+# What the files of a room may import of the package, beside the leaves and their own room.
+# A file of the top level is its own room.
+ALLOWED = {
+    "errors": set(),
+    "vocabulary": {"errors"},
+    "frame": set(),
+    "segmentation": {"vocabulary"},
+    "shard": set(),
+    "read_ahead": set(),
+    "budget": set(),
+    "legend": set(),
+    "render": {"legend"},
+    "exports": {"render"},
+    "journal": set(),
+    "tables": {"exports", "journal", "render"},
+    "output": {"exports", "journal", "media", "tables"},
+    "batch": {"exports", "budget", "journal", "media", "output", "read_ahead", "tables"},
+    "media": set(),
+    "model": set(),
+    "data": {"media"},
+    "weights": {"model"},
+    "text_cache": {"model"},
+    "segmenter": {"model", "weights", "media", "text_cache"},
+    "evaluation": {"data", "segmenter", "model"},
+    "training": {"data", "model", "weights", "evaluation", "segmenter"},
+    "benchmark": {"segmenter", "model", "batch", "output", "media", "weights"},
+    "report": {"tables", "render"},
+    "cli": {
+        *("batch", "benchmark", "evaluation", "exports", "journal", "media", "output", "render"),
+        *("report", "segmenter", "shard", "tables", "training", "weights"),
+    },
+}
+# Libraries that only some rooms know; a name before a slash is a whole room.
+ONLY_IN = {
+    "torch": {"model", "segmenter", "text_cache", "training", "weights", "evaluation", "data",
+              "benchmark"},
+    "open_clip": {"model", "text_cache", "training"},
+    "PIL": {"media", "render", "legend", "exports", "data", "segmenter"},
+    "cv2": {"media"},
+    "click": {"cli"},
+    "rich": {"cli/console.py"},
+    "tqdm": {"cli/console.py"},
+    "safetensors": {"weights", "training", "text_cache"},
+}  # fmt: skip
+
+
+def room_of(file):
+    first = Path(file).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(file):
+    """Full names of all modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield node.module
+
+
+def rooms_imported(file):
+    own = {Path(f).parts[0].removesuffix(".py") for f in FILES}
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] == "ovseg_cli" and len(parts) > 1 and parts[1] in own:
+            yield parts[1]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_imports_only_the_rooms_it_may_know(file):
+    room = room_of(file)
+    if room in ("__init__", "__main__"):
+        return
+    assert room in ALLOWED, f"a new room: say in ALLOWED whom {file} may know"
+    may = ALLOWED[room] | LEAVES if room not in LEAVES else ALLOWED[room]
+    assert set(rooms_imported(file)) <= may | {room}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_library_is_known_only_where_it_belongs(file):
+    used = {name.split(".")[0] for name in imports(file)} & set(ONLY_IN)
+    misplaced = {name for name in used if not {room_of(file), file} & ONLY_IN[name]}
+    assert not misplaced
+
+
+def test_errors_import_nothing():
+    assert not set(imports("errors.py"))
+
+
+def modules_after(code):
+    """Names of the modules that are loaded after running some code in a new process."""
+    script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE.parent,
+        check=True,
+    )
+    return set(ran.stdout.split())
+
+
+HEAVY = {"torch", "open_clip", "cv2", "numpy", "PIL", "rich", "tqdm", "scipy"}
+
+
+def test_importing_the_package_is_cheap():
+    assert not modules_after("import ovseg_cli; ovseg_cli.__version__") & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["models", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "from ovseg_cli.cli.main import ovseg\n"
+        f"try: ovseg.main({arguments!r})\n"
+        "except SystemExit as end: assert not end.code"
+    )
+    assert not modules_after(code) & HEAVY
+
+
+def test_photos_are_read_and_written_without_torch_and_cv2():
+    loaded = modules_after("import ovseg_cli.batch, ovseg_cli.exports, ovseg_cli.media.images")
+    assert not loaded & {"torch", "cv2", "open_clip", "rich", "tqdm"}
+
+
+def test_public_names_are_there():
+    import ovseg_cli
+
+    light = set(ovseg_cli.__all__) - {"load_model", "Segmenter"}
+    assert all(hasattr(ovseg_cli, name) for name in light)
+    assert set(ovseg_cli.__all__) <= set(dir(ovseg_cli))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = ovseg_cli.nonsense

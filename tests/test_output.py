@@ -1,0 +1,188 @@
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from mock_segmenter import make_photo
+
+from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.exports import select
+from ovseg_cli.media.images import ImageInput, read_image
+from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(["sky", "road"])
+SAVE = ("overlay", "labels")
+
+
+def output_at(root, save=SAVE, run="run", overwrite=False, part=""):
+    output = OutputFolder(root, select(save, VOCABULARY), part=part)
+    output.open(VOCABULARY, run=run, metadata={"Software": "test"}, overwrite=overwrite)
+    return output
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return ImageInput(make_photo(tmp_path / "in" / "a.png"), "deep/a")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "out"
+
+
+def save(output, photo):
+    frame = read_image(photo.path)
+    labels = np.zeros(frame.size_hw, np.int32)
+    segmentation = Segmentation(labels, np.ones(frame.size_hw, np.float32), VOCABULARY)
+    return output.save(photo, InputState.of(photo.path), frame, segmentation)
+
+
+def is_done(output, photo):
+    return output.is_done(photo, InputState.of(photo.path)) is not None
+
+
+def check(root, resume=False, overwrite=False):
+    OutputFolder(root, select(SAVE, VOCABULARY)).check(resume=resume, overwrite=overwrite)
+
+
+class TestCheck:
+    def test_a_new_or_empty_folder_is_fine(self, root):
+        check(root / "not" / "there")
+        root.mkdir()
+        check(root)
+
+    def test_files_of_others_do_not_matter(self, root):
+        make_photo(root / "holiday.png")
+        check(root)
+
+    def test_checking_makes_nothing(self, root):
+        check(root)
+        assert not root.exists()
+
+    @pytest.mark.parametrize("name", ["stats.csv", "run.json", "labels/x.png", "overlays/x.jpg"])
+    def test_results_are_refused_with_the_ways_out(self, root, name):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+        with pytest.raises(UsageError, match="--resume.*--overwrite.*-o"):
+            check(root)
+        check(root, resume=True)
+        check(root, overwrite=True)
+
+    def test_a_file_in_the_way(self, tmp_path):
+        (tmp_path / "file").touch()
+        for root in (tmp_path / "file", tmp_path / "file" / "below"):
+            with pytest.raises(UsageError, match="not a folder"):
+                check(root)
+
+    def test_a_folder_that_may_not_be_written(self, root, monkeypatch):
+        root.mkdir()
+        monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+        with pytest.raises(UsageError, match="no permission"):
+            check(root)
+
+
+class TestDone:
+    def test_what_was_saved_is_done(self, root, photo):
+        entry = save(output_at(root), photo)
+        assert is_done(output_at(root), photo)
+        assert (entry.width, entry.height, entry.areas) == (48, 32, ((0, 48 * 32, 1.0),))
+        assert entry.files["labels"] == {
+            "labels/deep/a.png": (root / "labels/deep/a.png").stat().st_size
+        }
+
+    def test_fewer_results_wanted_than_are_there(self, root, photo):
+        save(output_at(root), photo)
+        assert is_done(output_at(root, save=["labels"]), photo)
+
+    def test_more_results_wanted_than_are_there(self, root, photo):
+        save(output_at(root), photo)
+        assert not is_done(output_at(root, save=[*SAVE, "confidence"]), photo)
+
+    def test_another_run(self, root, photo):
+        save(output_at(root), photo)
+        assert not is_done(output_at(root, run="other model"), photo)
+
+    def test_a_missing_or_cut_result(self, root, photo):
+        save(output_at(root), photo)
+        labels = root / "labels/deep/a.png"
+        os.truncate(labels, labels.stat().st_size - 1)
+        assert not is_done(output_at(root), photo)
+        labels.unlink()
+        assert not is_done(output_at(root), photo)
+
+    def test_a_changed_input(self, root, photo):
+        save(output_at(root), photo)
+        make_photo(photo.path, seed=1)
+        os.utime(photo.path, ns=(1, 1))
+        assert not is_done(output_at(root), photo)
+
+    def test_another_input_of_the_same_name(self, tmp_path, root, photo):
+        save(output_at(root), photo)
+        twin = tmp_path / "elsewhere" / "a.png"
+        twin.parent.mkdir()
+        shutil.copy2(photo.path, twin)
+        assert not is_done(output_at(root), ImageInput(twin, photo.rel))
+
+    def test_a_failed_input(self, root, photo):
+        output = output_at(root)
+        save(output, photo)
+        output.forget(photo, InputState.of(photo.path), "it broke")
+        assert not is_done(output, photo)
+        assert not (root / "labels/deep/a.png").exists()
+
+    def test_an_input_that_is_gone_leaves_its_results(self, root, photo):
+        output = output_at(root)
+        save(output, photo)
+        photo.path.unlink()
+        output.forget(photo, InputState.of(photo.path), "gone")
+        assert (root / "labels/deep/a.png").exists()
+
+    def test_masks_are_many_files(self, root, photo):
+        entry = save(output_at(root, save=["masks"]), photo)
+        assert list(entry.files["masks"]) == ["masks/deep/a/0-sky.png"]
+        assert is_done(output_at(root, save=["masks"]), photo)
+        (root / "masks/deep/a/0-sky.png").unlink()
+        assert not is_done(output_at(root, save=["masks"]), photo)
+
+
+def test_a_photo_is_saved_wholly_or_not_at_all(root, photo):
+    output = output_at(root)
+    (root / "labels").write_text("a file where a folder should be")
+    with pytest.raises(OutputError):
+        save(output, photo)
+    assert not list((root / "overlays").rglob("*.*"))
+    assert not is_done(output, photo)
+
+
+def test_overwrite_removes_what_was_recorded_and_nothing_else(root, photo):
+    save(output_at(root), photo)
+    own = root / "labels" / "mine.png"
+    own.write_text("written by hand")
+    output = output_at(root, overwrite=True)
+    assert not (root / "labels/deep/a.png").exists()
+    assert own.exists()
+    assert not is_done(output, photo)
+
+
+@pytest.mark.parametrize("name", ["../victim", "/{tmp_path}/victim", "labels/../../victim"])
+def test_a_foreign_journal_cannot_reach_outside(root, tmp_path, photo, name):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    save(output_at(root), photo)
+    journal = root / ".ovseg" / "journal.jsonl"
+    entry = json.loads(journal.read_text())
+    entry["files"] = {"labels": {name.format(tmp_path=tmp_path): 8}}
+    journal.write_text(json.dumps(entry) + "\n")
+    output_at(root).forget(photo, InputState.of(photo.path), "broken")
+    journal.write_text(json.dumps(entry) + "\n")
+    output_at(root, overwrite=True)
+    assert victim.read_text() == "precious"
+
+
+def test_an_output_that_cannot_be_made_is_wrong_usage(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError):
+        output_at(tmp_path / "file" / "out")
