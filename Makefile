@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT := demo-out
-DEMO_CLASSES := sky, building|house|temple, tree|trees, water, road|pavement, flower, leaves|plant, cat, person, cup|coffee, spoon, table, wall, clothes
+DEMO_CLASSES := sky, mountain|peak|rock, tree|forest, grass|meadow, water|river, building|temple, road|pavement, flower, leaves|plant, cat, person, cup|coffee, table, wall
 
 .PHONY: demo test clean
 

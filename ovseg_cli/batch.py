@@ -1,29 +1,28 @@
 """Many photos through a segmenter: reading, computing and writing overlap, in bounded memory."""
 
-import errno
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from ovseg_cli.budget import Budget
-from ovseg_cli.errors import OutputError, OvsegError
+from ovseg_cli.errors import OutputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
 from ovseg_cli.output import InputState, OutputFolder
 from ovseg_cli.read_ahead import ReadAhead
-from ovseg_cli.segmentation import ClassArea, Segmentation
+from ovseg_cli.results import ImageResult, is_out_of_memory, is_run_wide, reason_of
+from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import class_areas
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 PIXELS_AT_A_STAGE = 64_000_000  # being read ahead, waiting for a batch, being written: each at most
 WINDOW = 4  # a photo waits for at most this many batches' worth of others of its size
-_RUN_WIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other photo could be written either
 
 
 class SegmenterLike(Protocol):
@@ -46,43 +45,6 @@ class BatchOptions:
     workers: int = 2  # threads that read and write files
     exif: bool = True  # turn photos as their EXIF orientation says
     max_pixels: int = MAX_PIXELS  # larger photos fail
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What became of one input."""
-
-    image: ImageInput
-    status: str  # "done", "skipped" (finished by an earlier run) or "failed"
-    width: int = 0
-    height: int = 0
-    areas: tuple[ClassArea, ...] = ()
-    files: dict[str, str] = field(default_factory=dict)  # name in --save -> path
-    seconds: float = 0.0  # reading, its share of the model's time, writing
-    reason: str = ""  # why it failed
-
-
-@dataclass
-class RunReport:
-    """Counts of a run; `exit_code` is what the command ends with."""
-
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)  # path, reason
-
-    def add(self, result: ImageResult) -> None:
-        """Count one more input."""
-        self.done += result.status == "done"
-        self.skipped += result.status == "skipped"
-        if result.status == "failed":
-            self.failed += 1
-            self.failures.append((str(result.image.path), result.reason))
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 where an input failed."""
-        return 1 if self.failed else 0
 
 
 def run(
@@ -131,6 +93,12 @@ class _Photo:
         return self.frame.pixels.shape[0] * self.frame.pixels.shape[1]
 
 
+@dataclass(frozen=True, eq=False)
+class _Failed:
+    photos: Sequence[_Photo]
+    error: Exception
+
+
 class _Run:
     """One pass over the photos. Its threads: the caller's, which gathers batches and yields
     results; `streams` that compute; `workers` that read and write files.
@@ -149,7 +117,7 @@ class _Run:
         self.stop = stop
         self.batch_size = options.batch_size
         self.waiting: dict[tuple[int, int], list[_Photo]] = {}  # by input size, oldest first
-        self.computing: set[Future[None]] = set()
+        self.computing: set[Future[_Failed | None]] = set()
         self.finished: dict[int, ImageResult] = {}  # by position, not yet yielded
         self.next_position = 0  # of the result to be yielded next
         self.broken: OutputError | None = None  # why nothing more can be written
@@ -246,41 +214,55 @@ class _Run:
             self.computing.add(self.streams.submit(self.compute, photos))
 
     def await_stream(self) -> None:
+        """Wait for a pass to end; what failed is tried again while nothing else is computed."""
         done, self.computing = wait(self.computing, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
+        if any(future.result() for future in done):
+            done |= wait(self.computing).done
+            self.computing = set()
+        for attempt in filter(None, [future.result() for future in done]):
+            self.retry(attempt)
 
-    def compute(self, photos: Sequence[_Photo]) -> None:
+    def compute(self, photos: Sequence[_Photo]) -> _Failed | None:
         """Segment photos of one input size and hand them over for writing."""
         started = time.perf_counter()
-        failure: Exception | None = None
         try:
             segmentations = self.segmenter.segment([photo.frame for photo in photos])
         except Exception as error:
-            # Without its traceback, which would keep the model's tensors alive.
-            failure = error.with_traceback(None)
-        if failure is not None:
-            self.compute_parts(photos, failure)
-            return
+            if is_out_of_memory(error):  # the traceback would keep the model's tensors alive
+                error = error.with_traceback(None)
+            return _Failed(photos, error)
         share = (time.perf_counter() - started) / len(photos)
         for photo, segmentation in zip(photos, segmentations, strict=True):
             self.writing.take(photo.pixels)
             self.files.submit(self.write, photo, segmentation, photo.seconds + share)
+        return None
 
-    def compute_parts(self, photos: Sequence[_Photo], failure: Exception) -> None:
-        """After a failure: the two halves, and theirs, until the photos to blame are alone."""
-        if len(photos) == 1:
-            photo = photos[0]
-            self.fail(photo.position, photo.image, photo.state, failure, photo.frame.size_hw)
-            return
-        half = len(photos) // 2
-        if _is_out_of_memory(failure) and half < self.batch_size:
+    def retry(self, failed: _Failed) -> None:
+        """Compute smaller and smaller parts, until the photos to blame are by themselves."""
+        photos, half = failed.photos, len(failed.photos) // 2
+        short_of_memory = is_out_of_memory(failed.error)
+        if short_of_memory and 0 < half < self.batch_size:
             self.batch_size = half
             logger.warning(
                 "%d photos at once need too much memory; going on with %d", len(photos), half
             )
-        self.compute(photos[:half])
-        self.compute(photos[half:])
+        if half:
+            parts = [photos[:half], photos[half:]]
+        else:  # one photo, which other passes may have left too little memory
+            parts = [photos] if short_of_memory and self.options.streams > 1 else []
+            if not parts:
+                self.blame(failed)
+        for part in parts:
+            again = self.compute(part)
+            if again is not None and len(part) > 1:
+                self.retry(again)
+            elif again is not None:
+                self.blame(again)
+
+    def blame(self, failed: _Failed) -> None:
+        (photo,) = failed.photos
+        size_hw = photo.frame.size_hw
+        self.fail(photo.position, photo.image, photo.state, failed.error, size_hw)
 
     def write(self, photo: _Photo, segmentation: Segmentation, seconds: float) -> None:
         started = time.perf_counter()
@@ -317,32 +299,11 @@ class _Run:
         size_hw: tuple[int, int] | None = None,
     ) -> None:
         logger.debug("%s failed", image.path, exc_info=error)
-        reason = _reason(error, size_hw).removeprefix(f"{printable(str(image.path))}: ")
+        reason = reason_of(error, image, size_hw)
         try:
             self.output.forget(image, state, reason)
         except OutputError as second:
             error = second
-        if isinstance(error, OutputError) and _errno(error) in _RUN_WIDE:
+        if isinstance(error, OutputError) and is_run_wide(error):
             self.broken = error
         self.finished[position] = ImageResult(image=image, status="failed", reason=reason)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(sign in text for sign in ("out of memory", "not enough memory", "can't allocate"))
-    )
-
-
-def _errno(error: Exception) -> int | None:
-    return getattr(error.__cause__, "errno", None)
-
-
-def _reason(error: Exception, size_hw: tuple[int, int] | None) -> str:
-    if isinstance(error, OvsegError):
-        return str(error)
-    if _is_out_of_memory(error):
-        size = f" of {size_hw[1]}x{size_hw[0]} pixels" if size_hw else ""
-        return f"not enough memory for this photo{size}; --device cpu may have more"
-    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"

@@ -28,10 +28,11 @@ class ConfusionMatrix:
             raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}")
         valid = truth != IGNORE
         # int64 first: in the label maps' own uint8 the product would overflow silently.
-        cells = truth[valid].astype(np.int64) * self.classes + prediction[valid]
-        flat = np.bincount(cells, minlength=self.classes**2)
-        if len(flat) > self.classes**2:
-            raise ValueError(f"a label is not in 0..{self.classes - 1}")
+        rows, columns = truth[valid].astype(np.int64), prediction[valid].astype(np.int64)
+        for labels in (rows, columns):
+            if labels.size and not 0 <= labels.min() <= labels.max() < self.classes:
+                raise ValueError(f"a label is not in 0..{self.classes - 1}")
+        flat = np.bincount(rows * self.classes + columns, minlength=self.classes**2)
         self.counts += flat.reshape(self.classes, self.classes)
 
     def iou(self) -> np.ndarray:

@@ -144,7 +144,7 @@ def import_checkpoint(path: Path, name: str, config_path: Path | None = None) ->
             "name of a bundled model"
         )
     options = _read_options(config_path) if config_path else {}
-    config, state = convert(_read_foreign(path), options)
+    config, state = convert(read_tensors(path), options)
     target = home() / "models" / f"{name}.safetensors"
     description = f"imported from {path.name}"
     save(Checkpoint(config, state, description), target)
@@ -216,12 +216,12 @@ def _read_options(path: Path) -> dict[str, Any]:
     return options
 
 
-def _read_foreign(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by the authors' names, without running code from it."""
-    import pickle
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a foreign file (safetensors, or torch's), without running code from it.
 
+    Raises UsageError where there is no file, CheckpointError where it holds anything else.
+    """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -231,7 +231,7 @@ def _read_foreign(path: Path) -> dict[str, Tensor]:
             state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # the readers fail in many ways on what is no checkpoint
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
             f"{path} cannot be read as plain tensors ({reason}); code in checkpoints is never run: "

@@ -1,5 +1,6 @@
 """Fixtures that several rooms share."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+# The tests' tensors are tiny: threads would only wait for each other. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

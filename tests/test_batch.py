@@ -9,11 +9,12 @@ from mock_segmenter import MockModel, MockSegmenter, files_below, make_photo, ma
 from PIL import Image
 
 from ovseg_cli import batch
-from ovseg_cli.batch import BatchOptions, RunReport
+from ovseg_cli.batch import BatchOptions
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import select
 from ovseg_cli.media.images import find_images
 from ovseg_cli.output import OutputFolder
+from ovseg_cli.results import RunReport
 from ovseg_cli.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(["sky", "road", "car"])
@@ -127,6 +128,57 @@ class TestBatches:
         assert trees[0] == trees[1]
 
 
+class TestStreams:
+    def test_passes_run_side_by_side(self, folder, segmenter, output):
+        make_photos(folder, 12)
+        lock, active, most = threading.Lock(), 0, 0
+        real = segmenter.segment
+
+        def segment(frames):
+            nonlocal active, most
+            with lock:
+                active += 1
+                most = max(most, active)
+            time.sleep(0.01)
+            result = real(frames)
+            with lock:
+                active -= 1
+            return result
+
+        segmenter.segment = segment
+        results = run(folder, segmenter, output, streams=3)
+        assert most == 3
+        assert [r.image.path.name for r in results] == [f"{i:02}.png" for i in range(12)]
+        assert all(result.status == "done" for result in results)
+
+    def test_they_change_nothing(self, folder, tmp_path):
+        for i in range(20):
+            make_photo(folder / f"{i:02}.png", (48, 32) if i % 3 else (32, 48), i)
+        trees, batches = [], []
+        for streams in (1, 3):
+            segmenter = MockSegmenter(MockModel(), VOCABULARY)
+            output = open_output(tmp_path / f"out{streams}")
+            run(folder, segmenter, output, batch_size=4, streams=streams)
+            trees.append(files_below(output.root))
+            batches.append(sorted(segmenter.batches))
+        assert trees[0] == trees[1]
+        assert batches[0] == batches[1]
+
+    def test_how_many(self):
+        assert batch.auto_streams("cpu", cores=2, images=100) == 2
+        assert batch.auto_streams("cpu", cores=2, images=1) == 1
+        assert batch.auto_streams("cpu", cores=64, images=100) == 4
+        assert batch.auto_streams("cuda:0", cores=64, images=100) == 2
+        assert batch.auto_streams("mps", cores=8, images=100) == 1
+        assert batch.auto_streams("cpu", cores=2, images=0) == 1
+
+    def test_a_bug_in_a_stream_is_not_lost(self, folder, segmenter, output, monkeypatch):
+        make_photos(folder, 3)
+        monkeypatch.setattr(batch._Run, "compute", lambda self, photos: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            run(folder, segmenter, output)
+
+
 def test_reading_computing_and_writing_overlap(folder, segmenter, output, monkeypatch):
     make_photos(folder, 12)
     real_read = batch.read_image
@@ -226,6 +278,23 @@ class TestFailures:
         results = run(folder, segmenter, output, batch_size=8)
         assert all(result.status == "done" for result in results)
         assert max(len(sizes) for sizes in segmenter.batches) == 2
+
+    def test_memory_that_is_short_for_two_passes_suffices_for_one(self, folder, segmenter, output):
+        make_photos(folder, 8)
+        real, lock = segmenter.segment, threading.Lock()
+
+        def segment(frames):
+            if not lock.acquire(blocking=False):
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            try:
+                time.sleep(0.01)
+                return real(frames)
+            finally:
+                lock.release()
+
+        segmenter.segment = segment
+        results = run(folder, segmenter, output, streams=2)
+        assert [r.status for r in results] == ["done"] * 8
 
     def test_labels_of_a_wrong_size_are_not_written(self, folder, segmenter, output):
         make_photos(folder, 1)

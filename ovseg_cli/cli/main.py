@@ -16,6 +16,7 @@ from ovseg_cli.errors import OvsegError
 COMMANDS = {
     "segment": "ovseg_cli.cli.segment",
     "train": "ovseg_cli.cli.train",
+    "bench": "ovseg_cli.cli.bench",
     "models": "ovseg_cli.cli.models",
 }
 

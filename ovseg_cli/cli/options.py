@@ -1,6 +1,5 @@
 """Options that several commands share: decorators that hand a command ready values."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -171,13 +170,6 @@ def common_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _vocabulary(classes: str | None, vocab: str | None, preset: str | None) -> Vocabulary:

@@ -10,12 +10,12 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import (
     Compute,
-    available_cores,
     common_options,
     compute_options,
     vocabulary_options,
     work_options,
 )
+from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import UsageError
 from ovseg_cli.shard import Shard
 from ovseg_cli.vocabulary import Vocabulary, printable

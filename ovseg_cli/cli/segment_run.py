@@ -1,7 +1,6 @@
 """The work of `ovseg segment` once all options are checked."""
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -13,11 +12,13 @@ from typing import Any
 from ovseg_cli import __version__, batch
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
-from ovseg_cli.cli.options import Compute, available_cores
+from ovseg_cli.cli.options import Compute
+from ovseg_cli.cores import available_cores, share_cores
 from ovseg_cli.errors import OutputError
 from ovseg_cli.journal import run_fingerprint
 from ovseg_cli.media.images import MAX_PIXELS, ImageInput
 from ovseg_cli.output import OutputFolder
+from ovseg_cli.results import ImageResult, RunReport
 from ovseg_cli.shard import Shard
 from ovseg_cli.tables import ClassTotal
 from ovseg_cli.vocabulary import Vocabulary, printable
@@ -64,7 +65,8 @@ def list_work(plan: Plan) -> None:
 def execute(plan: Plan) -> int:
     """Segment the photos; returns the exit code."""
     started = time.time()
-    _share_cores(len(plan.own_images))
+    streams = batch.auto_streams("cpu", available_cores(), len(plan.own_images))
+    share_cores(streams)  # before torch is imported
     from ovseg_cli import segmenter as segmenters
 
     model = segmenters.load_model(
@@ -84,13 +86,6 @@ def execute(plan: Plan) -> int:
     return run.execute()
 
 
-def _share_cores(photos: int) -> None:
-    """Let each pass on the CPU use its share of the cores; OpenMP looks when torch is loaded."""
-    cores = available_cores()
-    threads = max(1, cores // batch.auto_streams("cpu", cores, photos))
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-
-
 class _Run:
     def __init__(self, plan: Plan, model: Any, segmenter: Any, started: float) -> None:
         self.plan = plan
@@ -98,7 +93,7 @@ class _Run:
         self.segmenter = segmenter
         self.started = started
         self.load_seconds = time.time() - started
-        self.report = batch.RunReport()
+        self.report = RunReport()
         self.totals: Sequence[ClassTotal] = ()
 
     def execute(self) -> int:
@@ -142,9 +137,9 @@ class _Run:
             results.close()
         if interruption.requested() and self.not_processed:
             return "interrupted", interruption.exit_code
-        return "complete", self.report.exit_code
+        return "complete", 1 if self.not_processed else self.report.exit_code
 
-    def show(self, result: batch.ImageResult) -> None:
+    def show(self, result: ImageResult) -> None:
         path = str(result.image.path)
         if result.status == "failed":
             console.error(f"{printable(path)}: {printable(result.reason)}")

@@ -48,21 +48,20 @@ class ResidualBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = MLP(width, mlp_width)
 
-    def forward(self, x: Tensor, masks: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, masks: Tensor | None = None, causal: bool = False, severed: bool = True
+    ) -> Tensor:
         """Tokens (B, L, width) -> (B, L, width).
 
         masks: (B, N, L) in [0, 1], for the severances "gps_mask" and "mps";
-        causal: a token sees itself and those before it.
+        causal: a token sees itself and those before it;
+        severed: False = the layer as CLIP has it, whatever its severance.
         """
-        if self.severance is None:
-            return self.mix(x, causal)
-        x = x + severed_attention(self.attn, self.ln_1(x), masks, self.severance)
-        return x + self.mlp(self.ln_2(x))
-
-    def mix(self, x: Tensor, causal: bool = False) -> Tensor:
-        """The layer as CLIP has it, severed or not: tokens attend to each other."""
         y = self.ln_1(x)
-        x = x + self.attn(y, y, y, causal)
+        if self.severance is None or not severed:
+            x = x + self.attn(y, y, y, causal)
+        else:
+            x = x + severed_attention(self.attn, y, masks, self.severance)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -148,7 +147,7 @@ class VisualTower(nn.Module):
         """
         x = self.ln_pre(self._embed(images)[0])
         for block in self.blocks:
-            x = block.mix(x)
+            x = block(x, severed=False)
         return self.ln_post(x[:, 0]) @ self.proj
 
     def learned_positions(self) -> list[nn.Parameter]:

@@ -69,15 +69,14 @@ class DeOP(nn.Module):
         self.visual = visual
         self.heatmap_decoder = heatmap_decoder
         self.text = text
-        for name in ("pixel_mean", "pixel_std"):
-            values = torch.tensor(getattr(config.input, name)).view(3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
-        self.pixel_mean: Tensor
-        self.pixel_std: Tensor
 
     def normalise(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in 0..255 -> the input of both networks."""
-        return (images - self.pixel_mean) / self.pixel_std
+        mean, std = (
+            images.new_tensor(values).view(3, 1, 1)
+            for values in (self.config.input.pixel_mean, self.config.input.pixel_std)
+        )
+        return (images - mean) / std
 
     def forward(
         self, images: Tensor, text: TextFeatures, proposals: str | None = None

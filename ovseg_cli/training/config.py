@@ -44,11 +44,13 @@ def read_toml(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     return values
 
 
-def build(kind: type[Kind], values: Any, where: str) -> Kind:
+def build(kind: type[Kind], values: Any, file: str, key: str = "") -> Kind:
     """A dataclass from a TOML table, nested ones too.
 
-    Raises UsageError, beginning with `where`, for an unknown or missing key and a bad value.
+    file, key: where the table stands. Raises UsageError, which begins with them, for an unknown or
+    missing key and a bad value.
     """
+    where = f"{file}: {key}" if key else file
     if not isinstance(values, dict):
         raise UsageError(f"{where}: {values!r} is not a table")
     hints = typing.get_type_hints(kind)
@@ -68,7 +70,8 @@ def build(kind: type[Kind], values: Any, where: str) -> Kind:
     if missing:
         raise UsageError(f"{where}: {', '.join(missing)} must be given")
     built = {
-        name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()
+        name: _convert(hints[name], value, file, f"{key}.{name}" if key else name)
+        for name, value in values.items()
     }
     try:
         return kind(**built)
@@ -76,20 +79,20 @@ def build(kind: type[Kind], values: Any, where: str) -> Kind:
         raise UsageError(f"{where}: {error}") from error
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
     if isinstance(hint, types.UnionType):  # `float | None`
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, where)  # type: ignore[arg-type]
+        return build(hint, value, file, key)  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, list):
         if inner[-1] is not Ellipsis and len(value) != len(inner):
-            raise UsageError(f"{where}: {value!r} does not have {len(inner)} entries")
-        return tuple(_convert(inner[0], entry, where) for entry in value)
+            raise UsageError(f"{file}: {key}: {value!r} does not have {len(inner)} entries")
+        return tuple(_convert(inner[0], entry, file, key) for entry in value)
     if origin is dict and isinstance(value, dict):
-        return {key: _convert(inner[1], entry, f"{where}.{key}") for key, entry in value.items()}
+        return {name: _convert(inner[1], v, file, f"{key}.{name}") for name, v in value.items()}
     if hint is float and type(value) is int:
         return float(value)
     if hint is Any or type(value) is hint:
         return value
-    raise UsageError(f"{where}: {value!r} is not a {getattr(hint, '__name__', hint)}")
+    raise UsageError(f"{file}: {key}: {value!r} is not a {getattr(hint, '__name__', hint)}")

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import pickle
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,7 @@ from ovseg_cli.training.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = (RuntimeError, OSError, EOFError, pickle.UnpicklingError)  # of torch.load
+CHECKPOINT = "checkpoint.pt"  # in the folder of a run
 
 
 class Stage(Protocol):
@@ -84,7 +83,7 @@ def train(
     with _writing(run):
         run.mkdir(parents=True, exist_ok=True)
     state = _State(stage, schedule)
-    state.restore(run / "checkpoint.pt")
+    state.restore(run / CHECKPOINT)
     _forget_later_lines(run / "log.jsonl", state.step)
     last = min(schedule.steps, stop_at or schedule.steps)
     started = time.monotonic()
@@ -105,7 +104,7 @@ def train(
                 line = Progress(state.step, schedule.steps, elapsed, state.mean_losses(), scores)
                 _append(run / "log.jsonl", line)
             if _due(state.step, schedule.checkpoint_every) or state.step == last:
-                state.save(run / "checkpoint.pt")
+                state.save(run / CHECKPOINT)
             if line is not None:
                 yield line
     state.finish()
@@ -113,6 +112,27 @@ def train(
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def restore_model(model: nn.Module, run: Path) -> None:
+    """Load the model of a run that was begun, for stages that look at it before they go on."""
+    with _fitting(run / CHECKPOINT) as state:
+        if state is not None:
+            model.load_state_dict(state["model"])
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The checkpoint at `path`, if there is one; CheckpointError for what goes wrong with it."""
+    try:
+        exists = path.exists()
+        yield torch.load(path, map_location="cpu", weights_only=True) if exists else None
+    except Exception as error:  # torch's reader fails in many ways on what is no checkpoint
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{path} does not fit this configuration ({reason}); "
+            "train in another folder (--out), or remove it to start anew"
+        ) from error
 
 
 @contextmanager
@@ -239,22 +259,15 @@ class _State:
             partial.unlink(missing_ok=True)
 
     def restore(self, path: Path) -> None:
-        if not path.exists():
-            return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with _fitting(path) as state:
+            if state is None:
+                return
             self.stage.model.load_state_dict(state["model"])
             if self.averaged is not None:
                 self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = state["step"]
             self.sums, self.counts = state.get("sums", {}), state.get("counts", {})
-        except (*UNREADABLE, KeyError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"{path} does not fit this configuration ({reason}); "
-                "train in another folder (--out), or remove it to start anew"
-            ) from error
         log.info("going on from step %d", self.step)
 
     def finish(self) -> None:

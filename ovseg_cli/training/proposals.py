@@ -73,7 +73,9 @@ class ProposalStage:
         """The backbone learns more slowly than the rest."""
         rest = [*self.model.proposals.parameters(), self.model.text.non_object_embedding]
         return [
-            *weight_decay_groups(self.model.backbone.parameters(), self.config.backbone_rate),
+            *weight_decay_groups(
+                self.model.backbone.parameters(), lr_scale=self.config.backbone_rate
+            ),
             *weight_decay_groups(rest),
         ]
 

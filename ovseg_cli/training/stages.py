@@ -11,18 +11,29 @@ from typing import Any
 import torch
 
 from ovseg_cli import weights
-from ovseg_cli.errors import CheckpointError, UsageError
-from ovseg_cli.model.build import MINI, build
+from ovseg_cli.errors import UsageError
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.training.config import build as build_table
 from ovseg_cli.training.config import read_toml
 from ovseg_cli.training.dense import DenseConfig, DenseStage
-from ovseg_cli.training.engine import Progress, Schedule, Stage, train
+from ovseg_cli.training.deop import DeOPStage, DeOPStageConfig
+from ovseg_cli.training.engine import Progress, Schedule, Stage, restore_model, train
+from ovseg_cli.training.prompt import PromptStage, PromptStageConfig
+from ovseg_cli.training.proposals import ProposalStage, ProposalStageConfig
+from ovseg_cli.training.start import MODEL_FILE, FreshModel, finished_model, fresh_model
 from ovseg_cli.training.teacher import TextTargets, build_targets, sentence_encoder
 from ovseg_cli.training.text import TextStage, TextStageConfig
 from ovseg_cli.vocabulary import preset, presets
 
-MODEL_FILE = "model.safetensors"
+
+@dataclass(frozen=True)
+class Recipe:
+    """A stage's TOML file."""
+
+    schedule: Schedule
+    stage: dict[str, Any]
+    model: FreshModel | None = None
+    seed: int = 0  # of the weights that are fresh
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Run:
 
     data: Path  # folder of the data sets
     out: Path  # checkpoints, log.jsonl and the finished model
-    init: Path | None = None  # a finished stage's folder or a model file to start from
+    init: Path | None = None  # a finished stage's folder, a model file or an imported name
     device: torch.device = torch.device("cpu")
     stop_at: int | None = None  # leave after this many steps; the next call goes on
 
@@ -46,38 +57,23 @@ def run_stage(
     if name not in STAGES:
         raise UsageError(f"no training stage {name!r}; there are {', '.join(STAGES)}")
     values = read_toml(config, overrides)
-    unknown = sorted(set(values) - {"schedule", "stage", "seed"})
-    if unknown:
-        raise UsageError(f"{config}: unknown {', '.join(unknown)}; known: schedule, stage, seed")
-    schedule = build_table(Schedule, values.get("schedule", {}), f"{config}: schedule")
-    torch.manual_seed(values.get("seed", 0))
-    model = initial_model(run.init).to(run.device)
-    stage = STAGES[name](model, values.get("stage", {}), run, schedule)
-    yield from train(stage, schedule, run.out, run.device, run.stop_at)
-    recipe = json.dumps({"stage": name, **values}, sort_keys=True)
-    description = f"trained by ovseg train {name}, recipe {weights.digest(recipe.encode())[:12]}"
+    recipe = build_table(Recipe, values, str(config))
+    kind, make = STAGES[name]
+    stage_config: Any = build_table(kind, recipe.stage, str(config), "stage")
+    if run.init is not None and recipe.model is not None:
+        raise UsageError(f"--init and the table [model] of {config} exclude each other")
+    torch.manual_seed(recipe.seed)
+    model = finished_model(run.init) if run.init is not None else fresh_model(recipe.model)
+    restore_model(model.to(run.device), run.out)
+    stage = make(model, stage_config, run, recipe.schedule)
+    yield from train(stage, recipe.schedule, run.out, run.device, run.stop_at)
+    told = json.dumps({"stage": name, **values}, sort_keys=True)
+    description = f"trained by ovseg train {name}, recipe {weights.digest(told.encode())[:12]}"
     checkpoint = weights.Checkpoint(model.config, model.state_dict(), description, "see README")
     weights.save(checkpoint, run.out / MODEL_FILE, half=True)
 
 
-def initial_model(init: Path | None) -> DeOP:
-    """The model of a finished stage, or a fresh one of the bundled model's sizes."""
-    if init is None:
-        return build(MINI)
-    path = init / MODEL_FILE if init.is_dir() else init
-    if not path.exists():
-        raise UsageError(f"--init {init}: there is no {MODEL_FILE}; finish that stage first")
-    checkpoint = weights.load(path)
-    model = build(checkpoint.config)
-    try:
-        model.load_state_dict(dict(checkpoint.state_dict))
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not hold the model it describes: {error}") from error
-    return model
-
-
-def _text(model: DeOP, table: dict[str, Any], run: Run, schedule: Schedule) -> Stage:
-    config = build_table(TextStageConfig, table, "stage")
+def _text(model: DeOP, config: TextStageConfig, run: Run, schedule: Schedule) -> Stage:
     stored = run.out / "targets.npz"
     if stored.exists():
         targets = TextTargets.load(stored)
@@ -100,12 +96,27 @@ def _known_names(data: Path) -> list[str]:
     return names
 
 
-def _dense(model: DeOP, table: dict[str, Any], run: Run, schedule: Schedule) -> Stage:
-    config = build_table(DenseConfig, table, "stage")
+def _dense(model: DeOP, config: DenseConfig, run: Run, schedule: Schedule) -> Stage:
     return DenseStage(model, config, run.data, schedule.steps, run.device)
 
 
-STAGES: dict[str, Callable[[DeOP, dict[str, Any], Run, Schedule], Stage]] = {
-    "text": _text,
-    "dense": _dense,
+def _prompt(model: DeOP, config: PromptStageConfig, run: Run, schedule: Schedule) -> Stage:
+    return PromptStage(model, config, run.data, run.device)
+
+
+def _proposals(model: DeOP, config: ProposalStageConfig, run: Run, schedule: Schedule) -> Stage:
+    return ProposalStage(model, config, run.data, run.device)
+
+
+def _deop(model: DeOP, config: DeOPStageConfig, run: Run, schedule: Schedule) -> Stage:
+    return DeOPStage(model, config, run.data, run.device)
+
+
+# Each stage: its table `[stage]`, and how it is made. The first two are the bundled model's own.
+STAGES: dict[str, tuple[type, Callable[[DeOP, Any, Run, Schedule], Stage]]] = {
+    "text": (TextStageConfig, _text),
+    "dense": (DenseConfig, _dense),
+    "prompt": (PromptStageConfig, _prompt),
+    "proposals": (ProposalStageConfig, _proposals),
+    "deop": (DeOPStageConfig, _deop),
 }

@@ -28,7 +28,8 @@ def read_nouns(folder: Path) -> tuple[dict[int, Synset], dict[str, tuple[int, ..
     except OSError as error:
         raise UsageError(
             f"WordNet's noun files cannot be read: {error}. "
-            "On Debian the package wordnet-base has them; name their folder with --set wordnet=DIR"
+            "On Debian the package wordnet-base has them; name their folder with "
+            "--set stage.wordnet=DIR"
         ) from error
     synsets = {}
     for line in data:

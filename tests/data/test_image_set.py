@@ -1,0 +1,74 @@
+"""Reading tar shards of small pictures."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg_cli.data.image_set import read_image_set
+from ovseg_cli.errors import UsageError
+
+
+def write_shard(path, entries):
+    with tarfile.open(path, "w:gz") as shard:
+        for name, content in entries:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+
+
+def picture(colour, size=(8, 8)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def pets(tmp_path):
+    table = {"1": {"names": ["dog"]}, "0": {"names": ["cat", "kitten"]}}
+    (tmp_path / "classes.json").write_text(json.dumps(table))
+    red, blue = picture((250, 0, 0)), picture((0, 0, 250))
+    write_shard(tmp_path / "train-01.tar.gz", [("c.webp", blue), ("c.cls", b"0")])
+    write_shard(
+        tmp_path / "train-00.tar.gz",
+        [("a.webp", red), ("a.cls", b"1\n"), ("b.webp", blue), ("b.cls", b"0")],
+    )
+    write_shard(tmp_path / "val-00.tar.gz", [("v.webp", red), ("v.cls", b"1")])
+    return tmp_path
+
+
+def test_shards_follow_each_other_by_name(pets):
+    data = read_image_set(pets, "train")
+    assert data.names == (("cat", "kitten"), ("dog",))
+    assert data.images.shape == (3, 8, 8, 3) and data.images.dtype == np.uint8
+    assert data.images[:, 0, 0].tolist() == [[250, 0, 0], [0, 0, 250], [0, 0, 250]]
+    assert data.classes.tolist() == [1, 0, 0] and data.classes.dtype == np.int64
+    assert len(read_image_set(pets, "val").images) == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([("a.webp", picture("red"))], "1 pictures and 0 class indices"),
+        ([("a.webp", picture("red")), ("a.cls", b"2")], "classes.json 2 classes"),
+        ([], "0 pictures"),
+    ],
+)
+def test_shards_that_do_not_fit_their_classes(pets, entries, message):
+    write_shard(pets / "odd-00.tar.gz", entries)
+    with pytest.raises(UsageError, match=message):
+        read_image_set(pets, "odd")
+
+
+def test_a_folder_without_shards_or_classes(pets):
+    with pytest.raises(UsageError, match=r"holds no shard named test-\*\.tar\.gz"):
+        read_image_set(pets, "test")
+    (pets / "classes.json").write_text('{"0": "cat"}')
+    with pytest.raises(UsageError, match=r"classes\.json must map"):
+        read_image_set(pets, "train")
+    (pets / "classes.json").unlink()
+    with pytest.raises(UsageError, match=r"classes\.json must map"):
+        read_image_set(pets, "train")

@@ -1,0 +1,160 @@
+"""Batches from several data sets."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg_cli.data.image_set import ImageSet
+from ovseg_cli.data.mixture import (
+    ImageSampler,
+    PixelMixture,
+    PixelSampler,
+    ViewConfig,
+    class_weights,
+)
+from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
+
+
+@pytest.fixture
+def plains(tmp_path):
+    """Three photos of 40×40: one shows a rare class, all the common one, none the third."""
+    return write_plains(tmp_path / "plains")
+
+
+def write_plains(root):
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    names = {0: "background", 1: "common", 2: "rare", 3: "never"}
+    (root / "classes.json").write_text(json.dumps(names))
+    (root / "train.txt").write_text("p0\np1\np2\n")
+    for index in range(3):
+        labels = np.ones((40, 40), np.uint8)
+        labels[:4] = 0
+        labels[-1] = 255
+        if index == 1:
+            labels[10:18, 10:18] = 2
+        Image.fromarray(labels).save(root / "labels" / f"p{index}.png")
+        photo = np.full((40, 40, 3), 100 + index, np.uint8)
+        Image.fromarray(photo).save(root / "images" / f"p{index}.png")
+    return root
+
+
+def draw_from(sampler, count, focus_share, seed=0, size=12, scales=(1.0, 1.0)):
+    draw = np.random.default_rng(seed)
+    return sampler.draw(count, size, scales, focus_share, draw)
+
+
+def test_pixels_are_counted_by_training_id(plains):
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    assert sampler.pixels.tolist() == [3 * 40 * 35 - 64, 64, 0, 3 * 160]
+    assert [showing.tolist() for showing in sampler.showing] == [[0, 1, 2], [1], []]
+    assert sampler.focusable == [0, 1]
+
+
+def test_views_that_aim_show_rare_classes_more_often(plains):
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    shares = []
+    for focus_share in (0.0, 1.0):
+        views = draw_from(sampler, 400, focus_share)
+        assert views.set_name == "plains"
+        assert views.images.shape == (400, 12, 12, 3) and views.labels.shape == (400, 12, 12)
+        shares.append((views.labels == 1).any((1, 2)).mean())
+        photos = views.images[..., 0].max((1, 2))
+        assert set(photos.tolist()) == {100, 101, 102}
+    # Aimed views draw the rare class with 1 / (1 + 3^0.4) = 0.39.
+    assert shares[0] < 0.25
+    assert shares[1] > 0.39
+
+
+def test_what_does_not_fit_into_memory_is_read_again(plains):
+    data = read_pixel_set(plains, "train")
+    whole, none = PixelSampler(data), PixelSampler(data, memory=0)
+    some = PixelSampler(data, memory=40 * 40 * 4)
+    assert [len(s._kept) for s in (whole, some, none)] == [3, 1, 0]
+    expected = draw_from(whole, 20, 0.5)
+    for sampler in (some, none):
+        found = draw_from(sampler, 20, 0.5)
+        assert np.array_equal(found.images, expected.images)
+        assert np.array_equal(found.labels, expected.labels)
+
+
+def test_a_set_of_background_alone_can_be_drawn(plains):
+    for index in range(3):
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(plains / "labels" / f"p{index}.png")
+    views = draw_from(PixelSampler(read_pixel_set(plains, "train")), 5, 1.0)
+    assert (views.labels == 3).all()
+
+
+def test_pictures_are_drawn_with_their_classes():
+    colours = np.arange(10, 60, 10, dtype=np.uint8)
+    images = np.broadcast_to(colours[:, None, None, None], (5, 16, 16, 3)).copy()
+    classes = np.array([0, 1, 0, 2, 1])
+    sampler = ImageSampler("pets", ImageSet(images, classes, (("a",), ("b",), ("c",))))
+    batch = sampler.draw(200, 16, np.random.default_rng(0))
+    assert batch.set_name == "pets"
+    assert batch.images.shape == (200, 16, 16, 3)
+    for image, label in zip(batch.images, batch.classes, strict=True):
+        inside = image[image != 124]
+        assert len(set(inside.tolist())) == 1
+        assert classes[inside[0] // 10 - 1] == label
+    assert set(batch.classes.tolist()) == {0, 1, 2}
+    # Enlarged by 1 to 1.8: but for the aspect nothing lies outside.
+    assert (batch.images == 124).mean() < 0.05
+
+
+@pytest.mark.parametrize("power", [0.0, 0.4, 1.0])
+def test_class_weights_lift_rare_classes(power):
+    pixels = np.array([1000, 10, 0, 100, 200, 3])
+    weights = class_weights(pixels, power)
+    median = 100.0  # of 3, 10, 100, 200, 1000
+    for count, weight in zip(pixels.tolist(), weights.tolist(), strict=True):
+        expected = 1.0 if count == 0 else (median / count) ** power
+        assert weight == pytest.approx(min(max(expected, 1 / 8), 8))
+
+
+@pytest.fixture
+def two_sets(tmp_path):
+    write_plains(tmp_path / "plains")
+    write_plains(tmp_path / "steppes")
+    return tmp_path
+
+
+def config(**changes):
+    sets = {"plains": "train", "steppes": "train"}
+    return ViewConfig(**{"sets": sets, "size": 16, "batch": 3, **changes})
+
+
+def test_a_mixed_batch_is_a_function_of_its_step_and_seed(two_sets):
+    one, other = (PixelMixture(config(focus_share=0.5), two_sets) for _ in range(2))
+    other.batch(3)  # what was drawn before has no influence
+    for step in (0, 11):
+        a, b = one.batch(step), other.batch(step)
+        assert a.set_name == b.set_name
+        assert np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels)
+    views = [one.batch(0), one.batch(1), PixelMixture(config(seed=1), two_sets).batch(0)]
+    assert len({view.images.tobytes() for view in views}) == 3
+    assert views[0].images.shape == (3, 16, 16, 3)
+
+
+def test_sets_are_drawn_by_their_shares(two_sets):
+    mixture = PixelMixture(config(batch=1, shares={"plains": 3.0}), two_sets)
+    names = [mixture.batch(step).set_name for step in range(200)]
+    assert 130 < names.count("plains") < 170
+    mixture = PixelMixture(config(batch=1, shares={"plains": 0.0}), two_sets)
+    assert {mixture.batch(step).set_name for step in range(20)} == {"steppes"}
+
+
+def test_colours_are_distorted_and_labels_are_not(two_sets):
+    mixture = PixelMixture(config(batch=8, scales=(1.0, 1.0)), two_sets)
+    views = [mixture.batch(step) for step in range(10)]
+    values = np.concatenate([view.images[..., 0].ravel() for view in views])
+    assert values.min() < 75 and values.max() > 130  # 100 to 102 in the photos, 124 outside
+    assert {value for view in views for value in np.unique(view.labels)} <= {0, 1, 3, IGNORE}
+
+
+@pytest.mark.parametrize("changes", [{"shares": {"oceans": 1.0}}, {"sets": {}}])
+def test_views_of_sets_that_are_not_listed(changes):
+    with pytest.raises(ValueError, match="shares name"):
+        config(**changes)

@@ -1,0 +1,313 @@
+"""The whole way from a photo to scores and labels, against the paper's steps written out plainly."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ovseg_cli import weights
+from ovseg_cli.errors import CheckpointError, InputError, UsageError, VocabularyError
+from ovseg_cli.frame import Frame
+from ovseg_cli.model.build import build
+from ovseg_cli.model.config import (
+    BackboneConfig,
+    ClipVisualConfig,
+    DeOPConfig,
+    HeatmapConfig,
+    InputConfig,
+    ProposalConfig,
+    PyramidVisualConfig,
+    TextConfig,
+)
+from ovseg_cli.model.convert import source_name
+from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.segmenter import Model, Segmenter, load_model, resized
+from ovseg_cli.vocabulary import Vocabulary
+
+CLIP = DeOPConfig(
+    joint_width=16,
+    input=InputConfig(min_size=64, max_size=160),
+    backbone=BackboneConfig(
+        stem_channels=(4, 4, 8),
+        depths=(1, 1, 1, 1),
+        inner_channels=(4, 4, 4, 4),
+        out_channels=(8, 8, 8, 8),
+        res5_multi_grid=(1,),
+    ),
+    proposal=ProposalConfig(
+        pixel_channels=32,
+        mask_channels=8,
+        queries=5,
+        hidden=8,
+        heads=2,
+        layers=1,
+        feedforward=16,
+        class_hidden=8,
+        class_channels=8,
+    ),
+    visual=ClipVisualConfig(
+        width=16,
+        layers=2,
+        heads=2,
+        mlp_width=32,
+        grid=3,
+        run_grid=4,
+        position_layers=(1,),
+        severed_layers=(1,),
+    ),
+    text=TextConfig(width=8, heads=2, layers=1, prompt_prefix=2, prompt_suffix=0),
+    heatmap=HeatmapConfig(heads=4, layers=1, feedforward=16),
+)
+PYRAMID = replace(
+    CLIP,
+    proposals="grid",
+    visual=PyramidVisualConfig(channels=8, norm_groups=4, context_width=8, context_heads=2),
+    text=replace(CLIP.text, prompt_prefix=0),
+)
+NAMES = ["sky", "traffic light", "grass"]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("OVSEG_HOME", str(tmp_path / "home"))
+
+
+def model_file(config: DeOPConfig, path: Path, half: bool = False) -> Path:
+    """A model with random weights whose masks and features differ from each other."""
+    torch.manual_seed(3)
+    network = build(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+        for layer in network.proposals.mask_embed.layers:
+            layer.weight.mul_(3)
+    weights.save(weights.Checkpoint(config, network.state_dict()), path, half)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path) -> Model:
+    return load_model(model_file(CLIP, tmp_path / "clip.safetensors"), device="cpu")
+
+
+@pytest.fixture
+def pyramid(tmp_path) -> Model:
+    return load_model(model_file(PYRAMID, tmp_path / "pyramid.safetensors"), device="cpu")
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    """A photo with large and small structure."""
+    draw = np.random.default_rng(height * width)
+    coarse = draw.integers(0, 256, (4, 5, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def prepared(photo: np.ndarray, size_hw: tuple[int, int]) -> torch.Tensor:
+    """Steps 1 of deop.md: resize, normalise, pad to a multiple of 32."""
+    resized = Image.fromarray(photo).resize(size_hw[::-1], Image.Resampling.BILINEAR)
+    pixels = torch.tensor(np.asarray(resized), dtype=torch.float32).permute(2, 0, 1)
+    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    pixels = (pixels - mean[:, None, None]) / std[:, None, None]
+    height, width = size_hw
+    image = torch.zeros(1, 3, -(-height // 32) * 32, -(-width // 32) * 32)
+    image[0, :, :height, :width] = pixels
+    return image
+
+
+@torch.no_grad()
+def test_scores_follow_the_paper_s_steps(clip):
+    photo = noise(75, 111)
+    network = clip.network
+    image = prepared(photo, (64, 95))
+    masks = network.proposals(network.backbone(image)).mask_logits
+    patches = F.normalize(network.visual(image, masks), dim=-1)
+    at_patches = F.interpolate(masks.sigmoid(), patches.shape[1:3], mode="bilinear")
+    regions = network.heatmap_decoder(patches.permute(0, 3, 1, 2), at_patches)[0]
+    text = torch.cat(
+        [network.text.encode(NAMES), F.normalize(network.text.non_object_embedding, dim=-1)]
+    )
+    p = (100 * regions @ text.T).softmax(-1)[:, :-1]
+    full_masks = F.interpolate(masks, image.shape[-2:], mode="bilinear").sigmoid()[0]
+    scores = torch.einsum("nk,nyx->kyx", p, full_masks)[:, :64, :95]
+    expected = F.interpolate(scores[None], (75, 111), mode="bilinear")[0]
+
+    actual = clip.scores(photo, NAMES)
+    assert actual.shape == (3, 75, 111)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+    assert (actual.amax((1, 2)) - actual.amin((1, 2))).max() > 0.01  # the test can tell something
+
+
+def test_labels_are_the_best_scores_and_confidence_their_share(clip):
+    photo = noise(75, 111)
+    scores = clip.scores(photo, NAMES)
+    result = clip.segment(photo, NAMES)
+    chosen = scores.gather(0, torch.from_numpy(result.labels)[None].long())[0]
+    torch.testing.assert_close(chosen, scores.amax(0), atol=1e-5, rtol=0)
+    assert result.vocabulary.names == tuple(NAMES)
+    # S / (ΣS + R) is below S / ΣS, since R is not negative.
+    assert (result.confidence <= (chosen / scores.sum(0)).numpy() + 1e-5).all()
+
+
+@torch.no_grad()
+def test_grid_scores_are_each_patch_s_own(pyramid):
+    photo = noise(64, 96)
+    image = prepared(photo, (64, 96))
+    network = pyramid.network
+    patches = F.normalize(network.visual(network.backbone(image))[0], dim=-1)  # (16, 24, C)
+    text = torch.cat(
+        [network.text.encode(NAMES), F.normalize(network.text.non_object_embedding, dim=-1)]
+    )
+    p = (100 * patches @ text.T).softmax(-1).permute(2, 0, 1)
+    expected = F.interpolate(p[None], (64, 96), mode="bilinear")[0][:-1]
+    torch.testing.assert_close(pyramid.scores(photo, NAMES), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_other_and_threshold(pyramid):
+    photo = noise(40, 60)
+    plain = pyramid.segment(photo, NAMES)
+    other = pyramid.segment(photo, NAMES, other="rest")
+    assert other.vocabulary.names == (*NAMES, "rest")
+    kept = other.labels != 3
+    assert (other.labels[kept] == plain.labels[kept]).all()
+    assert 0 < kept.mean() < 1
+    assert (other.confidence[~kept] >= plain.confidence[~kept]).all()
+    sure = pyramid.segment(photo, NAMES, threshold=0.5)
+    assert ((sure.labels == UNLABELED) == (plain.confidence < 0.5)).all()
+    assert (sure.labels == UNLABELED).any()
+
+
+def test_a_result_does_not_depend_on_its_batch(clip):
+    frames = [Frame(noise(64, 96)), Frame(noise(70, 100)), Frame(noise(64, 90))]
+    segmenter = Segmenter(clip, Vocabulary(NAMES))
+    assert len({segmenter.input_size(frame.size_hw) for frame in frames}) == 1
+    for frame, together in zip(frames, segmenter.segment(frames), strict=True):
+        alone = segmenter(frame)
+        assert together.labels.shape == frame.size_hw
+        np.testing.assert_allclose(together.confidence, alone.confidence, atol=1e-3)
+        assert (together.labels == alone.labels).mean() > 0.999
+
+
+def test_synonyms_count_by_the_best_of_them(pyramid):
+    photo = noise(40, 60)
+    twice = pyramid.scores(photo, ["sky|Sky blue", "grass"])
+    network = pyramid.network
+    image = prepared(photo, (64, 96))
+    with torch.no_grad():
+        patches = F.normalize(network.visual(network.backbone(image))[0], dim=-1)
+        text = network.text.encode(["sky", "Sky blue", "grass"])
+        non_object = F.normalize(network.text.non_object_embedding, dim=-1)
+        cosines = patches @ torch.cat([text, non_object]).T
+        best = torch.stack([cosines[..., :2].amax(-1), cosines[..., 2], cosines[..., 3]], -1)
+        p = (100 * best).softmax(-1).permute(2, 0, 1)
+        expected = F.interpolate(p[None], (40, 60), mode="bilinear")[0][:-1]
+    torch.testing.assert_close(twice, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "expected"),
+    [((480, 640), (512, 683)), ((100, 1000), (256, 2560)), ((3000, 4000), (512, 683))],
+)
+def test_resizing_rule(size_hw, expected):
+    assert resized(size_hw, InputConfig()) == expected
+
+
+def test_no_resizing_where_the_model_says_so():
+    assert resized((77, 1234), InputConfig(min_size=None)) == (77, 1234)
+
+
+def test_one_pixel_and_one_class(pyramid):
+    result = pyramid.segment(np.zeros((1, 1, 3), np.uint8), ["sky"])
+    assert result.labels.tolist() == [[0]]
+
+
+def test_image_kinds_give_the_same(pyramid, tmp_path):
+    photo = noise(30, 40)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    from_array = pyramid.segment(photo, NAMES).labels
+    assert (pyramid.segment(Image.fromarray(photo), NAMES).labels == from_array).all()
+    assert (pyramid.segment(tmp_path / "photo.png", NAMES).labels == from_array).all()
+    with pytest.raises(InputError):
+        pyramid.segment(tmp_path / "absent.png", NAMES)
+
+
+def test_text_features_are_kept_and_used_again(pyramid, tmp_path, monkeypatch):
+    Segmenter(pyramid, Vocabulary(NAMES))
+    (kept,) = (tmp_path / "home" / "text").iterdir()
+    monkeypatch.setattr(pyramid.network.text, "encode", None)  # must not be asked again
+    Segmenter(pyramid, Vocabulary(NAMES))
+    monkeypatch.undo()
+    monkeypatch.setenv("OVSEG_HOME", str(tmp_path / "home"))
+    kept.write_bytes(b"damaged")
+    Segmenter(pyramid, Vocabulary(NAMES))  # is made again
+    assert kept.stat().st_size > 100
+    Segmenter(pyramid, Vocabulary(["other", "words"]))
+    assert len(list((tmp_path / "home" / "text").iterdir())) == 2
+
+
+def test_a_home_that_cannot_be_written_is_no_error(pyramid, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("OVSEG_HOME", str(tmp_path / "file"))
+    assert len(Segmenter(pyramid, Vocabulary(NAMES)).vocabulary) == 3
+
+
+def test_errors_name_the_culprit(pyramid, tmp_path):
+    with pytest.raises(VocabularyError, match="verylong"):
+        pyramid.segment(noise(9, 9), ["sky", "verylong " * 60])
+    with pytest.raises(UsageError, match="1.5"):
+        pyramid.segment(noise(9, 9), NAMES, threshold=1.5)
+    with pytest.raises(UsageError, match="models list"):
+        load_model("no-such-model")
+    with pytest.raises(UsageError, match="tpu"):
+        load_model(tmp_path / "pyramid.safetensors", device="tpu")
+    with pytest.raises(UsageError, match="fp8"):
+        load_model(tmp_path / "pyramid.safetensors", precision="fp8")
+
+
+def test_a_model_whose_tensors_do_not_fit_its_description(tmp_path):
+    path = model_file(PYRAMID, tmp_path / "m.safetensors")
+    checkpoint = weights.load(path)
+    state = dict(checkpoint.state_dict)
+    del state["visual.norm.weight"]
+    weights.save(weights.Checkpoint(PYRAMID, state), path)
+    with pytest.raises(CheckpointError, match=r"visual\.norm\.weight"):
+        load_model(path)
+
+
+def test_bf16_is_close(tmp_path, pyramid):
+    photo = noise(64, 96)
+    half = load_model(tmp_path / "pyramid.safetensors", device="cpu", precision="bf16")
+    assert half.precision == "bf16"
+    difference = (half.scores(photo, NAMES) - pyramid.scores(photo, NAMES)).abs().mean()
+    assert difference < 0.1
+
+
+def test_an_imported_checkpoint_gives_the_same_scores(clip, tmp_path):
+    state = {source_name(k): v.clone() for k, v in clip.network.state_dict().items()}
+    # What the authors' files hold beside the tensors that count.
+    state["clip_adapter.clip_model.logit_scale"] = torch.tensor(4.6)
+    state["clip_adapter.prompt_learner.pad_signal"] = torch.zeros(1, CLIP.text.width)
+    for name in ("weight", "bias"):
+        state[f"decoder.norm.{name}"] = torch.zeros(CLIP.joint_width)
+    torch.save({"model": state, "iteration": 60000}, tmp_path / "authors.pth")
+    options = {
+        "visual_heads": 2,
+        "text_heads": 2,
+        "proposal_heads": 2,
+        "cal_heads": 4,
+        "res5_multi_grid": [1],
+        "min_size": 64,
+        "max_size": 160,
+    }
+    (tmp_path / "options.json").write_text(json.dumps(options))
+    entry = weights.import_checkpoint(tmp_path / "authors.pth", "mine", tmp_path / "options.json")
+    assert entry.path.is_relative_to(tmp_path / "home")
+    imported = load_model("mine", device="cpu")
+    assert imported.config == CLIP
+    photo = noise(75, 111)
+    torch.testing.assert_close(imported.scores(photo, NAMES), clip.scores(photo, NAMES))

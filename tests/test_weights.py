@@ -1,0 +1,157 @@
+"""Model files: what is written is read, and what is no model is refused without running it."""
+
+import json
+import os
+import pickle
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ovseg_cli import weights
+from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.model.config import DeOPConfig, PyramidVisualConfig
+
+CONFIG = DeOPConfig(joint_width=24, visual=PyramidVisualConfig(channels=16))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("OVSEG_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def checkpoint(**tensors: torch.Tensor) -> weights.Checkpoint:
+    return weights.Checkpoint(CONFIG, tensors, "a test model", "MIT")
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    values = torch.randn(3, 5)
+    weights.save(checkpoint(a=values, b=torch.tensor(7)), tmp_path / "deep" / "m.safetensors")
+    loaded = weights.load(tmp_path / "deep" / "m.safetensors")
+    assert loaded.config == CONFIG
+    assert (loaded.description, loaded.licence) == ("a test model", "MIT")
+    torch.testing.assert_close(loaded.state_dict["a"], values, atol=0, rtol=0)
+    assert loaded.state_dict["b"] == 7
+
+
+def test_half_precision_on_disk_is_float32_in_memory(tmp_path):
+    values = torch.randn(100)
+    weights.save(checkpoint(a=values), tmp_path / "m.safetensors", half=True)
+    loaded = weights.load(tmp_path / "m.safetensors").state_dict["a"]
+    assert loaded.dtype == torch.float32
+    torch.testing.assert_close(loaded, values.half().float(), atol=0, rtol=0)
+
+
+def test_a_model_file_can_be_read_by_all_whom_the_umask_allows(tmp_path):
+    old = os.umask(0o022)
+    try:
+        weights.save(checkpoint(a=torch.zeros(1)), tmp_path / "m.safetensors")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644
+
+
+def test_values_beyond_half_precision_are_not_written(tmp_path):
+    with pytest.raises(CheckpointError, match="huge"):
+        weights.save(checkpoint(huge=torch.tensor([1e6])), tmp_path / "m.safetensors", half=True)
+    assert list(tmp_path.glob("**/*m.safetensors*")) == []
+
+
+def test_find_by_name_and_by_path(home, tmp_path):
+    weights.save(checkpoint(a=torch.zeros(1)), home / "models" / "mine.safetensors")
+    by_name = weights.find("mine")
+    assert (by_name.name, by_name.bundled, by_name.licence) == ("mine", False, "MIT")
+    assert len(by_name.checksum) == 64
+    assert weights.find(home / "models" / "mine.safetensors") == by_name
+    assert "mine" in [entry.name for entry in weights.available()]
+    with pytest.raises(UsageError, match="mine"):
+        weights.find("yours")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        b"PK\x03\x04" + b"\0" * 100,
+        struct.pack("<Q", 1 << 60) + b"{}",
+        struct.pack("<Q", 20) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 4) + b"[[[[",
+        struct.pack("<Q", 12) + b'{"__meta":1}',
+    ],
+)
+def test_no_model_file(tmp_path, content):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a model of ovseg"):
+        weights.load(path)
+
+
+def test_a_header_that_lies_about_its_tensors(tmp_path):
+    path = tmp_path / "m.safetensors"
+    weights.save(checkpoint(a=torch.zeros(1000)), path)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(CheckpointError, match="damaged"):
+        weights.load(path)
+
+
+def test_an_unknown_configuration(tmp_path):
+    about = json.dumps({"config": {"flux": 1}})
+    save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", {"ovseg": about})
+    with pytest.raises(CheckpointError, match="flux"):
+        weights.load(tmp_path / "m.safetensors")
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize(
+    "writer", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))]
+)
+def test_a_checkpoint_cannot_run_code(tmp_path, home, writer):
+    writer({"model": {"a": Malicious(tmp_path / "owned")}}, tmp_path / "bad.pth")
+    with pytest.raises(CheckpointError, match="never run"):
+        weights.import_checkpoint(tmp_path / "bad.pth", "bad")
+    assert not (tmp_path / "owned").exists()
+    assert not list(home.glob("models/*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "no dict of tensors"),
+        ({}, "no dict of tensors"),
+        ({"model": {"a": "text"}}, "'a' is not a tensor"),
+    ],
+)
+def test_checkpoints_without_tensors(tmp_path, content, message):
+    torch.save(content, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match=message):
+        weights.import_checkpoint(tmp_path / "c.pth", "c")
+
+
+@pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b", "a b"])
+def test_names_that_are_no_file_names(tmp_path, name):
+    with pytest.raises(UsageError, match="cannot be named"):
+        weights.import_checkpoint(tmp_path / "c.pth", name)
+
+
+def test_options_that_are_no_json(tmp_path):
+    (tmp_path / "o.json").write_text("{")
+    with pytest.raises(UsageError, match="not valid JSON"):
+        weights.import_checkpoint(tmp_path / "c.pth", "c", tmp_path / "o.json")
+    with pytest.raises(UsageError, match="cannot be read"):
+        weights.import_checkpoint(tmp_path / "c.pth", "c", tmp_path / "absent.json")
+    (tmp_path / "o.json").write_text("[]")
+    with pytest.raises(UsageError, match="JSON object"):
+        weights.import_checkpoint(tmp_path / "c.pth", "c", tmp_path / "o.json")

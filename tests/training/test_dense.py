@@ -1,0 +1,191 @@
+"""Stage "dense": pixels and pictures point at the features of their names."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ovseg_cli.data.mixture import ImageBatch, PixelBatch
+from ovseg_cli.data.pixel_set import IGNORE
+from ovseg_cli.errors import UsageError
+from ovseg_cli.model.build import build
+from ovseg_cli.training import dense
+from ovseg_cli.training.dense import DenseBatch, DenseConfig, DenseStage, Phase
+
+CPU = torch.device("cpu")
+SETS = {"discs": "train", "fields": "train"}
+PHOTOS = Phase(until=1.0, size=64, batch=4, sets={"discs": 1.0, "fields": 1.0}, scales=(0.9, 1.2))
+CONFIG = DenseConfig(phases=(PHOTOS,), pixel_sets=SETS, evaluate_size=64, drop_share=0.0)
+
+
+@pytest.fixture
+def stage(tiny, data):
+    return DenseStage(build(tiny), CONFIG, data, 100, CPU)
+
+
+@pytest.fixture(scope="module")
+def pictures(data):
+    """An image-level set beside the photos: sunny and dark pictures."""
+    root = data / "moods"
+    root.mkdir()
+    names = {"0": {"names": ["sunny", "bright"]}, "1": {"names": ["dark"]}}
+    (root / "classes.json").write_text(json.dumps(names))
+    with tarfile.open(root / "train-00.tar.gz", "w:gz") as shard:
+        for index in range(8):
+            buffer = io.BytesIO()
+            Image.new("RGB", (32, 32), (240 - 200 * (index % 2),) * 3).save(buffer, "WEBP")
+            for name, content in (
+                (f"{index}.webp", buffer.getvalue()),
+                (f"{index}.cls", str(index % 2).encode()),
+            ):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    return data
+
+
+def test_patches_learn_and_text_and_proposals_stay(stage, learn):
+    effect = learn(stage, 60, 1e-2)
+    assert effect.after["pixels"] < 0.6 * effect.before["pixels"]
+    assert effect.scores["fields"] > 0.8
+    rooms = ("backbone.", "visual.", "text.non_object_embedding")
+    assert all(name.startswith(rooms) for name in effect.changed)
+    assert all(any(name.startswith(room) for name in effect.changed) for room in rooms)
+
+
+def test_a_batch_is_a_function_of_its_step(stage):
+    for step in (0, 7):
+        one, other = stage.batch(step), stage.batch(step)
+        for a, b in zip(one.groups, other.groups, strict=True):
+            assert a.set_name == b.set_name
+            assert np.array_equal(a.images, b.images)
+            assert np.array_equal(a.labels, b.labels)
+        assert one.draw.random() == other.draw.random()
+    assert stage.batch(0).draw.random() != stage.batch(1).draw.random()
+
+
+def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(stage, monkeypatch):
+    monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
+    draw = np.random.default_rng(0)
+    group = stage.photos["discs"].draw(1, 64, (1.0, 1.0), 0.5, draw)
+    assert {0, 1, 2, IGNORE} >= set(np.unique(group.labels).tolist()) > {2}
+    batch = DenseBatch((group,) * 4, None, False, draw)
+    found = stage.losses(batch)["pixels"].item()
+
+    images = torch.from_numpy(group.images.copy()).permute(0, 3, 1, 2).float()
+    model = stage.model.train()  # batch statistics, those of one view repeated
+    patches = F.normalize(model.patch_features(model.normalise(images)), dim=-1)[0]
+    text = model.text.encode(["red", "blue"])
+    rows = torch.cat([text, F.normalize(model.text.non_object_embedding, dim=-1)])
+    logits = (20 * patches @ rows.T).permute(2, 0, 1)
+    logits = F.interpolate(logits[None], (32, 32), mode="bilinear")[0]
+    weights, total, count = stage.weights["discs"], 0.0, 0
+    for y in range(32):
+        for x in range(32):
+            label = int(group.labels[0, 2 * y, 2 * x])
+            if label != IGNORE:
+                total -= (weights[label] * logits[:, y, x].log_softmax(0)[label]).item()
+                count += 1
+    assert found == pytest.approx(total / count, rel=1e-3)
+
+
+def test_a_view_that_is_all_unknown_costs_nothing(stage):
+    labels = np.full((1, 64, 64), IGNORE, np.uint8)
+    group = PixelBatch("fields", np.zeros((1, 64, 64, 3), np.uint8), labels)
+    batch = DenseBatch((group,) * 4, None, False, np.random.default_rng(0))
+    assert stage.losses(batch)["pixels"].item() == 0
+
+
+def test_names_that_are_left_out_become_non_object():
+    text, weights = torch.eye(6)[:5], torch.tensor([1.0, 2.0, 3.0, 0.5, 0.25, 0.75])
+    labels = torch.tensor([[0, 1, 2, 3, 4, 5, IGNORE]])
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        kept, found, kept_weights = dense._leave_out(text, labels, weights, draw)
+        rows = [int(row.argmax()) for row in kept]
+        assert rows == sorted(rows)
+        for label, new in zip(labels[0].tolist(), found[0].tolist(), strict=True):
+            if label == IGNORE:
+                assert new == IGNORE
+            elif label in rows:
+                assert rows[new] == label
+                assert kept_weights[new] == weights[label]
+            else:
+                assert new == len(rows)
+        assert len(kept_weights) == len(rows) + 1
+
+
+def test_phases_follow_each_other(tiny, data):
+    phases = tuple(replace(PHOTOS, until=until, size=size) for until, size in ((0.25, 32), (1, 64)))
+    stage = DenseStage(build(tiny), replace(CONFIG, phases=phases), data, 100, CPU)
+    sizes = [stage.phase(step).size for step in (0, 24, 25, 99, 100)]
+    assert sizes == [32, 32, 64, 64, 64]
+    assert stage.batch(0).groups[0].images.shape == (1, 32, 32, 3)
+
+
+def test_pictures_learn_beside_photos(tiny, pictures, learn):
+    phase = replace(PHOTOS, sets={"fields": 1.0, "moods": 1.0})
+    config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"})
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    assert stage.phrases["moods"] == (("sunny", "bright"), ("dark",))
+    batches = [stage.batch(step) for step in range(30)]
+    shares = [batch.pictures is not None for batch in batches]
+    assert 5 < sum(shares) < 25
+    batch = next(batch for batch in batches if batch.pictures is not None)
+    assert batch.pictures.images.shape == (16, 32, 32, 3)  # as many pixels as 4 views of 64
+    assert not batch.alone
+    assert set(stage.losses(batch)) == {"moods"}
+    assert not stage.model.training  # the photos' batch statistics stay
+
+
+def test_pictures_alone_set_the_batch_statistics(tiny, pictures):
+    phase = replace(PHOTOS, sets={"moods": 1.0})
+    config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"})
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    batch = stage.batch(0)
+    assert batch.alone
+    before = stage.model.backbone.stem.conv1.norm.running_mean.clone()
+    stage.losses(batch)
+    assert not torch.equal(stage.model.backbone.stem.conv1.norm.running_mean, before)
+
+
+def test_the_picture_loss_names_the_mean_of_the_patches(tiny, pictures, monkeypatch):
+    monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
+    phase = replace(PHOTOS, sets={"fields": 1.0, "moods": 1.0})
+    config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"}, synonym_share=0.0)
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    views = np.random.default_rng(0).integers(256, size=(2, 32, 32, 3)).astype(np.uint8)
+    batch = ImageBatch("moods", views, np.array([1, 0]))
+    found = stage.losses(DenseBatch((), batch, False, np.random.default_rng(0)))["moods"].item()
+    images = torch.from_numpy(views).permute(0, 3, 1, 2).float()
+    text = stage.model.text.encode(["sunny", "dark"])
+    total = 0.0
+    for image, name in zip(images, (1, 0), strict=True):
+        patches = stage.model.patch_features(stage.model.normalise(image[None]))[0]
+        pooled = F.normalize(patches.mean((0, 1)), dim=0)
+        logs = (20 * text @ pooled).log_softmax(0)
+        total -= 0.9 * logs[name] + 0.1 * logs.mean()  # labels smoothed by 0.1
+    assert found == pytest.approx(total.item() / 2, rel=1e-3)
+
+
+def test_synonyms_stand_in_for_a_share_of_the_names(tiny, data):
+    config = replace(CONFIG, synonyms={"sky": ("heavens", "clouds")}, synonym_share=0.4)
+    stage = DenseStage(build(tiny), config, data, 100, CPU)
+    draw = np.random.default_rng(0)
+    rows = torch.stack([stage._names("fields", draw) for _ in range(500)])
+    for phrase, share in (("sky", 0.6), ("heavens", 0.2), ("clouds", 0.2)):
+        same = (rows[:, 0] == stage.text[phrase]).all(1).float().mean().item()
+        assert same == pytest.approx(share, abs=0.07)
+    assert (rows[:, 1] == stage.text["grass"]).all()
+
+
+def test_a_phase_that_names_an_unknown_set(tiny, data):
+    config = replace(CONFIG, phases=(replace(PHOTOS, sets={"oceans": 1.0}),))
+    with pytest.raises(UsageError, match="oceans"):
+        DenseStage(build(tiny), config, data, 100, CPU)

@@ -1,0 +1,131 @@
+"""`ovseg train` without its command line: TOML files in, models out."""
+
+import json
+
+import pytest
+import torch
+
+from ovseg_cli import weights
+from ovseg_cli.errors import UsageError
+from ovseg_cli.model.build import build
+from ovseg_cli.training.stages import Run, run_stage
+
+SCHEDULE = """
+[schedule]
+steps = 6
+learning_rate = 1e-3
+warmup = 2
+ema = 0.9
+checkpoint_every = 2
+log_every = 2
+precision = "bf16"
+"""
+PROPOSALS = (
+    SCHEDULE
+    + """
+[stage]
+evaluate_size = 64
+views = { size = 64, batch = 2, sets = { discs = "train", fields = "train" } }
+"""
+)
+PROMPT = SCHEDULE + '[stage]\nset = "discs"\nsize = 32\nsmallest = 50\n'
+
+
+@pytest.fixture
+def start(tiny, tmp_path):
+    """A model file to start from."""
+    torch.manual_seed(4)
+    model = build(tiny)
+    path = tmp_path / "start.safetensors"
+    weights.save(weights.Checkpoint(model.config, model.state_dict()), path)
+    return path
+
+
+def recipe(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def log_of(run):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def test_parts_of_a_run_end_in_the_same_bytes_as_the_whole(data, start, tmp_path):
+    config = recipe(tmp_path, PROPOSALS)
+    whole = list(run_stage("proposals", config, Run(data, tmp_path / "whole", start)))
+    assert [line.step for line in whole] == [2, 4, 6]
+    assert set(whole[0].losses) == {"class", "mask", "dice"}
+    assert set(whole[-1].scores) == {"discs", "fields"}
+    for end in (3, None):
+        torch.manual_seed(99)  # what else happens in the process has no influence
+        list(run_stage("proposals", config, Run(data, tmp_path / "parts", start, stop_at=end)))
+    assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+    files = [tmp_path / run / "model.safetensors" for run in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_stages_of_deop_follow_each_other(data, tiny_clip, tmp_path):
+    model = build(tiny_clip)
+    state = weights.Checkpoint(model.config, model.state_dict())
+    weights.save(state, tmp_path / "imported.safetensors")
+    stage_3 = PROPOSALS.replace("[stage]", "[stage]\nfocal_weight = 2.0")
+    before = tmp_path / "imported.safetensors"
+    for name, text in (("prompt", PROMPT), ("proposals", PROPOSALS), ("deop", stage_3)):
+        run = Run(data, tmp_path / name, before)
+        *_, last = run_stage(name, recipe(tmp_path, text), run)
+        assert all(0 <= score <= 1 for score in last.scores.values())
+        before = tmp_path / name
+    finished = weights.load(before / "model.safetensors")
+    assert finished.config == tiny_clip
+    assert finished.description.startswith("trained by ovseg train deop")
+    for name in ("text.prompt.prefix", "proposals.query_embed.weight", "visual.learned_position"):
+        assert not torch.equal(finished.state_dict[name], model.state_dict()[name].half().float())
+    frozen = "visual.conv1.weight"
+    assert torch.equal(finished.state_dict[frozen], model.state_dict()[frozen].half().float())
+
+
+def test_a_run_goes_on_with_its_own_model(data, tiny, start, tmp_path):
+    """Another --init does not mix frozen parts of two models."""
+    config = recipe(tmp_path, PROPOSALS.replace("[stage]", "[stage]\nfreeze_backbone = true"))
+    list(run_stage("proposals", config, Run(data, tmp_path / "run", start, stop_at=2)))
+    torch.manual_seed(5)
+    other = build(tiny)
+    weights.save(weights.Checkpoint(tiny, other.state_dict()), tmp_path / "other.safetensors")
+    run = Run(data, tmp_path / "run", tmp_path / "other.safetensors")
+    list(run_stage("proposals", config, run))
+    finished = weights.load(tmp_path / "run" / "model.safetensors").state_dict
+    expected = weights.load(start).state_dict["backbone.stem.conv1.weight"].half().float()
+    assert torch.equal(finished["backbone.stem.conv1.weight"], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("proposal", PROPOSALS, "no training stage 'proposal'; there are text, dense, prompt"),
+        ("proposals", PROPOSALS + "[extra]\n", r"recipe\.toml: unknown extra; known: model"),
+        ("proposals", "[stage]\n", r"recipe\.toml: schedule must be given"),
+        ("proposals", SCHEDULE + "[stage]\n", r"recipe\.toml: stage: views must be given"),
+        (
+            "proposals",
+            PROPOSALS.replace("batch = 2", "batch = 2.5"),
+            r"recipe\.toml: stage\.views\.batch: 2\.5 is not a int",
+        ),
+        (
+            "proposals",
+            PROPOSALS.replace('"bf16"', '"fp8"'),
+            r"recipe\.toml: schedule: precision is 'fp8', not one of fp32, bf16",
+        ),
+        (
+            "proposals",
+            PROPOSALS.replace("discs", "cubes"),
+            r"cubes is not a labelled data set \(classes\.json, train\.txt",
+        ),
+        ("proposals", PROPOSALS + "[model]\n", r"--init and the table \[model\]"),
+        ("prompt", PROMPT, "CLIP's image tower and a learned prompt"),
+    ],
+)
+def test_what_a_user_can_mend(data, start, tmp_path, name, text, message):
+    with pytest.raises(UsageError, match=message):
+        list(run_stage(name, recipe(tmp_path, text), Run(data, tmp_path / "run", start)))
