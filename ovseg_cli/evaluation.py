@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-IGNORE = 255
+from ovseg_cli.data.pixel_set import IGNORE, PixelSet
+from ovseg_cli.frame import Frame
+from ovseg_cli.segmentation import Segmentation
 
 
 @dataclass(eq=False)
@@ -50,3 +53,17 @@ class ConfusionMatrix:
         """Share of the counted pixels that are right; NaN for none."""
         total = self.counts.sum()
         return float(np.diag(self.counts).sum() / total) if total else float("nan")
+
+
+def evaluate(
+    segment: Callable[[Frame], Segmentation], data: PixelSet, matrix: ConfusionMatrix
+) -> Iterator[str]:
+    """Count every photo of a labelled set into `matrix`; yields its key once it is counted.
+
+    segment: has the set's names in their order; where the set has background, one class more that
+    takes it (`--other`). matrix: of as many classes as `segment` has.
+    """
+    for key in data.keys:
+        image, truth = data.load(key)
+        matrix.add(truth, segment(Frame(image, source=key)).labels)
+        yield key

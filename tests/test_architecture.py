@@ -53,7 +53,7 @@ ALLOWED = {
             "render",
             "results",
         ),
-        *("report", "segmenter", "shard", "tables", "training", "weights"),
+        *("data", "report", "segmenter", "shard", "tables", "training", "weights"),
     },
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.
