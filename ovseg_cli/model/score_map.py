@@ -20,6 +20,7 @@ from ovseg_cli.model.deop import DeOPOutput
 BAND = 1 << 25  # numbers that a band of rows may hold
 CELLS = 32  # side of a tile, numbers of the map
 FEW = 8  # so many classes are compared without asking first which can win
+CHEAP = 1 << 18  # so many class scores are interpolated rather than the tile split
 
 
 class ScoreMap(Protocol):
@@ -124,24 +125,51 @@ def label_map(
     tile_h, tile_w = (
         _tile(length, span) for length, span in zip(size_hw, scores.span_hw, strict=True)
     )
-    room = BAND // (scores.channels * scores.size_hw[1])  # source rows
+    room = BAND // (scores.channels * scores.size_hw[1])  # rows of the map
     tile_h = max(1, min(tile_h, int(room * size_hw[0] / scores.span_hw[0])))
+    ids = torch.arange(scores.channels if other else scores.channels - 1, device=down.device)
     for top in range(0, size_hw[0], tile_h):
         rows = slice(top, min(top + tile_h, size_hw[0]))
         first, last, weights_y = _window(down[rows])
         band = scores.rows(first, last)
-        total = band.sum(0, keepdim=True)
-        classes = band if other else band[:-1]
+        total = band.sum(0)
         for left in range(0, size_hw[1], tile_w):
             columns = slice(left, min(left + tile_w, size_hw[1]))
             start, end, weights_x = _window(across[columns])
-            tile = classes[:, :, start:end]
-            rivals = _rivals(tile)
-            best, index = (weights_y @ tile[rivals] @ weights_x.T).max(0)
-            labels[rows, columns] = rivals[index].int()
-            mass = (weights_y @ total[:, :, start:end] @ weights_x.T)[0]
-            confidence[rows, columns] = best / mass.clamp(min=1e-12)
+            best = confidence[rows, columns]
+            tile = band[: len(ids), :, start:end]
+            _contest(tile, ids, weights_y, weights_x, labels[rows, columns], best)
+            best /= (weights_y @ total[:, start:end] @ weights_x.T).clamp(min=1e-12)
     return labels, confidence.clamp_(0, 1)
+
+
+def _contest(
+    tile: Tensor, ids: Tensor, weights_y: Tensor, weights_x: Tensor, labels: Tensor, best: Tensor
+) -> None:
+    """Write the winners' ids and scores of a part of the photo into `labels` and `best` (h, w).
+
+    tile: (n, ., .) scores on the map of the classes `ids` (n,); weights_y, weights_x: from the map
+    to the photo. A part that is still contested is split: its quarters have fewer rivals.
+    """
+    rivals = _rivals(tile)
+    tile, ids = tile[rivals], ids[rivals]
+    height, width = labels.shape
+    if len(ids) <= FEW or len(ids) * height * width <= CHEAP or max(tile.shape[1:]) <= 3:
+        scores, index = (weights_y @ tile @ weights_x.T).max(0)
+        best.copy_(scores)
+        labels.copy_(ids[index])
+        return
+    for rows in _halves(height):
+        first, last, inner_y = _window(weights_y[rows])
+        for columns in _halves(width):
+            start, end, inner_x = _window(weights_x[columns])
+            part = tile[:, first:last, start:end]
+            _contest(part, ids, inner_y, inner_x, labels[rows, columns], best[rows, columns])
+
+
+def _halves(length: int) -> list[slice]:
+    middle = (length + 1) // 2
+    return [part for part in (slice(0, middle), slice(middle, length)) if part.start < part.stop]
 
 
 def _rivals(tile: Tensor) -> Tensor:

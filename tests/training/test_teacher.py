@@ -25,7 +25,7 @@ NOUNS = [  # offset, words, hypernym, definition
     (700, ["station_wagon"], 500, "a long car"),
     (800, ["bank"], 100, "it has money"),
 ]
-WIDTH = 512
+WIDTH = 256
 
 
 @pytest.fixture

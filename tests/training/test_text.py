@@ -50,7 +50,7 @@ def test_losses_follow_their_definitions(stage):
     for one, feature in zip(targets, features, strict=True):
         wanted = (20 * targets @ one).softmax(0)
         said = (20 * targets @ feature).softmax(0)
-        divergence += float((wanted * (wanted / said).log()).sum()) / len(rows)
+        divergence += (wanted * (wanted / said).log()).sum().item() / len(rows)
     assert losses["contrast"].item() == pytest.approx(divergence, rel=1e-3)
 
 

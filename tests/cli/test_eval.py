@@ -1,0 +1,52 @@
+"""`ovseg eval` on a labelled set that the stand-in's rule gets half right."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Two photos of 2×4 pixels; names 'background', 'cat' and 'dog' with ids 0, 1 and 2."""
+    root = tmp_path / "pets"
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    (root / "classes.json").write_text('{"0": "background", "1": "cat", "2": "dog"}')
+    (root / "val.txt").write_text("a\nb\n")
+    # The stand-in labels a pixel by its red value modulo 3: 0 cat, 1 dog, 2 background.
+    red = {"a": [[0, 0, 1, 1], [2, 2, 2, 2]], "b": [[0, 0, 0, 0], [1, 1, 1, 1]]}
+    ids = {"a": [[1, 1, 2, 2], [0, 0, 0, 0]], "b": [[1, 1, 0, 0], [2, 255, 1, 1]]}
+    for key in ("a", "b"):
+        pixels = np.zeros((2, 4, 3), np.uint8)
+        pixels[..., 0] = red[key]
+        Image.fromarray(pixels).save(root / "images" / f"{key}.png")
+        Image.fromarray(np.array(ids[key], np.uint8)).save(root / "labels" / f"{key}.png")
+    return root
+
+
+def test_scores_are_those_counted_by_hand(program, labelled):
+    ended = program("eval", "--data", labelled, "--json")
+    assert ended.code == 0
+    scores = json.loads(ended.out)
+    # cat: 4 right, 2 taken from background, 2 lost to dog; dog: 3 right, 2 taken from cat;
+    # background: 4 right, 2 lost to cat; one pixel is 255 and left out.
+    expected = {"cat": 4 / 8, "dog": 3 / 5, "background": 4 / 6}
+    assert scores["iou"] == pytest.approx(expected)
+    assert scores["mIoU"] == pytest.approx(sum(expected.values()) / 3)
+    assert scores["pixel_accuracy"] == pytest.approx(11 / 15)
+
+
+def test_scores_as_lines(program, labelled):
+    ended = program("eval", "--data", labelled)
+    assert [line.split() for line in ended.out.splitlines()][:2] == [
+        ["cat", "0.5000"],
+        ["dog", "0.6000"],
+    ]
+
+
+def test_a_folder_that_is_no_data_set(program, tmp_path):
+    ended = program("eval", "--data", tmp_path)
+    assert ended.code == 2
+    assert "classes.json" in ended.err
