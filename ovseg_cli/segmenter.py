@@ -181,6 +181,11 @@ class Segmenter:
         dtype = PRECISIONS[model.precision]
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
             output = model.network(images, self._text)
+        if not output.class_logits.isfinite().all():
+            raise CheckpointError(
+                f"the model {model.name} gives scores that are not finite: its file is damaged, or "
+                f"{model.precision} is too coarse for it (--precision fp32)"
+            )
         patch = images.shape[-1] // output.grid_hw[1]
         return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
 

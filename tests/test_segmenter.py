@@ -279,6 +279,13 @@ def test_a_model_whose_tensors_do_not_fit_its_description(tmp_path):
         load_model(path)
 
 
+def test_scores_that_are_not_finite_are_an_error(pyramid):
+    with torch.no_grad():
+        pyramid.network.visual.projection.bias[0] = torch.inf
+    with pytest.raises(CheckpointError, match="not finite"):
+        pyramid.segment(noise(9, 9), NAMES)
+
+
 def test_bf16_is_close(tmp_path, pyramid):
     photo = noise(64, 96)
     half = load_model(tmp_path / "pyramid.safetensors", device="cpu", precision="bf16")

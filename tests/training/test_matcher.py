@@ -41,8 +41,9 @@ def test_costs_of_large_logits_are_finite():
     assert focal_costs(logits, masks).item() == pytest.approx((0.75 * 200 + 0.25 * 200) / 2)
 
 
+@pytest.mark.parametrize("weights", [(20.0, 1.0), (1.0, 30.0)])
 @pytest.mark.parametrize("queries", [2, 3, 5])
-def test_no_assignment_is_cheaper(queries):
+def test_no_assignment_is_cheaper(queries, weights):
     labels = torch.tensor([[0, 0, 1, 1], [0, 3, 1, IGNORE], [4, 3, 3, IGNORE]])  # 4: none
     logits = torch.randn(queries, 3, 4)
     target = set_target(labels, classes=4)
@@ -51,7 +52,8 @@ def test_no_assignment_is_cheaper(queries):
     for query, truth in itertools.product(range(queries), range(3)):
         x = [float(logits[query][place]) for place in known]
         mask = [float(labels[place] == (0, 1, 3)[truth]) for place in known]
-        costs[query, truth] = 20 * slow_focal(x, mask) + slow_dice(x, mask)
+        costs[query, truth] = weights[0] * slow_focal(x, mask)
+        costs[query, truth] += weights[1] * slow_dice(x, mask)
     if queries >= 3:
         ways = [zip(r, range(3), strict=True) for r in itertools.permutations(range(queries), 3)]
     else:
@@ -59,7 +61,7 @@ def test_no_assignment_is_cheaper(queries):
             zip(range(queries), c, strict=True) for c in itertools.permutations(range(3), queries)
         ]
     cheapest = min((sum(costs[pair] for pair in way), way) for way in map(tuple, ways))
-    rows, columns = match(logits, target)
+    rows, columns = match(logits, target, *weights)
     assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == set(cheapest[1])
 
 
