@@ -106,9 +106,8 @@ def score_losses(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     its logarithms' arguments clamped to [1e-4, 1 − 1e-4]; the dice of a photo runs over its pixels
     and the first K channels together.
     """
-    channels = scores.shape[1]
     P = (3 * scores.float() - 3).sigmoid()
-    truth = F.one_hot(labels, channels).permute(0, 3, 1, 2).to(P)
+    truth = torch.zeros_like(P).scatter_(1, labels[:, None], 1.0)
     clamped = P.clamp(CLAMP, 1 - CLAMP)
     inside = -ALPHA * (1 - P) ** GAMMA * clamped.log()
     outside = -(1 - ALPHA) * P**GAMMA * (1 - clamped).log()

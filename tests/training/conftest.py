@@ -146,7 +146,9 @@ def _discs(draw):
     y, x = np.mgrid[:48, :64]
     for label, colour, left in ((1, (220, 40, 40), 16), (7, (40, 40, 220), 46)):
         near = np.hypot(y - draw.integers(14, 34), x - left)
-        image[near < 12], labels[near < 12] = colour, label
+        shade = 0.8 + 0.2 * (x - left) / 12  # brighter at the right
+        image[near < 12] = (shade[..., None] * colour)[near < 12]
+        labels[near < 12] = label
         labels[(near >= 12) & (near < 13)] = 255
     return image, labels
 

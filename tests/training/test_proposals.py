@@ -16,10 +16,13 @@ CONFIG = ProposalStageConfig(VIEWS, evaluate_size=64)
 
 
 def test_masks_become_those_of_the_photos(tiny, data, learn):
-    config = replace(CONFIG, freeze_backbone=True, learn_non_object=False)
-    effect = learn(ProposalStage(build(tiny), config, data, CPU), 160, 5e-3)
-    assert all(effect.after[name] < 0.6 * effect.before[name] for name in ("class", "mask"))
-    assert effect.scores["fields"] > 0.8
+    views = replace(VIEWS, sets={"fields": "train"})
+    config = ProposalStageConfig(
+        views, freeze_backbone=True, learn_non_object=False, evaluate_size=64
+    )
+    effect = learn(ProposalStage(build(tiny), config, data, CPU), 100, 5e-3)
+    assert all(effect.after[name] < 0.5 * effect.before[name] for name in effect.before)
+    assert effect.scores["fields"] > 0.7  # 0.47 before
     assert all(name.startswith("proposals.") for name in effect.changed)
 
 
