@@ -1,4 +1,4 @@
-"""The whole way from a photo to scores and labels, against the paper's steps written out plainly."""
+"""From a photo to scores and labels, against the paper's steps written out plainly."""
 
 import json
 from dataclasses import replace

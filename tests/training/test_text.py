@@ -56,7 +56,8 @@ def test_losses_follow_their_definitions(stage):
 
 def test_scores_are_mean_cosines(stage):
     text = stage.model.text
-    cosines = (text.features(text.tokenize(PHRASES)) * stage.features).sum(1)
-    scores = stage.evaluate(stage.model)
+    with torch.inference_mode():
+        cosines = (text.features(text.tokenize(PHRASES)) * stage.features).sum(1)
+        scores = stage.evaluate(stage.model)
     assert scores["named"] == pytest.approx(cosines[:2].mean().item(), rel=1e-4)
     assert scores["all"] == pytest.approx(cosines[0].item(), rel=1e-4)  # every 50th
