@@ -207,8 +207,11 @@ class _Run:
         self.dispatch(self.waiting.pop(next(iter(self.waiting))))
 
     def dispatch(self, photos: Sequence[_Photo]) -> None:
-        """Hand a batch to a stream, once one is free."""
-        if len(self.computing) >= self.options.streams:
+        """Hand a batch to the streams, once no more than one waits for them.
+
+        The one that waits keeps a stream from idling until this thread gets its turn.
+        """
+        if len(self.computing) > self.options.streams:
             self.await_stream()
         if not self.ending():
             self.computing.add(self.streams.submit(self.compute, photos))
