@@ -214,7 +214,7 @@ class _Run:
         if len(self.computing) > self.options.streams:
             self.await_stream()
         if not self.ending():
-            self.computing.add(self.streams.submit(self.compute, photos))
+            self.computing.add(self.streams.submit(self.begin, photos))
 
     def await_stream(self) -> None:
         """Wait for a pass to end; what failed is tried again while nothing else is computed."""
@@ -224,6 +224,11 @@ class _Run:
             self.computing = set()
         for attempt in filter(None, [future.result() for future in done]):
             self.retry(attempt)
+
+    def begin(self, photos: Sequence[_Photo]) -> None:
+        """Compute a batch, unless the run has come to its end while the batch waited."""
+        if not self.ending():
+            self.compute(photos)
 
     def compute(self, photos: Sequence[_Photo]) -> _Failed | None:
         """Segment photos of one input size and hand them over for writing."""
