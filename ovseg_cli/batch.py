@@ -225,10 +225,9 @@ class _Run:
         for attempt in filter(None, [future.result() for future in done]):
             self.retry(attempt)
 
-    def begin(self, photos: Sequence[_Photo]) -> None:
+    def begin(self, photos: Sequence[_Photo]) -> _Failed | None:
         """Compute a batch, unless the run has come to its end while the batch waited."""
-        if not self.ending():
-            self.compute(photos)
+        return None if self.ending() else self.compute(photos)
 
     def compute(self, photos: Sequence[_Photo]) -> _Failed | None:
         """Segment photos of one input size and hand them over for writing."""

@@ -226,7 +226,8 @@ def test_the_number_of_photos_in_memory_is_bounded(folder, segmenter, output, mo
     monkeypatch.setattr(batch, "read_image", read)
     monkeypatch.setattr(output, "save", save)
     run(folder, segmenter, output, batch_size=4, workers=2)
-    assert most <= 2 * (4 + 2) + 4 + 1  # read ahead, at the model, being written
+    # Read ahead and being written, at the model and waiting for it, and one just being read.
+    assert most <= 2 * (4 + 2) + 2 * 4 + 1
 
 
 class TestFailures:
