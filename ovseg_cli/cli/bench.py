@@ -6,18 +6,11 @@ from pathlib import Path
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.options import common_options, model_option
 
 
 @click.command("bench", short_help="Measure speed and memory on this machine.")
-@click.option(
-    "-m",
-    "--model",
-    metavar="NAME|PATH",
-    default="mini",
-    show_default=True,
-    help="A model of 'ovseg models list', or a file.",
-)
+@model_option
 @click.option(
     "--photos",
     type=click.IntRange(1),

@@ -85,17 +85,22 @@ def vocabulary_options(command: Command) -> Command:
     return with_vocabulary  # type: ignore[return-value]
 
 
-def compute_options(command: Command) -> Command:
-    """--model, --device and --precision; the command gets `compute`."""
-
-    @click.option(
+def model_option(command: Command) -> Command:
+    """--model; the command gets `model`, a name or a path."""
+    return click.option(
         "-m",
         "--model",
         metavar="NAME|PATH",
         default="mini",
         show_default=True,
         help="A model of 'ovseg models list', or a file.",
-    )
+    )(command)
+
+
+def compute_options(command: Command) -> Command:
+    """--model, --device and --precision; the command gets `compute`."""
+
+    @model_option
     @click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda", "mps"]),

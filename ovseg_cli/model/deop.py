@@ -88,14 +88,11 @@ class DeOP(nn.Module):
         patch for itself); None = the model's own.
         """
         proposals = proposals or self.config.proposals
-        if proposals == "grid" and isinstance(self.visual, PyramidVisual):
-            patches = self.visual(self.backbone(images))
-            return self._classify_patches(patches, text)
+        if proposals == "grid":
+            return self._classify_patches(self.patch_features(images), text)
         features = self.backbone(images)
         mask_logits = self.proposals(features).mask_logits
         patches = self._visual_features(images, features, mask_logits)
-        if proposals == "grid":
-            return self._classify_patches(patches, text)
         patches = F.normalize(patches, dim=-1)
         # Here the sigmoid comes before the resizing, in the visual encoder after it.
         masks = F.interpolate(
@@ -107,12 +104,12 @@ class DeOP(nn.Module):
     def patch_features(self, images: Tensor) -> Tensor:
         """Patch features (B, h, w, C) of normalised images, not normalised to unit length."""
         features = self.backbone(images)
-        if isinstance(self.visual, PyramidVisual):
-            return self.visual(features)
-        return self.visual(images, self.proposals(features).mask_logits)
+        shares_backbone = isinstance(self.visual, PyramidVisual)  # and looks at no masks
+        mask_logits = None if shares_backbone else self.proposals(features).mask_logits
+        return self._visual_features(images, features, mask_logits)
 
     def _visual_features(
-        self, images: Tensor, features: Sequence[Tensor], mask_logits: Tensor
+        self, images: Tensor, features: Sequence[Tensor], mask_logits: Tensor | None
     ) -> Tensor:
         if isinstance(self.visual, PyramidVisual):
             return self.visual(features)

@@ -119,7 +119,8 @@ def label_map(
 
     Confidence is S_k / (Σ_k S_k + R). other: R takes part as class K.
     """
-    down, across = (axis.to(scores.rows(0, 1)) for axis in _axes(scores, size_hw))
+    like = scores.rows(0, 1)
+    down, across = (axis.to(like) for axis in _axes(scores, size_hw))
     labels = torch.empty(size_hw, dtype=torch.int32, device=down.device)
     confidence = torch.empty(size_hw, device=down.device)
     tile_h, tile_w = (

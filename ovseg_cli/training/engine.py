@@ -267,7 +267,7 @@ class _State:
                 self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = state["step"]
-            self.sums, self.counts = state.get("sums", {}), state.get("counts", {})
+            self.sums, self.counts = state["sums"], state["counts"]
         log.info("going on from step %d", self.step)
 
     def finish(self) -> None:
