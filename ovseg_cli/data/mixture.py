@@ -9,7 +9,7 @@ import numpy as np
 
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
-from ovseg_cli.data.transforms import distort_colour, random_crop
+from ovseg_cli.data.transforms import GREY, distort_colour, random_crop
 
 MEMORY = 8 << 30  # bytes of photos that a sampler keeps; others are read again when drawn
 
@@ -25,11 +25,11 @@ class PixelBatch:
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
-    """Small pictures with one class each."""
+    """Mosaics of small pictures with one class each."""
 
     set_name: str
     images: np.ndarray  # (B, S, S, 3) uint8 RGB
-    classes: np.ndarray  # (B,) int64
+    classes: np.ndarray  # (B, t, t) int64: mosaic b has t rows of t pictures
 
 
 class PixelSampler:
@@ -80,24 +80,26 @@ class PixelSampler:
 
 
 class ImageSampler:
-    """Pictures of an image-level set, each cropped and flipped at random."""
+    """Mosaics of an image-level set's pictures, each cropped and flipped at random."""
 
     def __init__(self, name: str, data: ImageSet) -> None:
         self.name = name
         self.data = data
 
     def draw(self, count: int, size: int, draw: np.random.Generator) -> ImageBatch:
-        """count pictures of size×size."""
-        chosen = draw.integers(len(self.data.images), size=count)
+        """count mosaics of size×size, of as many pictures as fit without being shrunk."""
         side = self.data.images.shape[1]
+        tiles = max(1, size // side)
+        edge = size // tiles
+        least = edge / side
         whole = np.zeros((side, side), np.uint8)
-        least = size / side
-        views = [
-            random_crop(self.data.images[index], whole, size, (least, 1.8 * least), draw)
-            for index in chosen
-        ]
-        images = np.stack([image for image, _ in views])
-        return ImageBatch(self.name, images, self.data.classes[chosen])
+        chosen = draw.integers(len(self.data.images), size=(count, tiles, tiles))
+        mosaics = np.full((count, size, size, 3), GREY, np.uint8)
+        for (b, row, column), index in np.ndenumerate(chosen):
+            view, _ = random_crop(self.data.images[index], whole, edge, (least, 1.8 * least), draw)
+            y, x = row * edge, column * edge
+            mosaics[b, y : y + edge, x : x + edge] = view
+        return ImageBatch(self.name, mosaics, self.data.classes[chosen])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ovseg_cli.data.pixel_set import IGNORE
 
+GREY = 124  # what a view shows outside its photo
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -40,7 +41,7 @@ def random_crop(
             top = _near(rows[chosen] - box_h * draw.uniform(0.2, 0.8), height, box_h)
             left = _near(columns[chosen] - box_w * draw.uniform(0.2, 0.8), width, box_w)
     box = (left, top, left + box_w, top + box_h)
-    image = _cut(image, box, size, Image.Resampling.BILINEAR, 124)
+    image = _cut(image, box, size, Image.Resampling.BILINEAR, GREY)
     labels = _cut(labels, box, size, Image.Resampling.NEAREST, IGNORE)
     if draw.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]

@@ -1,13 +1,13 @@
 """The bundled model's main stage: every patch learns to point at the text feature of its name.
 
 DeOP's own order (proposals first, then heatmaps on a pretrained CLIP) has no CLIP to start from
-here. So the patch features come first: cross-entropy over the names of the photo's own data set
-and the non-object embedding, pixel by pixel, mixed with pictures that have one name as a whole.
+here. So the patch features come first: cross-entropy and soft Jaccard loss over the names of the
+photo's own data set and the non-object embedding, pixel by pixel. Beside photos there are mosaics
+of pictures that have one name as a whole: they widen the vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Phase:
     until: float  # share of all steps at which it ends
     size: int  # side of a view, pixels
     batch: int  # views a step, a multiple of GROUPS
-    sets: dict[str, float]  # how often views come from each set
+    sets: dict[str, float]  # how often a group comes from each set
     scales: tuple[float, ...] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
 
 
@@ -52,17 +52,16 @@ class DenseConfig:
     focus_share: float = 0.5  # views that aim at a class drawn evenly
     drop_share: float = 0.25  # groups that leave some names out: their pixels are non-object
     weight_power: float = 0.4  # of the class weights; 0 = none
+    jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class DenseBatch:
-    """Either GROUPS groups of views of photos, or pictures."""
+    """GROUPS groups, each of views of photos of one set or of mosaics of pictures."""
 
-    groups: tuple[PixelBatch, ...]
-    pictures: ImageBatch | None
-    alone: bool  # no photos in this phase: the pictures set the batch statistics
+    groups: tuple[PixelBatch | ImageBatch, ...]
     draw: np.random.Generator  # for the colours and names
 
 
@@ -126,35 +125,29 @@ class DenseStage:
         """Drawn from a generator seeded by the step alone."""
         draw = np.random.default_rng((self.config.seed, step))
         phase = self.phase(step)
-        share = _share(phase, self.pictures)
-        if draw.random() < share:
-            sampler = self.pictures[_choose(phase, self.pictures, draw)]
-            size = sampler.data.images.shape[1]
-            count = phase.batch * phase.size**2 // size**2  # as many pixels as photos would have
-            return DenseBatch((), sampler.draw(count, size, draw), share == 1, draw)
+        return DenseBatch(tuple(self._group(phase, draw) for _ in range(GROUPS)), draw)
+
+    def _group(self, phase: Phase, draw: np.random.Generator) -> PixelBatch | ImageBatch:
+        count = phase.batch // GROUPS
+        name = _choose(phase.sets, draw)
+        if name in self.pictures:
+            return self.pictures[name].draw(count, phase.size, draw)
         scales = (phase.scales[0], phase.scales[1])
-        groups = tuple(
-            self.photos[_choose(phase, self.photos, draw)].draw(
-                phase.batch // GROUPS, phase.size, scales, self.config.focus_share, draw
-            )
-            for _ in range(GROUPS)
-        )
-        return DenseBatch(groups, None, False, draw)
+        return self.photos[name].draw(count, phase.size, scales, self.config.focus_share, draw)
 
     def losses(self, batch: DenseBatch) -> dict[str, Tensor]:
-        """Cross-entropy over the names of each view's own set."""
-        pictures = batch.pictures
-        # Beside photos, small pictures use the photos' statistics instead of disturbing them.
-        self.model.train(pictures is None or batch.alone)
-        if pictures is not None:
-            patches = self._patches(pictures.images, batch.draw)
-            return {pictures.set_name: self._picture_loss(patches, pictures, batch.draw)}
+        """Over the names of each group's own set; a group counts 1/GROUPS of the whole."""
+        self.model.train()
         patches = self._patches(np.concatenate([g.images for g in batch.groups]), batch.draw)
-        losses = [
-            self._pixel_loss(part, group, batch.draw)
-            for part, group in zip(patches.chunk(GROUPS), batch.groups, strict=True)
-        ]
-        return {"pixels": torch.stack(losses).mean()}
+        losses: dict[str, Tensor] = {}
+        for part, group in zip(patches.chunk(GROUPS), batch.groups, strict=True):
+            if isinstance(group, ImageBatch):
+                found = {"pictures": self._picture_loss(part, group, batch.draw)}
+            else:
+                found = self._pixel_losses(part, group, batch.draw)
+            for name, loss in found.items():
+                losses[name] = losses.get(name, 0.0) + loss / GROUPS
+        return losses
 
     def _patches(self, views: np.ndarray, draw: np.random.Generator) -> Tensor:
         images = to_tensor(views, self.device)
@@ -168,7 +161,9 @@ class DenseStage:
             rows.append(self.text[phrases[draw.integers(1, len(phrases)) if synonym else 0]])
         return torch.stack(rows)
 
-    def _pixel_loss(self, patches: Tensor, views: PixelBatch, draw: np.random.Generator) -> Tensor:
+    def _pixel_losses(
+        self, patches: Tensor, views: PixelBatch, draw: np.random.Generator
+    ) -> dict[str, Tensor]:
         text = self._names(views.set_name, draw)
         labels = torch.from_numpy(views.labels).to(self.device).long()
         weights = self.weights[views.set_name]
@@ -178,19 +173,23 @@ class DenseStage:
         labels = labels[:, ::2, ::2]  # at stride 2; the patches have stride 4
         logits = F.interpolate(
             logits.permute(0, 3, 1, 2), labels.shape[-2:], mode="bilinear", align_corners=False
-        )
-        losses = F.cross_entropy(
-            logits.float(), labels, weights, ignore_index=IGNORE, reduction="sum"
-        )
+        ).float()
+        entropy = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
         # Not the weighted mean: a view of one common class must not weigh as much as a rich one.
-        return losses / (labels != IGNORE).sum().clamp(min=1)
+        losses = {"pixels": entropy / (labels != IGNORE).sum().clamp(min=1)}
+        if self.config.jaccard_weight:
+            losses["jaccard"] = self.config.jaccard_weight * soft_jaccard_loss(logits, labels)
+        return losses
 
     def _picture_loss(
         self, patches: Tensor, views: ImageBatch, draw: np.random.Generator
     ) -> Tensor:
+        """Cross-entropy of each picture's mean patch."""
+        tiles = views.classes.shape[1]
+        means = F.adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), tiles).permute(0, 2, 3, 1)
         text = TextFeatures(self._names(views.set_name, draw))
-        logits = self.model.class_logits(F.normalize(patches.mean((1, 2)), dim=-1), text)
-        classes = torch.from_numpy(views.classes).to(self.device)
+        logits = self.model.class_logits(F.normalize(means.flatten(0, 2), dim=-1), text)
+        classes = torch.from_numpy(views.classes).to(self.device).flatten()
         return F.cross_entropy(logits[:, :-1].float(), classes, label_smoothing=0.1)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -211,14 +210,28 @@ class DenseStage:
         return mean_iou(data, self.config.evaluate_size, self.device, predict)
 
 
-def _share(phase: Phase, sets: Collection[str]) -> float:
-    return sum(w for name, w in phase.sets.items() if name in sets) / sum(phase.sets.values())
+def soft_jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """One minus the intersection over union, of probabilities, averaged over the classes shown.
+
+    logits: (B, K, H, W); labels: (B, H, W), IGNORE where a pixel does not count. The result is in
+    0..1. Rahman and Wang, "Optimizing intersection-over-union in deep neural networks for image
+    segmentation", ISVC 2016: cross-entropy alone gives up what is small or thin.
+    """
+    counted = labels != IGNORE
+    shown = labels[counted].unique()
+    if len(shown) == 0:
+        return logits.sum() * 0
+    probabilities = logits.softmax(1)[:, shown] * counted.unsqueeze(1)
+    truth = (labels.unsqueeze(1) == shown.view(1, -1, 1, 1)).to(probabilities)
+    both = (probabilities * truth).sum((0, 2, 3))
+    either = (probabilities + truth).sum((0, 2, 3)) - both
+    return 1 - (both / either).mean()
 
 
-def _choose(phase: Phase, sets: Collection[str], draw: np.random.Generator) -> str:
-    names = sorted(name for name in phase.sets if name in sets)
-    shares = np.array([phase.sets[name] for name in names])
-    return str(draw.choice(names, p=shares / shares.sum()))
+def _choose(shares: dict[str, float], draw: np.random.Generator) -> str:
+    names = sorted(shares)
+    values = np.array([shares[name] for name in names])
+    return str(draw.choice(names, p=values / values.sum()))
 
 
 def _leave_out(

@@ -88,21 +88,32 @@ def test_a_set_of_background_alone_can_be_drawn(plains):
     assert (views.labels == 3).all()
 
 
-def test_pictures_are_drawn_with_their_classes():
+def test_mosaics_are_drawn_with_their_classes():
     colours = np.arange(10, 60, 10, dtype=np.uint8)
     images = np.broadcast_to(colours[:, None, None, None], (5, 16, 16, 3)).copy()
     classes = np.array([0, 1, 0, 2, 1])
     sampler = ImageSampler("pets", ImageSet(images, classes, (("a",), ("b",), ("c",))))
-    batch = sampler.draw(200, 16, np.random.default_rng(0))
+    batch = sampler.draw(30, 53, np.random.default_rng(0))
     assert batch.set_name == "pets"
-    assert batch.images.shape == (200, 16, 16, 3)
-    for image, label in zip(batch.images, batch.classes, strict=True):
-        inside = image[image != 124]
+    assert batch.images.shape == (30, 53, 53, 3)
+    assert batch.classes.shape == (30, 3, 3)  # three pictures of 17 each way, 2 pixels are left
+    assert (batch.images[:, 51:] == 124).all()
+    assert (batch.images[:, :, 51:] == 124).all()
+    for (b, row, column), label in np.ndenumerate(batch.classes):
+        tile = batch.images[b, 17 * row : 17 * row + 17, 17 * column : 17 * column + 17]
+        inside = tile[tile != 124]
         assert len(set(inside.tolist())) == 1
         assert classes[inside[0] // 10 - 1] == label
-    assert set(batch.classes.tolist()) == {0, 1, 2}
-    # Enlarged by 1 to 1.8: but for the aspect nothing lies outside.
-    assert (batch.images == 124).mean() < 0.05
+        # Enlarged by 1 to 1.8: but for the aspect nothing lies outside.
+        assert inside.size > 0.8 * tile.size
+    assert set(batch.classes.ravel().tolist()) == {0, 1, 2}
+
+
+def test_a_mosaic_smaller_than_a_picture_shows_one():
+    images = np.full((1, 16, 16, 3), 50, np.uint8)
+    sampler = ImageSampler("pets", ImageSet(images, np.array([0]), (("a",),)))
+    batch = sampler.draw(2, 10, np.random.default_rng(0))
+    assert batch.classes.shape == (2, 1, 1)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.4, 1.0])

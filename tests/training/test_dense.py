@@ -75,8 +75,9 @@ def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(st
     draw = np.random.default_rng(0)
     group = stage.photos["discs"].draw(1, 64, (1.0, 1.0), 0.5, draw)
     assert {0, 1, 2, IGNORE} >= set(np.unique(group.labels).tolist()) > {2}
-    batch = DenseBatch((group,) * 4, None, False, draw)
-    found = stage.losses(batch)["pixels"].item()
+    batch = DenseBatch((group,) * 4, draw)
+    found = stage.losses(batch)
+    assert set(found) == {"pixels"}  # no Jaccard loss unless it is asked for
 
     images = torch.from_numpy(group.images.copy()).permute(0, 3, 1, 2).float()
     model = stage.model.train()  # batch statistics, those of one view repeated
@@ -92,14 +93,54 @@ def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(st
             if label != IGNORE:
                 total -= (weights[label] * logits[:, y, x].log_softmax(0)[label]).item()
                 count += 1
-    assert found == pytest.approx(total / count, rel=1e-3)
+    assert found["pixels"].item() == pytest.approx(total / count, rel=1e-3)
 
 
 def test_a_view_that_is_all_unknown_costs_nothing(stage):
     labels = np.full((1, 64, 64), IGNORE, np.uint8)
     group = PixelBatch("fields", np.zeros((1, 64, 64, 3), np.uint8), labels)
-    batch = DenseBatch((group,) * 4, None, False, np.random.default_rng(0))
-    assert stage.losses(batch)["pixels"].item() == 0
+    stage.config = replace(CONFIG, jaccard_weight=1.0)
+    losses = stage.losses(DenseBatch((group,) * 4, np.random.default_rng(0)))
+    assert {name: loss.item() for name, loss in losses.items()} == {"pixels": 0, "jaccard": 0}
+    sum(losses.values()).backward()
+
+
+def test_the_jaccard_loss_is_one_minus_intersection_over_union():
+    """Of hard predictions it is the measure itself, counted here pixel by pixel."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(4, size=(2, 5, 7))
+    labels[draw.random(labels.shape) < 0.2] = IGNORE
+    labels[labels == 2] = 3  # class 2 is not shown
+    predicted = draw.integers(4, size=labels.shape)
+    ratios = []
+    for k in (0, 1, 3):
+        both = either = 0
+        for label, guess in zip(labels.ravel(), predicted.ravel(), strict=True):
+            if label != IGNORE:
+                both += label == k and guess == k
+                either += label == k or guess == k
+        ratios.append(both / either)
+    logits = 200.0 * F.one_hot(torch.from_numpy(predicted), 4).permute(0, 3, 1, 2)
+    found = dense.soft_jaccard_loss(logits, torch.from_numpy(labels)).item()
+    assert found == pytest.approx(1 - np.mean(ratios), abs=1e-5)
+
+
+def test_the_jaccard_loss_lies_between_where_the_model_doubts():
+    labels = torch.zeros((1, 1, 4), dtype=torch.int64)
+    logits = torch.zeros((1, 2, 1, 4))  # each class at a half: 2 of 4 pixels found
+    assert dense.soft_jaccard_loss(logits, labels).item() == pytest.approx(0.5)
+
+
+def test_the_jaccard_loss_counts_with_its_weight(stage, monkeypatch):
+    monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
+    group = stage.photos["discs"].draw(1, 64, (1.0, 1.0), 0.5, np.random.default_rng(0))
+    found = {}
+    for weight in (1.0, 0.25):
+        stage.config = replace(CONFIG, jaccard_weight=weight, synonym_share=0.0)
+        batch = DenseBatch((group,) * 4, np.random.default_rng(0))
+        found[weight] = stage.losses(batch)["jaccard"].item()
+    assert found[1.0] > 0
+    assert found[0.25] == pytest.approx(found[1.0] / 4)
 
 
 def test_names_that_are_left_out_become_non_object():
@@ -129,49 +170,55 @@ def test_phases_follow_each_other(tiny, data):
     assert stage.batch(0).groups[0].images.shape == (1, 32, 32, 3)
 
 
-def test_pictures_learn_beside_photos(tiny, pictures, learn):
+@pytest.fixture
+def mixed(tiny, pictures):
+    """Photos and pictures in turn."""
     phase = replace(PHOTOS, sets={"fields": 1.0, "moods": 1.0})
-    config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"})
-    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
-    assert stage.phrases["moods"] == (("sunny", "bright"), ("dark",))
-    batches = [stage.batch(step) for step in range(30)]
-    shares = [batch.pictures is not None for batch in batches]
-    assert 5 < sum(shares) < 25
-    batch = next(batch for batch in batches if batch.pictures is not None)
-    assert batch.pictures.images.shape == (16, 32, 32, 3)  # as many pixels as 4 views of 64
-    assert not batch.alone
-    assert set(stage.losses(batch)) == {"moods"}
-    assert not stage.model.training  # the photos' batch statistics stay
+    config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"}, synonym_share=0.0)
+    return DenseStage(build(tiny), config, pictures, 40, CPU)
 
 
-def test_pictures_alone_set_the_batch_statistics(tiny, pictures):
+def test_a_step_mixes_photos_and_mosaics_of_pictures(mixed):
+    assert mixed.phrases["moods"] == (("sunny", "bright"), ("dark",))
+    batches = [mixed.batch(step) for step in range(30)]
+    groups = [group for batch in batches for group in batch.groups]
+    mosaics = [group for group in groups if isinstance(group, ImageBatch)]
+    assert 40 < len(mosaics) < 80  # half of 120
+    for group in mosaics:
+        assert group.images.shape == (1, 64, 64, 3)
+        assert group.classes.shape == (1, 2, 2)  # pictures of 32
+    kinds = [{type(group) for group in batch.groups} for batch in batches]
+    both = next(b for b, kind in zip(batches, kinds, strict=True) if len(kind) == 2)
+    assert set(mixed.losses(both)) == {"pixels", "pictures"}
+
+
+def test_pictures_alone_can_be_learnt(tiny, pictures):
     phase = replace(PHOTOS, sets={"moods": 1.0})
     config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"})
     stage = DenseStage(build(tiny), config, pictures, 40, CPU)
-    batch = stage.batch(0)
-    assert batch.alone
-    before = stage.model.backbone.stem.conv1.norm.running_mean.clone()
-    stage.losses(batch)
-    assert not torch.equal(stage.model.backbone.stem.conv1.norm.running_mean, before)
+    assert set(stage.losses(stage.batch(0))) == {"pictures"}
 
 
-def test_the_picture_loss_names_the_mean_of_the_patches(tiny, pictures, monkeypatch):
+def test_the_picture_loss_names_the_mean_patch_of_each_picture(mixed, monkeypatch):
     monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
-    phase = replace(PHOTOS, sets={"fields": 1.0, "moods": 1.0})
-    config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"}, synonym_share=0.0)
-    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
-    views = np.random.default_rng(0).integers(256, size=(2, 32, 32, 3)).astype(np.uint8)
-    batch = ImageBatch("moods", views, np.array([1, 0]))
-    found = stage.losses(DenseBatch((), batch, False, np.random.default_rng(0)))["moods"].item()
+    views = np.random.default_rng(0).integers(256, size=(1, 64, 64, 3)).astype(np.uint8)
+    group = ImageBatch("moods", views, np.array([[[1, 0], [0, 0]]]))
+    found = mixed.losses(DenseBatch((group,) * 4, np.random.default_rng(0)))["pictures"].item()
+    model = mixed.model.train()  # batch statistics, those of one mosaic repeated
     images = torch.from_numpy(views).permute(0, 3, 1, 2).float()
-    text = stage.model.text.encode(["sunny", "dark"])
+    patches = model.patch_features(model.normalise(images))[0]  # (16, 16, C): 8×8 a picture
+    text = model.text.encode(["sunny", "dark"])
     total = 0.0
-    for image, name in zip(images, (1, 0), strict=True):
-        patches = stage.model.patch_features(stage.model.normalise(image[None]))[0]
-        pooled = F.normalize(patches.mean((0, 1)), dim=0)
+    for rows, columns, name in (
+        (slice(0, 8), slice(0, 8), 1),
+        (slice(0, 8), slice(8, 16), 0),
+        (slice(8, 16), slice(0, 8), 0),
+        (slice(8, 16), slice(8, 16), 0),
+    ):
+        pooled = F.normalize(patches[rows, columns].mean((0, 1)), dim=0)
         logs = (20 * text @ pooled).log_softmax(0)
-        total -= 0.9 * logs[name] + 0.1 * logs.mean()  # labels smoothed by 0.1
-    assert found == pytest.approx(total.item() / 2, rel=1e-3)
+        total -= (0.9 * logs[name] + 0.1 * logs.mean()).item()  # labels smoothed by 0.1
+    assert found == pytest.approx(total / 4, rel=1e-3)
 
 
 def test_synonyms_stand_in_for_a_share_of_the_names(tiny, data):
