@@ -21,6 +21,7 @@ from ovseg_cli.render import overlay, palette
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary, printable
 
+OVERLAY = "overlay"  # the name in --save of what --show shows, too
 UNLABELED_8 = 255  # in 8-bit label maps
 UNLABELED_16 = 65535  # in 16-bit label maps
 JPEG_LIMIT = 65500  # pixels along a side
@@ -205,7 +206,7 @@ def slug(name: str, limit: int = 60) -> str:
 WRITERS: Mapping[str, Writer] = {
     writer.name: writer
     for writer in (
-        Writer("overlay", "overlays", ".jpg", _write_overlay, UNLABELED_16),
+        Writer(OVERLAY, "overlays", ".jpg", _write_overlay, UNLABELED_16),
         Writer("labels", "labels", ".png", _write_labels, UNLABELED_16),
         Writer("palette", "palette", ".png", _write_palette, UNLABELED_8),
         Writer("masks", "masks", "", _write_masks, UNLABELED_16),

@@ -22,6 +22,7 @@ from ovseg_cli.vocabulary import Vocabulary, printable
 
 if TYPE_CHECKING:
     from ovseg_cli.media.images import ImageInput
+    from ovseg_cli.media.window import Window
 
 DEFAULT_OUTPUT = "ovseg-out"
 DEFAULT_SAVE = "overlay,labels,stats"
@@ -68,6 +69,9 @@ _ECHOED = 40  # class names that are shown at the start
 @compute_options
 @work_options
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per photo on standard output.")
+@click.option(
+    "--show", is_flag=True, help="Show the overlays in a window as they become ready; q closes it."
+)
 @click.option("--dry-run", is_flag=True, help="Only list what would be read and written.")
 @common_options
 def command(
@@ -81,6 +85,7 @@ def command(
     recursive: bool,
     null: bool,
     as_json: bool,
+    show: bool,
     dry_run: bool,
     **options: Any,
 ) -> int:
@@ -108,13 +113,15 @@ def command(
     from pathlib import Path
 
     from ovseg_cli.cli import segment_run
-    from ovseg_cli.exports import select
+    from ovseg_cli.exports import OVERLAY, select
     from ovseg_cli.output import STATS, OutputFolder
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
     labelled = vocabulary if other is None else vocabulary.with_class(other)
     names = tuple(name.strip() for name in save.split(",") if name.strip())
+    if show and OVERLAY not in names:
+        raise UsageError(f"--show shows the overlays: add {OVERLAY} to --save")
     output = OutputFolder(
         Path(options["output"]),
         select(names, labelled, others=[STATS]),
@@ -143,7 +150,14 @@ def command(
     if dry_run:
         segment_run.list_work(plan)
         return 0
-    return segment_run.execute(plan)
+    return segment_run.execute(plan, _open_window() if show else None)
+
+
+def _open_window() -> Window:
+    """Before the model is loaded, so that a machine without a screen says so at once."""
+    from ovseg_cli.media.window import Window
+
+    return Window()
 
 
 def _find(inputs: tuple[str, ...], recursive: bool, null: bool) -> list[ImageInput]:

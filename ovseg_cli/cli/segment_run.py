@@ -15,8 +15,10 @@ from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.options import Compute
 from ovseg_cli.cores import available_cores, share_cores
 from ovseg_cli.errors import OutputError
+from ovseg_cli.exports import OVERLAY
 from ovseg_cli.journal import run_fingerprint
-from ovseg_cli.media.images import MAX_PIXELS, ImageInput
+from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
+from ovseg_cli.media.window import Window
 from ovseg_cli.output import OutputFolder
 from ovseg_cli.results import ImageResult, RunReport
 from ovseg_cli.shard import Shard
@@ -62,8 +64,8 @@ def list_work(plan: Plan) -> None:
             console.data(str(image.path), *files.values())
 
 
-def execute(plan: Plan) -> int:
-    """Segment the photos; returns the exit code."""
+def execute(plan: Plan, window: Window | None = None) -> int:
+    """Segment the photos, show their overlays in `window`; returns the exit code."""
     started = time.time()
     streams = batch.auto_streams("cpu", available_cores(), len(plan.own_images))
     share_cores(streams)  # before torch is imported
@@ -76,21 +78,27 @@ def execute(plan: Plan) -> int:
         model, plan.vocabulary, other=plan.other, threshold=plan.threshold
     )
     console.note(f"model {model.name} on {model.device} ({model.precision})")
-    run = _Run(plan, model, segmenter, started)
+    run = _Run(plan, model, segmenter, window, started)
     plan.output.open(
         segmenter.vocabulary,
         run=run_fingerprint(run.provenance()),
         metadata=run.metadata(),
         overwrite=plan.overwrite,
     )
-    return run.execute()
+    code = run.execute()
+    if window is not None and code in (0, 1):  # not when it was interrupted
+        window.wait()
+    return code
 
 
 class _Run:
-    def __init__(self, plan: Plan, model: Any, segmenter: Any, started: float) -> None:
+    def __init__(
+        self, plan: Plan, model: Any, segmenter: Any, window: Window | None, started: float
+    ) -> None:
         self.plan = plan
         self.model = model
         self.segmenter = segmenter
+        self.window = window
         self.started = started
         self.load_seconds = time.time() - started
         self.report = RunReport()
@@ -143,6 +151,8 @@ class _Run:
         path = str(result.image.path)
         if result.status == "failed":
             console.error(f"{printable(path)}: {printable(result.reason)}")
+        elif self.window is not None:
+            self.window.show(read_image(result.files[OVERLAY]).pixels, printable(path))
         if not self.plan.as_json:
             return
         record: dict[str, Any] = {"path": path, "status": result.status}

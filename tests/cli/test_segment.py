@@ -1,5 +1,7 @@
 import csv
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -368,3 +370,45 @@ def test_a_crash_of_the_run_loses_nothing(segment, photos, tmp_path, monkeypatch
     stats = {row["image"] for row in table(tmp_path / "out/stats.csv")}
     assert {"00.png", "01.png"} <= stats
     assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "failed"
+
+
+@pytest.fixture
+def window(monkeypatch):
+    """What a window is asked to show, and whether it was left standing at the end."""
+    asked = SimpleNamespace(shown=[], waited=0)
+
+    class Window:
+        def show(self, pixels, title):
+            asked.shown.append((pixels.shape, title))
+
+        def wait(self):
+            asked.waited += 1
+
+    monkeypatch.setattr("ovseg_cli.media.window.Window", Window)
+    return asked
+
+
+def test_show_shows_each_overlay(segment, photos, window, tmp_path):
+    assert segment(photos, "--show").code == 0
+    assert [title for _, title in window.shown] == [f"photos/{i:02}.png" for i in range(4)]
+    for i, (shape, _) in enumerate(window.shown):
+        with Image.open(tmp_path / f"out/overlays/{i:02}.jpg") as overlay:
+            assert shape == (overlay.height, overlay.width, 3)
+    assert window.waited == 1
+
+
+def test_show_needs_overlays(segment, photos, window, tmp_path):
+    ended = segment(photos, "--show", "--save", "labels")
+    assert ended.code == 2
+    assert "add overlay to --save" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_show_without_a_screen_ends_before_any_work(segment, photos, monkeypatch, fake):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    ended = segment(photos, "--show")
+    assert ended.code == 2
+    assert "leave out --show" in ended.err
+    assert not fake.loaded
