@@ -17,7 +17,7 @@ from torch import Tensor
 from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
-from ovseg_cli.model.build import build
+from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map, score_map
 from ovseg_cli.segmentation import UNLABELED, Segmentation
@@ -45,9 +45,7 @@ def load_model(
         raise UsageError(f"no precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
     entry = weights.find(name_or_path)
     checkpoint = weights.load(entry.path)
-    with torch.device("meta"):
-        network = build(checkpoint.config)
-    network = network.to_empty(device="cpu")
+    network = skeleton(checkpoint.config)
     try:
         network.load_state_dict(dict(checkpoint.state_dict), assign=True)
     except RuntimeError as error:

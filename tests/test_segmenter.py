@@ -1,6 +1,8 @@
 """From a photo to scores and labels, against the paper's steps written out plainly."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -318,3 +320,12 @@ def test_an_imported_checkpoint_gives_the_same_scores(clip, tmp_path):
     assert imported.config == CLIP
     photo = noise(75, 111)
     torch.testing.assert_close(imported.scores(photo, NAMES), clip.scores(photo, NAMES))
+
+
+def test_loading_does_not_wait_for_torchs_compiler():
+    """Importing it takes as long as all the rest of loading a small model."""
+    script = (
+        "import sys, ovseg_cli; ovseg_cli.load_model('mini'); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

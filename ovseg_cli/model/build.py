@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
 from ovseg_cli.model.backbone import Backbone
 from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.config import (
@@ -72,3 +77,27 @@ def build(config: DeOPConfig) -> DeOP:
         HeatmapDecoder(config.heatmap, config.joint_width, config.proposal.queries),
         TextEncoder(config.text, config.joint_width),
     )
+
+
+def skeleton(config: DeOPConfig) -> DeOP:
+    """A model of these sizes whose tensors have shapes but no values yet, for a state dict.
+
+    Not on the device "meta": there each operation goes through Python, and the first one makes
+    torch import its compiler, which took as long as all the rest of loading a small model.
+    """
+    with _WithoutDraws():
+        return build(config)
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Memory is taken but neither filled nor touched."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            func = torch.empty
+        elif func.__name__.endswith(("normal_", "uniform_")):  # those of nn.init, too
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

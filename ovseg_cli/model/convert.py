@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ovseg_cli.errors import CheckpointError, UsageError
@@ -22,7 +21,7 @@ from ovseg_cli.model.authors_config import (
     check_options,
     derive_config,
 )
-from ovseg_cli.model.build import build
+from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import DeOPConfig
 
 # Our names become the authors' by these substitutions, one after the other.
@@ -74,8 +73,7 @@ def convert(
     shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
     config = derive_config(shapes, options)
     try:
-        with torch.device("meta"):
-            wanted = build(config).state_dict()
+        wanted = skeleton(config).state_dict()
     except ValueError as error:  # options that contradict each other or the tensors
         raise UsageError(f"the model's configuration does not fit its tensors: {error}") from error
     sources = {source_name(name): name for name in wanted}
