@@ -11,6 +11,7 @@ from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import GREY, distort_colour, random_crop
 
+LARGEST_PASTED = 0.1  # share of all pixels up to which a class is pasted into other photos
 MEMORY = 8 << 30  # bytes of photos that a sampler keeps; others are read again when drawn
 
 
@@ -52,6 +53,9 @@ class PixelSampler:
         # A class with many photos is drawn more often, but far less than in proportion.
         sizes = np.array([len(self.showing[label]) for label in self.focusable], np.float64)
         self.focus_weights = sizes**0.4 / (sizes**0.4).sum()
+        # What covers much of the photos is where things stand, and looks odd anywhere else.
+        share = self.pixels[: data.other] / max(1, self.pixels.sum())
+        self.pastable = [label for label in self.focusable if share[label] < LARGEST_PASTED]
 
     def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Photo and labels, as `PixelSet.load` gives them."""
@@ -64,8 +68,13 @@ class PixelSampler:
         scales: tuple[float, float],
         focus_share: float,
         draw: np.random.Generator,
+        paste_share: float = 0.0,
     ) -> PixelBatch:
-        """count views of size×size; `focus_share` of them aim at a class drawn evenly."""
+        """count views of size×size; `focus_share` of them aim at a class drawn evenly.
+
+        Into `paste_share` of them go all pixels of one class of another view ("simple copy-paste",
+        Ghiasi et al., CVPR 2021, arXiv 2012.07177), the class drawn evenly among the rarer ones.
+        """
         views = []
         for _ in range(count):
             focus = None
@@ -74,9 +83,27 @@ class PixelSampler:
                 photo = int(draw.choice(self.showing[focus]))
             else:
                 photo = int(draw.integers(len(self.data.keys)))
-            views.append(random_crop(*self.photo(photo), size, scales, draw, focus))
+            view = random_crop(*self.photo(photo), size, scales, draw, focus)
+            if self.pastable and draw.random() < paste_share:
+                self._paste(*view, scales, draw)
+            views.append(view)
         images, labels = zip(*views, strict=True)
         return PixelBatch(self.data.name, np.stack(images), np.stack(labels))
+
+    def _paste(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        scales: tuple[float, float],
+        draw: np.random.Generator,
+    ) -> None:
+        """Lay what another view shows of one class over this one, in place."""
+        label = int(draw.choice(self.pastable))
+        other = self.photo(int(draw.choice(self.showing[label])))
+        donor, donor_labels = random_crop(*other, len(labels), scales, draw, label)
+        pasted = donor_labels == label
+        image[pasted] = donor[pasted]
+        labels[pasted] = label
 
 
 class ImageSampler:

@@ -50,6 +50,7 @@ class DenseConfig:
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     synonym_share: float = 0.3  # how often a synonym stands in for a name
     focus_share: float = 0.5  # views that aim at a class drawn evenly
+    paste_share: float = 0.0  # views into which a thing of another photo is pasted
     drop_share: float = 0.25  # groups that leave some names out: their pixels are non-object
     weight_power: float = 0.4  # of the class weights; 0 = none
     jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
@@ -133,7 +134,10 @@ class DenseStage:
         if name in self.pictures:
             return self.pictures[name].draw(count, phase.size, draw)
         scales = (phase.scales[0], phase.scales[1])
-        return self.photos[name].draw(count, phase.size, scales, self.config.focus_share, draw)
+        config = self.config
+        return self.photos[name].draw(
+            count, phase.size, scales, config.focus_share, draw, config.paste_share
+        )
 
     def losses(self, batch: DenseBatch) -> dict[str, Tensor]:
         """Over the names of each group's own set; a group counts 1/GROUPS of the whole."""

@@ -88,6 +88,28 @@ def test_a_set_of_background_alone_can_be_drawn(plains):
     assert (views.labels == 3).all()
 
 
+def test_things_are_pasted_with_their_labels(plains):
+    """Photo p1 alone shows the rare class; each photo is one grey, so pixels tell their origin."""
+    for index in range(3):
+        grey = np.full((40, 40, 3), 50 * index, np.uint8)
+        Image.fromarray(grey).save(plains / "images" / f"p{index}.png")
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    assert sampler.pastable == [1]  # the rare one: the common class covers more than a tenth
+    draw = np.random.default_rng(0)
+    views = sampler.draw(60, 40, (1.0, 1.0), 0.0, draw, paste_share=1.0)
+    pasted = 0
+    for image, labels in zip(views.images, views.labels, strict=True):
+        assert set(np.unique(labels)) <= {0, 1, 3, 255}
+        assert (image[labels == 1] == 50).all()
+        ground = image[(labels != 1) & (labels != 255)]
+        assert len(np.unique(ground)) == 1
+        pasted += (labels == 1).any() and ground[0, 0] != 50
+    assert pasted > 30  # of the 40 or so views of the two other photos
+    plain = sampler.draw(60, 40, (1.0, 1.0), 0.0, np.random.default_rng(0))
+    for image, labels in zip(plain.images, plain.labels, strict=True):
+        assert (labels == 1).any() == (image == 50).any()  # where it was photographed
+
+
 def test_mosaics_are_drawn_with_their_classes():
     colours = np.arange(10, 60, 10, dtype=np.uint8)
     images = np.broadcast_to(colours[:, None, None, None], (5, 16, 16, 3)).copy()
