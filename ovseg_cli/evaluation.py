@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,15 +44,43 @@ class ConfusionMatrix:
         union = self.counts.sum(0) + self.counts.sum(1) - hit
         return np.divide(hit, union, out=np.full(self.classes, np.nan), where=union > 0)
 
-    def mean_iou(self) -> float:
-        """mIoU over the classes that occur in ground truth or prediction; NaN for none."""
-        iou = self.iou()
-        return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
+    def mean_iou(self, classes: Sequence[int] | None = None) -> float:
+        """mIoU over the classes that occur in ground truth or prediction; NaN for none.
+
+        classes: only these count, such as the unseen ones.
+        """
+        return _mean(self.iou() if classes is None else self.iou()[list(classes)])
+
+    def harmonic_iou(self, unseen: Sequence[int]) -> float:
+        """hIoU: the harmonic mean of the mIoU of the unseen classes and that of all others.
+
+        As the zero-shot literature counts it (Xian et al., SPNet, CVPR 2019).
+        """
+        seen = [k for k in range(self.classes) if k not in set(unseen)]
+        old, new = self.mean_iou(seen), self.mean_iou(unseen)
+        return 2 * old * new / (old + new) if old + new else 0.0
+
+    def frequency_weighted_iou(self) -> float:
+        """fwIoU: the IoU of each class weighted with its share of the true pixels; NaN for none."""
+        true = self.counts.sum(1)
+        if not true.sum():
+            return float("nan")
+        return float((np.nan_to_num(self.iou()) * true).sum() / true.sum())
+
+    def mean_accuracy(self) -> float:
+        """Share of a class's true pixels that are right, averaged over the classes that occur."""
+        true = self.counts.sum(1)
+        hit = np.diag(self.counts)
+        return _mean(np.divide(hit, true, out=np.full(self.classes, np.nan), where=true > 0))
 
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels that are right; NaN for none."""
         total = self.counts.sum()
         return float(np.diag(self.counts).sum() / total) if total else float("nan")
+
+
+def _mean(values: np.ndarray) -> float:
+    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def evaluate(

@@ -90,3 +90,45 @@ def test_maps_that_do_not_fit_are_refused():
         with pytest.raises(ValueError, match=r"not in 0\.\.2"):
             matrix.add(np.array([truth]), np.array([prediction]))
     assert not matrix.counts.any()
+
+
+# Rows are the truth: 10 pixels of class 0, 5 of class 1, none of class 2, 5 of class 3.
+COUNTS = np.array([[8, 1, 1, 0], [2, 3, 0, 0], [0, 0, 0, 0], [0, 5, 0, 0]])
+IOU = (8 / 12, 3 / 11, 0 / 1, 0 / 5)
+
+
+def counted() -> ConfusionMatrix:
+    matrix = ConfusionMatrix(4)
+    for truth, row in enumerate(COUNTS):
+        for prediction, count in enumerate(row):
+            matrix.add(np.full(count, truth), np.full(count, prediction))
+    return matrix
+
+
+def test_the_field_s_other_measures_by_hand():
+    matrix = counted()
+    assert matrix.iou().tolist() == pytest.approx(IOU)
+    assert matrix.mean_accuracy() == pytest.approx((8 / 10 + 3 / 5 + 0 / 5) / 3)
+    assert matrix.frequency_weighted_iou() == pytest.approx(
+        10 / 20 * IOU[0] + 5 / 20 * IOU[1] + 5 / 20 * IOU[3]
+    )
+    assert matrix.mean_iou([1, 3]) == pytest.approx(IOU[1] / 2)
+
+
+def test_the_harmonic_mean_of_seen_and_unseen():
+    seen, unseen = (IOU[0] + IOU[3]) / 2, (IOU[1] + IOU[2]) / 2
+    assert counted().harmonic_iou([1, 2]) == pytest.approx(2 / (1 / seen + 1 / unseen))
+    assert counted().harmonic_iou([3]) == 0  # never found
+
+
+def test_measures_of_nothing_are_not_a_number():
+    matrix = ConfusionMatrix(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for value in (
+            matrix.mean_accuracy(),
+            matrix.frequency_weighted_iou(),
+            matrix.mean_iou([1]),
+            matrix.harmonic_iou([1]),
+        ):
+            assert math.isnan(value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import Compute, common_options, compute_options
+from ovseg_cli.cli.options import Compute, common_options, compute_options, listed_names
+from ovseg_cli.errors import UsageError
 
 
 @click.command("eval", short_help="mIoU against labelled photos.")
@@ -19,10 +21,16 @@ from ovseg_cli.cli.options import Compute, common_options, compute_options
     help="A labelled set: images/KEY.jpg, labels/KEY.png, SPLIT.txt and classes.json.",
 )
 @click.option("--split", default="val", show_default=True, help="Which list of photos.")
+@click.option(
+    "--unseen",
+    metavar="NAMES",
+    help="Names that the model was not trained on, separated by commas, or @FILE: their mIoU, that "
+    "of the others and the harmonic mean are given, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @compute_options
 @common_options
-def command(data: Path, split: str, as_json: bool, compute: Compute) -> None:
+def command(data: Path, split: str, unseen: str | None, as_json: bool, compute: Compute) -> None:
     """Segment the photos of a labelled set with its own names and count what is right.
 
     One confusion matrix over all photos; pixels labelled 255 are left out. Where the set has a
@@ -30,23 +38,51 @@ def command(data: Path, split: str, as_json: bool, compute: Compute) -> None:
     """
     from ovseg_cli.data.pixel_set import BACKGROUND, read_pixel_set
     from ovseg_cli.evaluation import ConfusionMatrix, evaluate
-    from ovseg_cli.segmenter import Segmenter, load_model
+    from ovseg_cli.segmenter import Segmenter
     from ovseg_cli.vocabulary import Vocabulary
 
     photos = read_pixel_set(data, split)
+    unseen_ids = _positions(unseen, photos.names) if unseen else []
     other = None if photos.background_id is None else BACKGROUND
-    model = load_model(compute.model, device=compute.device, precision=compute.precision)
-    segmenter = Segmenter(model, Vocabulary(photos.names), other=other)
+    segmenter = Segmenter(compute.load(), Vocabulary(photos.names), other=other)
     names = segmenter.vocabulary.names
     matrix = ConfusionMatrix(len(names))
     with console.progress(len(photos.keys)) as progress:
         for _ in evaluate(segmenter, photos, matrix):
             progress.advance()
     iou = dict(zip(names, matrix.iou().tolist(), strict=True))
-    scores = {"mIoU": matrix.mean_iou(), "pixel_accuracy": matrix.pixel_accuracy()}
+    scores = {
+        "mIoU": matrix.mean_iou(),
+        "fwIoU": matrix.frequency_weighted_iou(),
+        "mean_accuracy": matrix.mean_accuracy(),
+        "pixel_accuracy": matrix.pixel_accuracy(),
+    }
+    if unseen_ids:
+        seen_ids = [k for k in range(len(names)) if k not in unseen_ids]
+        scores |= {
+            "mIoU_seen": matrix.mean_iou(seen_ids),
+            "mIoU_unseen": matrix.mean_iou(unseen_ids),
+            "hIoU": matrix.harmonic_iou(unseen_ids),
+        }
     if as_json:
-        shown = {name: None if value != value else value for name, value in iou.items()}
-        console.json_line({"data": photos.name, "split": split, **scores, "iou": shown})
+        record = {"data": photos.name, "split": split, **_without_nan(scores)}
+        console.json_line({**record, "iou": _without_nan(iou)})
         return
     for name, value in {**iou, **scores}.items():
         console.data(f"{name:<24} {value:.4f}")
+
+
+def _positions(text: str, names: Sequence[str]) -> list[int]:
+    """Where these names stand among the set's; raises UsageError for one that does not."""
+    wanted = listed_names(text).names
+    strangers = [name for name in wanted if name not in names]
+    if strangers:
+        raise UsageError(
+            f"--unseen {strangers[0]!r} is not one of the set's names: {', '.join(names)}"
+        )
+    return [names.index(name) for name in wanted]
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if value != value else value for name, value in values.items()}

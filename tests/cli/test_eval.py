@@ -36,6 +36,24 @@ def test_scores_are_those_counted_by_hand(program, labelled):
     assert scores["iou"] == pytest.approx(expected)
     assert scores["mIoU"] == pytest.approx(sum(expected.values()) / 3)
     assert scores["pixel_accuracy"] == pytest.approx(11 / 15)
+    assert scores["mean_accuracy"] == pytest.approx((4 / 6 + 3 / 3 + 4 / 6) / 3)
+    assert scores["fwIoU"] == pytest.approx((6 * 4 / 8 + 3 * 3 / 5 + 6 * 4 / 6) / 15)
+    assert "hIoU" not in scores
+
+
+def test_seen_and_unseen_names(program, labelled):
+    scores = json.loads(program("eval", "--data", labelled, "--unseen", "dog", "--json").out)
+    seen = (4 / 8 + 4 / 6) / 2
+    assert scores["mIoU_unseen"] == pytest.approx(3 / 5)
+    assert scores["mIoU_seen"] == pytest.approx(seen)
+    assert scores["hIoU"] == pytest.approx(2 * seen * (3 / 5) / (seen + 3 / 5))
+
+
+def test_an_unseen_name_that_the_set_does_not_have(program, labelled, fake):
+    ended = program("eval", "--data", labelled, "--unseen", "dog, unicorn")
+    assert ended.code == 2
+    assert "'unicorn'" in ended.err and "cat, dog" in ended.err
+    assert not fake.loaded
 
 
 def test_scores_as_lines(program, labelled):
