@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
+from ovseg_cli.model.config import PROPOSALS
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map, score_map
 from ovseg_cli.segmentation import UNLABELED, Segmentation
@@ -31,12 +32,19 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def load_model(
-    name_or_path: str | Path = "mini", device: str = "auto", precision: str = "auto"
+    name_or_path: str | Path = "mini",
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    size: int | None = None,
+    proposals: str | None = None,
 ) -> Model:
     """Load a model by its name in `ovseg models list`, or from a model file.
 
     device: "auto", "cpu", "cuda" or "mps"; precision: "auto" (bf16 on CUDA, else fp32), "fp32",
-    "bf16" or "fp16". Raises UsageError for what is not there, CheckpointError for a damaged file.
+    "bf16" or "fp16"; size: shorter side in pixels at which it sees a photo; proposals: "queries"
+    (trained mask proposals) or "grid" (every patch for itself); None = the model's own.
+    Raises UsageError for what is not there, CheckpointError for a damaged file.
     """
     target = choose_device(device)
     if precision == "auto":
@@ -45,7 +53,7 @@ def load_model(
         raise UsageError(f"no precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
     entry = weights.find(name_or_path)
     checkpoint = weights.load(entry.path)
-    network = skeleton(checkpoint.config)
+    network = skeleton(_adapted(checkpoint.config, size, proposals))
     try:
         network.load_state_dict(dict(checkpoint.state_dict), assign=True)
     except RuntimeError as error:
@@ -53,6 +61,21 @@ def load_model(
             f"{entry.path} does not hold the tensors of the model it describes: {error}"
         ) from error
     return Model(network.eval(), entry.name, entry.checksum, target, precision)
+
+
+def _adapted(config: DeOPConfig, size: int | None, proposals: str | None) -> DeOPConfig:
+    """The model's configuration with what the user wants otherwise."""
+    if proposals is not None:
+        if proposals not in PROPOSALS:
+            raise UsageError(f"no proposals {proposals!r}; there are {', '.join(PROPOSALS)}")
+        config = replace(config, proposals=proposals)
+    if size is not None:
+        if size < 1:
+            raise UsageError(f"a photo cannot be {size} pixels high")
+        usual = config.input.min_size or size
+        longest = max(size, round(config.input.max_size * size / usual))
+        config = replace(config, input=replace(config.input, min_size=size, max_size=longest))
+    return config
 
 
 def choose_device(name: str) -> torch.device:

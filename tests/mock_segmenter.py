@@ -63,8 +63,8 @@ def fake_module(model=None, seconds=0.0):
     module.made = []
     module.loaded = []
 
-    def load_model(name_or_path="mini", device="auto", precision="auto"):
-        module.loaded.append((name_or_path, device, precision))
+    def load_model(name_or_path="mini", device="auto", precision="auto", **adapted):
+        module.loaded.append((name_or_path, device, precision, adapted))
         return model or MockModel()
 
     def make(model, vocabulary, *, other=None, threshold=None):

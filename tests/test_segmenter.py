@@ -219,6 +219,25 @@ def test_resizing_rule(size_hw, expected):
     assert resized(size_hw, InputConfig()) == expected
 
 
+@pytest.mark.parametrize(("min_size", "max_size"), [(64, 128), (None, 2560)])
+def test_another_size_than_the_models_own(tmp_path, min_size, max_size):
+    own = replace(PYRAMID, input=InputConfig(min_size=min_size, max_size=max_size))
+    wanted = replace(PYRAMID, input=InputConfig(min_size=96, max_size=192 if min_size else 2560))
+    photo = noise(50, 70)
+    found = load_model(model_file(own, tmp_path / "own.safetensors"), "cpu", size=96)
+    expected = load_model(model_file(wanted, tmp_path / "wanted.safetensors"), "cpu")
+    assert found.config.input == wanted.input
+    torch.testing.assert_close(found.scores(photo, NAMES), expected.scores(photo, NAMES))
+
+
+def test_a_grid_of_patches_instead_of_the_models_own_proposals(clip, tmp_path):
+    grid = load_model(tmp_path / "clip.safetensors", "cpu", proposals="grid")
+    assert (clip.config.proposals, grid.config.proposals) == ("queries", "grid")
+    scores = grid.scores(noise(64, 96), NAMES)
+    assert (scores.sum(0) <= 1 + 1e-5).all()  # probabilities of patches
+    assert not torch.allclose(scores, clip.scores(noise(64, 96), NAMES), atol=1e-3)
+
+
 def test_no_resizing_where_the_model_says_so():
     assert resized((77, 1234), InputConfig(min_size=None)) == (77, 1234)
 
@@ -267,6 +286,10 @@ def test_errors_name_the_culprit(pyramid, tmp_path):
         load_model("no-such-model")
     with pytest.raises(UsageError, match="tpu"):
         load_model(tmp_path / "pyramid.safetensors", device="tpu")
+    with pytest.raises(UsageError, match="triangles"):
+        load_model(tmp_path / "pyramid.safetensors", proposals="triangles")
+    with pytest.raises(UsageError, match="0 pixels"):
+        load_model(tmp_path / "pyramid.safetensors", size=0)
     with pytest.raises(UsageError, match="fp8"):
         load_model(tmp_path / "pyramid.safetensors", precision="fp8")
 

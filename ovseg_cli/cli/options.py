@@ -1,10 +1,12 @@
 """Options that several commands share: decorators that hand a command ready values."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +15,9 @@ from ovseg_cli.cli import console
 from ovseg_cli.errors import UsageError
 from ovseg_cli.shard import Shard
 from ovseg_cli.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ovseg_cli.segmenter import Model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -24,6 +29,16 @@ class Compute:
     model: str  # a name or a path
     device: str  # "auto", "cpu", "cuda" or "mps"
     precision: str  # "auto", "fp32", "bf16" or "fp16"
+    size: int | None = None  # shorter side at which it sees a photo; None = its own
+    proposals: str | None = None  # what is classified, "queries" or "grid"; None = its own
+
+    def load(self) -> Model:
+        """The model, ready to be used."""
+        from ovseg_cli import segmenter
+
+        return segmenter.load_model(
+            self.model, self.device, self.precision, size=self.size, proposals=self.proposals
+        )
 
 
 class BatchSize(click.ParamType):
@@ -98,7 +113,7 @@ def model_option(command: Command) -> Command:
 
 
 def compute_options(command: Command) -> Command:
-    """--model, --device and --precision; the command gets `compute`."""
+    """The options of `Compute`; the command gets `compute`."""
 
     @model_option
     @click.option(
@@ -115,9 +130,32 @@ def compute_options(command: Command) -> Command:
         show_default=True,
         help="Numbers the model computes with.",
     )
+    @click.option(
+        "--size",
+        type=click.IntRange(32, 4096),
+        metavar="N",
+        help="Shorter side, in pixels, at which the model sees a photo: more shows small things, "
+        "takes longer, and may fit the model worse.  [default: the model's own]",
+    )
+    @click.option(
+        "--proposals",
+        type=click.Choice(["auto", "queries", "grid"]),
+        default="auto",
+        show_default=True,
+        help="What is classified: trained mask proposals, or every patch for itself.",
+    )
     @wraps(command)
-    def with_compute(*args: Any, model: str, device: str, precision: str, **options: Any) -> Any:
-        return command(*args, compute=Compute(model, device, precision), **options)
+    def with_compute(
+        *args: Any,
+        model: str,
+        device: str,
+        precision: str,
+        size: int | None,
+        proposals: str,
+        **options: Any,
+    ) -> Any:
+        chosen = None if proposals == "auto" else proposals
+        return command(*args, compute=Compute(model, device, precision, size, chosen), **options)
 
     return with_compute  # type: ignore[return-value]
 
@@ -194,4 +232,9 @@ def _vocabulary(classes: str | None, vocab: str | None, preset: str | None) -> V
     if vocab is not None:
         return names.read(Path(vocab))
     assert classes is not None
-    return names.read(Path(classes[1:])) if classes.startswith("@") else names.parse(classes)
+    return listed_names(classes)
+
+
+def listed_names(text: str) -> Vocabulary:
+    """Names separated by commas, or those in the file of @FILE."""
+    return names.read(Path(text[1:])) if text.startswith("@") else names.parse(text)

@@ -69,14 +69,10 @@ def execute(plan: Plan, window: Window | None = None) -> int:
     started = time.time()
     streams = batch.auto_streams("cpu", available_cores(), len(plan.own_images))
     share_cores(streams)  # before torch is imported
-    from ovseg_cli import segmenter as segmenters
+    model = plan.compute.load()
+    from ovseg_cli.segmenter import Segmenter
 
-    model = segmenters.load_model(
-        plan.compute.model, device=plan.compute.device, precision=plan.compute.precision
-    )
-    segmenter = segmenters.Segmenter(
-        model, plan.vocabulary, other=plan.other, threshold=plan.threshold
-    )
+    segmenter = Segmenter(model, plan.vocabulary, other=plan.other, threshold=plan.threshold)
     console.note(f"model {model.name} on {model.device} ({model.precision})")
     run = _Run(plan, model, segmenter, window, started)
     plan.output.open(
@@ -234,6 +230,8 @@ class _Run:
             "version": __version__,
             "model": self.model.checksum,
             "precision": self.model.precision,
+            "size": plan.compute.size,
+            "proposals": plan.compute.proposals,
             "classes": [entry.phrases for entry in plan.vocabulary.classes],
             "templates": plan.vocabulary.templates,
             "other": plan.other,
@@ -264,6 +262,8 @@ class _Run:
                 "classes": len(self.segmenter.vocabulary),
                 "other": plan.other,
                 "threshold": plan.threshold,
+                "size": plan.compute.size,
+                "proposals": plan.compute.proposals,
                 "exif": plan.exif,
                 "batch_size": plan.batch_size,
                 "workers": plan.workers,

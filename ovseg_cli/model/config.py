@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+PROPOSALS = ("queries", "grid")
 SEVERANCES = ("gps_mask", "gps", "mps")
 
 
@@ -107,7 +108,7 @@ class DeOPConfig:
 
     joint_width: int = 512  # C: width of patch, mask and text features
     logit_scale: float = 100.0  # of the class logits
-    proposals: str = "queries"  # what is classified by default: "queries" or "grid" (each patch)
+    proposals: str = "queries"  # what is classified, one of PROPOSALS; "grid": each patch
     input: InputConfig = field(default_factory=InputConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     proposal: ProposalConfig = field(default_factory=ProposalConfig)

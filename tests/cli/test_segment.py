@@ -56,7 +56,7 @@ def test_the_whole_way(segment, photos, tmp_path, fake):
 def test_run_json(segment, photos, tmp_path, fake):
     (tmp_path / photos / "bad.png").write_bytes(b"")
     assert segment(photos, "--device", "cpu", "--model", "some").code == 1
-    assert fake.loaded == [("some", "cpu", "auto")]
+    assert fake.loaded == [("some", "cpu", "auto", {"size": None, "proposals": None})]
     report = json.loads((tmp_path / "out/run.json").read_text())
     assert report["version"] == __version__
     assert report["command"].startswith("ovseg segment photos --device cpu --model some --classes")
@@ -411,4 +411,25 @@ def test_show_without_a_screen_ends_before_any_work(segment, photos, monkeypatch
     ended = segment(photos, "--show")
     assert ended.code == 2
     assert "leave out --show" in ended.err
+    assert not fake.loaded
+
+
+def test_the_model_is_asked_for_another_size_and_other_regions(segment, photos, tmp_path, fake):
+    assert segment(photos, "--size", "640", "--proposals", "queries").code == 0
+    ((*_, adapted),) = fake.loaded
+    assert adapted == {"size": 640, "proposals": "queries"}
+    options = json.loads((tmp_path / "out/run.json").read_text())["options"]
+    assert (options["size"], options["proposals"]) == (640, "queries")
+    # What was made at another size is not what this run would make.
+    again = segment(photos, "--size", "320", "--proposals", "queries", "--resume")
+    assert (again.code, json.loads((tmp_path / "out/run.json").read_text())["counts"]["done"]) == (
+        0,
+        4,
+    )
+
+
+@pytest.mark.parametrize("size", ["0", "31", "4097", "big"])
+def test_a_size_that_no_model_can_use(segment, photos, fake, size):
+    ended = segment(photos, "--size", size)
+    assert ended.code == 2 and "--size" in ended.err
     assert not fake.loaded
