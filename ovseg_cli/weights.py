@@ -17,13 +17,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.errors import CheckpointError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ovseg_cli.model.config import DeOPConfig
 
+DIGEST_KEY = "tensors_sha256"  # in our JSON
 HEADER_KEY = "ovseg"  # of our JSON in a safetensors header
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -105,11 +106,6 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
     import torch
     from safetensors.torch import save_file
 
-    about = {
-        "config": checkpoint.config.to_dict(),
-        "description": checkpoint.description,
-        "licence": checkpoint.licence,
-    }
     tensors = {
         name: tensor.detach().to("cpu", torch.float16 if half else tensor.dtype).contiguous()
         for name, tensor in checkpoint.state_dict.items()
@@ -117,6 +113,12 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{name} holds values that are not finite; nothing is written")
+    about = {
+        "config": checkpoint.config.to_dict(),
+        "description": checkpoint.description,
+        "licence": checkpoint.licence,
+        DIGEST_KEY: _tensors_digest(tensors),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -127,6 +129,37 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def verify(entry: ModelEntry) -> None:
+    """Raise CheckpointError unless the file's tensors are those that were saved."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    noted = _about(entry.path).get(DIGEST_KEY)
+    if noted is None:
+        raise CheckpointError(
+            f"{entry.path} holds no checksum of its tensors (an earlier version wrote it): "
+            "import or train it again"
+        )
+    try:
+        intact = _tensors_digest(load_file(entry.path)) == noted
+    except (OSError, ValueError, SafetensorError):
+        intact = False
+    if not intact:
+        raise CheckpointError(f"{entry.path} is damaged: download or import it again")
+
+
+def remove(name: str) -> ModelEntry:
+    """Delete an imported model. Raises UsageError for one that is bundled or not there."""
+    entry = find(name)
+    if entry.bundled or entry.path.parent != home() / "models":
+        raise UsageError(f"{name} is not an imported model: {entry.path} is left alone")
+    try:
+        entry.path.unlink()
+    except OSError as error:
+        raise OutputError(f"{entry.path} cannot be removed: {error.strerror}") from error
+    return entry
 
 
 def import_checkpoint(path: Path, name: str, config_path: Path | None = None) -> ModelEntry:
@@ -181,6 +214,18 @@ def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         while part := file.read(1 << 20):
             digest.update(part)
+    return digest.hexdigest()
+
+
+def _tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values; the order does not matter."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

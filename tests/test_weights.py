@@ -5,6 +5,7 @@ import os
 import pickle
 import stat
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,51 @@ def test_values_beyond_half_precision_are_not_written(tmp_path):
     with pytest.raises(CheckpointError, match="huge"):
         weights.save(checkpoint(huge=torch.tensor([1e6])), tmp_path / "m.safetensors", half=True)
     assert list(tmp_path.glob("**/*m.safetensors*")) == []
+
+
+def saved(path: Path) -> weights.ModelEntry:
+    values = {"a": torch.randn(3, 5), "b": torch.tensor(7), "c": torch.zeros(0, 2)}
+    weights.save(checkpoint(**values), path)
+    return weights.find(path)
+
+
+def test_a_file_as_it_was_saved_is_intact(tmp_path):
+    weights.verify(saved(tmp_path / "m.safetensors"))
+
+
+def test_one_changed_bit_is_found(tmp_path):
+    entry = saved(tmp_path / "m.safetensors")
+    content = bytearray(entry.path.read_bytes())
+    content[-3] ^= 1
+    entry.path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{entry.path} is damaged"):
+        weights.verify(entry)
+
+
+def test_a_file_cut_short_is_found(tmp_path):
+    entry = saved(tmp_path / "m.safetensors")
+    entry.path.write_bytes(entry.path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="damaged"):
+        weights.verify(entry)
+
+
+def test_a_file_without_a_checksum_is_not_called_intact(tmp_path):
+    about = json.dumps({"config": CONFIG.to_dict()})
+    save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", {"ovseg": about})
+    with pytest.raises(CheckpointError, match="no checksum"):
+        weights.verify(weights.find(tmp_path / "m.safetensors"))
+
+
+def test_imported_models_alone_can_be_removed(home, tmp_path):
+    kept, gone = saved(tmp_path / "kept.safetensors"), saved(home / "models" / "gone.safetensors")
+    assert weights.remove("gone") == replace(gone, name="gone")
+    assert not gone.path.exists()
+    for name in ("mini", str(kept.path)):
+        with pytest.raises(UsageError, match="left alone"):
+            weights.remove(name)
+    assert kept.path.exists()
+    with pytest.raises(UsageError, match="gone"):
+        weights.remove("gone")
 
 
 def test_find_by_name_and_by_path(home, tmp_path):

@@ -8,14 +8,16 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
+from ovseg_cli.errors import CheckpointError
+from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.weights import ModelEntry
 
 
-@click.group("models", short_help="List, show and import models.")
+@click.group("models", short_help="List, show, import, verify and remove models.")
 def command() -> None:
-    """List, show and import models."""
+    """List, show, import, verify and remove models."""
 
 
 @command.command("list")
@@ -64,6 +66,50 @@ def import_model(checkpoint: Path, name: str, config_path: Path | None, as_json:
     from ovseg_cli import weights
 
     _show(weights.import_checkpoint(checkpoint, name, config_path), as_json)
+
+
+@command.command("verify")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@common_options
+def verify_models(names: tuple[str, ...]) -> int:
+    """Check that models are as they were saved; without a NAME, all of them.
+
+    Exit code 1 where one is damaged.
+    """
+    from ovseg_cli import weights
+
+    entries = [weights.find(name) for name in names] or weights.available()
+    damaged = 0
+    for entry in entries:
+        try:
+            weights.verify(entry)
+        except CheckpointError as error:
+            console.error(f"{printable(entry.name)}: {error}")
+            damaged += 1
+        else:
+            console.data(f"{entry.name}: intact")
+    return 1 if damaged else 0
+
+
+@command.command("remove")
+@click.argument("name")
+@common_options
+def remove_model(name: str) -> None:
+    """Delete an imported model."""
+    from ovseg_cli import weights
+
+    entry = weights.remove(name)
+    console.note(f"removed {entry.path} ({entry.size_bytes / 1e6:.1f} MB)")
+
+
+@command.command("path")
+@click.argument("name")
+@common_options
+def model_path(name: str) -> None:
+    """Print where a model's file is."""
+    from ovseg_cli import weights
+
+    console.data(str(weights.find(name).path))
 
 
 def _show(entry: "ModelEntry", as_json: bool) -> None:

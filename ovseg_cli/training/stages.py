@@ -34,6 +34,7 @@ class Recipe:
     stage: dict[str, Any]
     model: FreshModel | None = None
     seed: int = 0  # of the weights that are fresh
+    licence: str = "unknown"  # of the finished model, as `ovseg models list` shows it
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def run_stage(
     yield from train(stage, recipe.schedule, run.out, run.device, run.stop_at)
     told = json.dumps({"stage": name, **values}, sort_keys=True)
     description = f"trained by ovseg train {name}, recipe {weights.digest(told.encode())[:12]}"
-    checkpoint = weights.Checkpoint(model.config, model.state_dict(), description, "see README")
+    checkpoint = weights.Checkpoint(model.config, model.state_dict(), description, recipe.licence)
     weights.save(checkpoint, run.out / MODEL_FILE, half=True)
 
 

@@ -42,6 +42,16 @@ def weights(monkeypatch):
             raise CheckpointError("tensor a.b is missing")
         return MINE
 
+    def verify(entry):
+        if entry is MINE:
+            raise CheckpointError("h/mine.safetensors is damaged")
+
+    def remove(name):
+        entry = find(name)
+        module.removed.append(entry.name)
+        return entry
+
+    module.verify, module.remove, module.removed = verify, remove, []
     module.available = lambda: [MINI, MINE]
     module.find, module.import_checkpoint = find, import_checkpoint
     monkeypatch.setitem(sys.modules, "ovseg_cli.weights", module)
@@ -90,3 +100,27 @@ def test_import_of_a_broken_checkpoint(program, weights):
     ended = program("models", "import", "broken.pth", "--name", "mine")
     assert ended.code == 1
     assert "tensor a.b is missing" in ended.err
+
+
+def test_verify_all_tells_which_are_damaged(program, weights):
+    ended = program("models", "verify")
+    assert ended.code == 1
+    assert ended.out == "mini: intact\n"
+    assert "mine: h/mine.safetensors is damaged" in ended.err
+
+
+def test_verify_one(program, weights):
+    ended = program("models", "verify", "mini")
+    assert (ended.code, ended.out) == (0, "mini: intact\n")
+    assert program("models", "verify", "nonsense").code == 2
+
+
+def test_remove(program, weights):
+    assert program("models", "remove", "mine").code == 0
+    assert weights.removed == ["mine"]
+    assert program("models", "remove").code == 2
+
+
+def test_path(program, weights):
+    ended = program("models", "path", "mini")
+    assert (ended.code, ended.out) == (0, f"{MINI.path}\n")
