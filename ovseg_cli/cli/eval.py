@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import Compute, common_options, compute_options, listed_names
 from ovseg_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovseg_cli.data.pixel_set import PixelSet
 
 
 @click.command("eval", short_help="mIoU against labelled photos.")
@@ -27,10 +30,29 @@ from ovseg_cli.errors import UsageError
     help="Names that the model was not trained on, separated by commas, or @FILE: their mIoU, that "
     "of the others and the harmonic mean are given, too.",
 )
+@click.option(
+    "--only",
+    metavar="NAMES",
+    help="Name these classes alone, separated by commas, or @FILE; the pixels of all others fit "
+    "none of the names.",
+)
+@click.option(
+    "--rename",
+    metavar="NAME=WORD,...",
+    help="Tell the model another word for some names, such as car=automobile,road=street.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @compute_options
 @common_options
-def command(data: Path, split: str, unseen: str | None, as_json: bool, compute: Compute) -> None:
+def command(
+    data: Path,
+    split: str,
+    unseen: str | None,
+    only: str | None,
+    rename: str | None,
+    as_json: bool,
+    compute: Compute,
+) -> None:
     """Segment the photos of a labelled set with its own names and count what is right.
 
     One confusion matrix over all photos; pixels labelled 255 are left out. Where the set has a
@@ -42,10 +64,13 @@ def command(data: Path, split: str, unseen: str | None, as_json: bool, compute: 
     from ovseg_cli.vocabulary import Vocabulary
 
     photos = read_pixel_set(data, split)
-    unseen_ids = _positions(unseen, photos.names) if unseen else []
-    other = None if photos.background_id is None else BACKGROUND
-    segmenter = Segmenter(compute.load(), Vocabulary(photos.names), other=other)
-    names = segmenter.vocabulary.names
+    if only:
+        photos = photos.only(listed_names(only).names)
+    unseen_ids = photos.positions(listed_names(unseen).names) if unseen else []
+    words = _renamed(photos, rename or "")
+    other = BACKGROUND if photos.has_other else None
+    segmenter = Segmenter(compute.load(), Vocabulary(words), other=other)
+    names = (*photos.names, BACKGROUND) if photos.has_other else photos.names
     matrix = ConfusionMatrix(len(names))
     with console.progress(len(photos.keys)) as progress:
         for _ in evaluate(segmenter, photos, matrix):
@@ -72,15 +97,15 @@ def command(data: Path, split: str, unseen: str | None, as_json: bool, compute: 
         console.data(f"{name:<24} {value:.4f}")
 
 
-def _positions(text: str, names: Sequence[str]) -> list[int]:
-    """Where these names stand among the set's; raises UsageError for one that does not."""
-    wanted = listed_names(text).names
-    strangers = [name for name in wanted if name not in names]
-    if strangers:
-        raise UsageError(
-            f"--unseen {strangers[0]!r} is not one of the set's names: {', '.join(names)}"
-        )
-    return [names.index(name) for name in wanted]
+def _renamed(photos: PixelSet, text: str) -> list[str]:
+    """The set's names with those replaced that `text` has another word for."""
+    words = list(photos.names)
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, word = (part.strip() for part in pair.partition("="))
+        if not equals or not word:
+            raise UsageError(f"--rename {pair!r} is not NAME=WORD")
+        words[photos.positions([name])[0]] = word
+    return words
 
 
 def _without_nan(values: dict[str, float]) -> dict[str, float | None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,36 @@ class PixelSet:
     keys: tuple[str, ...]
     names: tuple[str, ...]  # the classes without background; position = training id
     ids: tuple[int, ...]  # their ids in the label files
-    background_id: int | None  # in the label files; None where every pixel has a class
+    other_ids: tuple[int, ...]  # in the label files: pixels of none of `names`
 
     @property
     def other(self) -> int:
         """Training id of pixels that belong to none of `names`."""
         return len(self.names)
+
+    @property
+    def has_other(self) -> bool:
+        """Whether there are pixels that belong to none of `names`."""
+        return bool(self.other_ids)
+
+    def only(self, names: Sequence[str]) -> PixelSet:
+        """The same photos with these names alone; pixels of all others belong to none of them.
+
+        Raises UsageError for a name that the set does not have.
+        """
+        kept = [self.ids[position] for position in self.positions(names)]
+        rest = tuple(number for number in self.ids if number not in kept)
+        return replace(
+            self, names=tuple(names), ids=tuple(kept), other_ids=(*self.other_ids, *rest)
+        )
+
+    def positions(self, names: Iterable[str]) -> list[int]:
+        """Where these names stand in `names`; raises UsageError for one that does not."""
+        strangers = [name for name in names if name not in self.names]
+        if strangers:
+            known = ", ".join(self.names)
+            raise UsageError(f"{self.name} has no class {strangers[0]!r}; it has {known}")
+        return [self.names.index(name) for name in names]
 
     def load(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Photo (H, W, 3) uint8 RGB and labels (H, W) uint8.
@@ -49,8 +74,7 @@ class PixelSet:
     def _lookup(self) -> np.ndarray:
         table = np.full(256, IGNORE, np.uint8)
         table[list(self.ids)] = np.arange(len(self.ids), dtype=np.uint8)
-        if self.background_id is not None:
-            table[self.background_id] = self.other
+        table[list(self.other_ids)] = self.other
         return table
 
 
@@ -80,7 +104,7 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
         keys=keys,
         names=tuple(by_id[number] for number in named),
         ids=tuple(named),
-        background_id=background[0] if background else None,
+        other_ids=tuple(background),
     )
 
 

@@ -207,7 +207,7 @@ class DenseStage:
         def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
             patches = model.patch_features(model.normalise(image))
             logits = model.patch_logits(patches, text).permute(0, 3, 1, 2)
-            if data.background_id is None:
+            if not data.has_other:
                 logits = logits[:, :-1]
             return F.interpolate(logits.float(), size_hw, mode="bilinear").argmax(1)[0]
 

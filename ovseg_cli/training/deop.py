@@ -101,6 +101,6 @@ class DeOPStage:
         def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
             output = model(model.normalise(image), self.text[data.name], proposals="queries")
             scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch=4)
-            return label_map(scores, size_hw, other=data.background_id is not None)[0]
+            return label_map(scores, size_hw, other=data.has_other)[0]
 
         return mean_iou(data, self.config.evaluate_size, self.device, predict)

@@ -56,6 +56,23 @@ def test_an_unseen_name_that_the_set_does_not_have(program, labelled, fake):
     assert not fake.loaded
 
 
+def test_some_of_the_names_alone(program, labelled):
+    """The rule takes a pixel's red value modulo 2 then: 0 dog, 1 none of the names."""
+    scores = json.loads(program("eval", "--data", labelled, "--only", "dog", "--json").out)
+    # dog: its 3 pixels are red 1, so none is found; red 0 and 2 are 10 pixels of others.
+    # Background: 12 pixels, of which 2 are red 1; with the 3 dogs 5 are called background.
+    assert scores["iou"] == pytest.approx({"dog": 0 / 13, "background": 2 / 15})
+
+
+def test_other_words_for_the_names(program, labelled, fake):
+    ended = program("eval", "--data", labelled, "--rename", "cat=kitten, dog = my dog", "--json")
+    assert ended.code == 0
+    assert fake.made[0].vocabulary.names == ("kitten", "my dog", "background")
+    assert json.loads(ended.out)["iou"].keys() == {"cat", "dog", "background"}
+    for wrong in ("cat", "cat=", "unicorn=horse"):
+        assert program("eval", "--data", labelled, "--rename", wrong).code == 2
+
+
 def test_scores_as_lines(program, labelled):
     ended = program("eval", "--data", labelled)
     assert [line.split() for line in ended.out.splitlines()][:2] == [

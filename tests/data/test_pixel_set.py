@@ -16,7 +16,7 @@ def test_names_are_in_the_order_of_their_ids_and_background_is_none(garden):
     assert data.keys == ("a", "b")
     assert data.names == ("tree", "path")
     assert data.ids == (2, 5)
-    assert data.background_id == 0
+    assert (data.other_ids, data.has_other) == ((0,), True)
     assert data.other == 2
     assert read_pixel_set(garden, "val").keys == ("c",)
 
@@ -32,9 +32,21 @@ def test_without_background_every_id_is_a_class(garden):
     (garden / "classes.json").write_text(json.dumps({"0": "soil", "2": "tree"}))
     data = read_pixel_set(garden, "train")
     assert data.names == ("soil", "tree")
-    assert data.background_id is None
+    assert not data.has_other
     _, labels = data.load("a")
     assert labels.tolist()[0] == [0, 1, IGNORE, IGNORE]
+
+
+def test_some_names_alone_leave_the_others_to_none_of_them(garden):
+    data = read_pixel_set(garden, "train").only(["path"])
+    assert (data.names, data.ids, data.other, set(data.other_ids)) == (("path",), (5,), 1, {0, 2})
+    _, labels = data.load("a")
+    assert labels.tolist() == [[1, 1, 0, IGNORE], [1, 1, 0, IGNORE], [1, 1, 1, 1]]
+    (garden / "classes.json").write_text(json.dumps({"0": "soil", "2": "tree"}))
+    turned = read_pixel_set(garden, "train").only(["tree", "soil"])  # in the order asked for
+    assert (turned.names, turned.ids, turned.has_other) == (("tree", "soil"), (2, 0), False)
+    with pytest.raises(UsageError, match="'shrub'; it has tree, soil"):
+        turned.only(["shrub"])
 
 
 def test_label_maps_with_a_palette_hold_ids(garden):
@@ -55,9 +67,9 @@ def test_photos_may_have_several_formats(garden, key):
 
 def test_the_folders_of_the_project_are_read(shared_dir):
     camvid = read_pixel_set(shared_dir / "data" / "camvid", "val")
-    assert (len(camvid.keys), len(camvid.names), camvid.background_id) == (101, 11, None)
+    assert (len(camvid.keys), len(camvid.names), camvid.has_other) == (101, 11, False)
     voc = read_pixel_set(shared_dir / "data" / "voc2012-subset", "val")
-    assert (len(voc.names), voc.background_id) == (20, 0)
+    assert (len(voc.names), voc.other_ids) == (20, (0,))
     image, labels = voc.load(voc.keys[0])
     assert image.shape[:2] == labels.shape
     assert set(np.unique(labels)) <= {*range(21), IGNORE}
