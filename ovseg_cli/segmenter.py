@@ -19,8 +19,9 @@ from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import PROPOSALS
-from ovseg_cli.model.deop import DeOP
+from ovseg_cli.model.deop import DeOP, DeOPOutput
 from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map, score_map
+from ovseg_cli.model.tiles import Tile, TiledScores, window_starts
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.text_cache import text_features
 from ovseg_cli.vocabulary import Vocabulary
@@ -28,6 +29,7 @@ from ovseg_cli.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from ovseg_cli.model.config import DeOPConfig, InputConfig
 
+OVERLAP = 0.25  # share of a window that the next one sees again
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -125,13 +127,23 @@ class Model:
         *,
         other: str | None = None,
         threshold: float | None = None,
+        tile: int | None = None,
+        overlap: float = OVERLAP,
     ) -> Segmentation:
         """Label every pixel of a photo.
 
-        image: a path, a PIL image, or an H×W×3 uint8 RGB array; names, other and threshold as of
-        `Segmenter`. Raises InputError for a photo that cannot be read.
+        image: a path, a PIL image, or an H×W×3 uint8 RGB array; the rest as of `Segmenter`.
+        Raises InputError for a photo that cannot be read.
         """
-        return Segmenter(self, _vocabulary(names), other=other, threshold=threshold)(_frame(image))
+        segmenter = Segmenter(
+            self,
+            _vocabulary(names),
+            other=other,
+            threshold=threshold,
+            tile=tile,
+            overlap=overlap,
+        )
+        return segmenter(_frame(image))
 
     @torch.inference_mode()
     def scores(
@@ -157,18 +169,26 @@ class Segmenter:
         *,
         other: str | None = None,
         threshold: float | None = None,
+        tile: int | None = None,
+        overlap: float = OVERLAP,
     ) -> None:
         """other: name of a class that takes the pixels for which the model's non-object mass R
         beats every name; threshold: pixels whose confidence S_k / (Σ_k S_k + R) falls below it
-        stay unlabelled. Raises VocabularyError for a name the model cannot read, UsageError for a
-        threshold outside 0..1.
+        stay unlabelled; tile: the network sees what is larger, after resizing, in windows of so
+        many pixels (rounded up to what it can take), each overlapping the next by the share
+        `overlap`, 0..0.9. Raises VocabularyError for a name the model cannot read, UsageError for a
+        threshold, tile or overlap out of range.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"a threshold lies between 0 and 1, not at {threshold}")
+        if tile is not None and tile < 1 or not 0 <= overlap <= 0.9:
+            raise UsageError(f"no windows of {tile} pixels that overlap by {overlap} of themselves")
         self.model = model
         self.vocabulary = vocabulary if other is None else vocabulary.with_class(other)
         self.other = other is not None
         self.threshold = threshold
+        self.overlap = overlap
+        self.tile = None if tile is None else self._padded(tile)
         self._text = text_features(
             model.network.text, vocabulary, model.checksum, weights.home() / "text"
         ).to(model.device)
@@ -179,12 +199,12 @@ class Segmenter:
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which the network sees a photo: equal ones can share a batch."""
-        config = self.model.config.input
-        height, width = (
-            math.ceil(side / config.size_divisibility) * config.size_divisibility
-            for side in resized(size_hw, config)
-        )
-        return height, width
+        height, width = resized(size_hw, self.model.config.input)
+        return self._padded(height), self._padded(width)
+
+    def _padded(self, side: int) -> int:
+        step = self.model.config.input.size_divisibility
+        return math.ceil(side / step) * step
 
     @torch.inference_mode()
     def segment(self, frames: Sequence[Frame]) -> list[Segmentation]:
@@ -196,9 +216,16 @@ class Segmenter:
 
     def score_maps(self, frames: Sequence[Frame]) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
-        model = self.model
         prepared = [self._prepare(frame) for frame in frames]
         images = torch.cat([p.pixels for p in prepared])
+        if self.tile is not None and max(images.shape[-2:]) > self.tile:
+            return [self._tiled(p, self.tile) for p in prepared]
+        output, patch = self._pass(images)
+        return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
+
+    def _pass(self, images: Tensor) -> tuple[DeOPOutput, int]:
+        """The network's output, and the side of its patches in pixels."""
+        model = self.model
         dtype = PRECISIONS[model.precision]
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
             output = model.network(images, self._text)
@@ -207,8 +234,30 @@ class Segmenter:
                 f"the model {model.name} gives scores that are not finite: its file is damaged, or "
                 f"{model.precision} is too coarse for it (--precision fp32)"
             )
-        patch = images.shape[-1] // output.grid_hw[1]
-        return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
+        return output, images.shape[-1] // output.grid_hw[1]
+
+    def _tiled(self, prepared: _Prepared, side: int) -> ScoreMap:
+        """The scores of one photo, seen window by window."""
+        whole_hw = prepared.pixels.shape[-2:]
+        window_hw = min(whole_hw[0], side), min(whole_hw[1], side)
+        step = self.model.config.input.size_divisibility
+        rows, columns = (
+            window_starts(whole, window, self.overlap, step)
+            for whole, window in zip(whole_hw, window_hw, strict=True)
+        )
+        tiles, unit = [], 1
+        for top in rows:
+            band = prepared.pixels[..., top : top + window_hw[0], :]
+            windows = torch.cat([band[..., left : left + window_hw[1]] for left in columns])
+            output, patch = self._pass(windows)
+            unit = patch if output.mask_logits is None else 1  # pixels between two scores
+            for i, left in enumerate(columns):
+                scores = score_map(output, i, window_hw, patch)
+                tiles.append(Tile(scores, top // unit, left // unit))
+        height, width = (side // unit for side in whole_hw)
+        span_y, span_x = (side / unit for side in prepared.valid_hw)
+        margin_y, margin_x = (self.overlap * side / unit for side in window_hw)
+        return TiledScores(tiles, (margin_y, margin_x), (height, width), (span_y, span_x))
 
     def _prepare(self, frame: Frame) -> _Prepared:
         """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros."""

@@ -27,6 +27,7 @@ from ovseg_cli.model.config import (
     TextConfig,
 )
 from ovseg_cli.model.convert import source_name
+from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.segmenter import Model, Segmenter, load_model, resized
 from ovseg_cli.vocabulary import Vocabulary
@@ -238,6 +239,33 @@ def test_a_grid_of_patches_instead_of_the_models_own_proposals(clip, tmp_path):
     assert not torch.allclose(scores, clip.scores(noise(64, 96), NAMES), atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["clip", "pyramid"])
+def test_windows_as_large_as_the_photo_change_nothing(kind, request):
+    model = request.getfixturevalue(kind)
+    photo = Frame(noise(75, 111))
+    vocabulary = Vocabulary(NAMES)
+    whole = Segmenter(model, vocabulary)(photo)
+    tiled = Segmenter(model, vocabulary, tile=128)(photo)
+    assert np.array_equal(whole.labels, tiled.labels)
+
+
+@pytest.mark.parametrize("kind", ["clip", "pyramid"])
+@torch.inference_mode()
+def test_each_window_is_seen_for_itself(kind, request):
+    """Far from the overlap a photo's scores are those of its left and right half alone."""
+    model = request.getfixturevalue(kind)
+    photo = noise(64, 128)
+    vocabulary = Vocabulary(NAMES)
+    (tiled,) = Segmenter(model, vocabulary, tile=64, overlap=0.0).score_maps([Frame(photo)])
+    halves = [Frame(photo[:, :64].copy()), Frame(photo[:, 64:].copy())]
+    left, right = (
+        full_scores(s, (64, 64)) for s in Segmenter(model, vocabulary).score_maps(halves)
+    )
+    found = full_scores(tiled, (64, 128))
+    torch.testing.assert_close(found[..., :60], left[..., :60], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[..., 68:], right[..., 4:], atol=1e-5, rtol=1e-4)
+
+
 def test_no_resizing_where_the_model_says_so():
     assert resized((77, 1234), InputConfig(min_size=None)) == (77, 1234)
 
@@ -280,6 +308,8 @@ def test_a_home_that_cannot_be_written_is_no_error(pyramid, tmp_path, monkeypatc
 def test_errors_name_the_culprit(pyramid, tmp_path):
     with pytest.raises(VocabularyError, match="verylong"):
         pyramid.segment(noise(9, 9), ["sky", "verylong " * 60])
+    with pytest.raises(UsageError, match="overlap by 1.0"):
+        pyramid.segment(noise(9, 9), NAMES, tile=64, overlap=1.0)
     with pytest.raises(UsageError, match="1.5"):
         pyramid.segment(noise(9, 9), NAMES, threshold=1.5)
     with pytest.raises(UsageError, match="models list"):

@@ -60,7 +60,6 @@ def command(
     """
     from ovseg_cli.data.pixel_set import BACKGROUND, read_pixel_set
     from ovseg_cli.evaluation import ConfusionMatrix, evaluate
-    from ovseg_cli.segmenter import Segmenter
     from ovseg_cli.vocabulary import Vocabulary
 
     photos = read_pixel_set(data, split)
@@ -69,7 +68,7 @@ def command(
     unseen_ids = photos.positions(listed_names(unseen).names) if unseen else []
     words = _renamed(photos, rename or "")
     other = BACKGROUND if photos.has_other else None
-    segmenter = Segmenter(compute.load(), Vocabulary(words), other=other)
+    segmenter = compute.segmenter(Vocabulary(words), other=other)
     names = (*photos.names, BACKGROUND) if photos.has_other else photos.names
     matrix = ConfusionMatrix(len(names))
     with console.progress(len(photos.keys)) as progress:

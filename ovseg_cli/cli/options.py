@@ -17,7 +17,7 @@ from ovseg_cli.shard import Shard
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from ovseg_cli.segmenter import Model
+    from ovseg_cli.segmenter import Segmenter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,14 +31,35 @@ class Compute:
     precision: str  # "auto", "fp32", "bf16" or "fp16"
     size: int | None = None  # shorter side at which it sees a photo; None = its own
     proposals: str | None = None  # what is classified, "queries" or "grid"; None = its own
+    tile: int | None = None  # side of the windows in which it sees large photos; None = whole
+    overlap: float = 0.25  # of the windows, a share of their side
 
-    def load(self) -> Model:
-        """The model, ready to be used."""
+    def segmenter(
+        self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
+    ) -> Segmenter:
+        """The model, loaded, with a vocabulary."""
         from ovseg_cli import segmenter
 
-        return segmenter.load_model(
+        model = segmenter.load_model(
             self.model, self.device, self.precision, size=self.size, proposals=self.proposals
         )
+        return segmenter.Segmenter(
+            model,
+            vocabulary,
+            other=other,
+            threshold=threshold,
+            tile=self.tile,
+            overlap=self.overlap,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What of this changes the results, besides the model and its precision."""
+        return {
+            "size": self.size,
+            "proposals": self.proposals,
+            "tile": self.tile,
+            "overlap": None if self.tile is None else self.overlap,
+        }
 
 
 class BatchSize(click.ParamType):
@@ -144,6 +165,21 @@ def compute_options(command: Command) -> Command:
         show_default=True,
         help="What is classified: trained mask proposals, or every patch for itself.",
     )
+    @click.option(
+        "--tile",
+        type=click.IntRange(64, 4096),
+        metavar="N",
+        help="Show the model large photos in windows of N pixels, for details: with --size 1280, "
+        "say, --tile 320.  [default: the whole photo at once]",
+    )
+    @click.option(
+        "--overlap",
+        type=click.FloatRange(0, 0.9),
+        default=0.25,
+        show_default=True,
+        metavar="F",
+        help="How much of a window the next one sees again; there the two are blended.",
+    )
     @wraps(command)
     def with_compute(
         *args: Any,
@@ -152,10 +188,13 @@ def compute_options(command: Command) -> Command:
         precision: str,
         size: int | None,
         proposals: str,
+        tile: int | None,
+        overlap: float,
         **options: Any,
     ) -> Any:
-        chosen = None if proposals == "auto" else proposals
-        return command(*args, compute=Compute(model, device, precision, size, chosen), **options)
+        regions = None if proposals == "auto" else proposals
+        compute = Compute(model, device, precision, size, regions, tile, overlap)
+        return command(*args, compute=compute, **options)
 
     return with_compute  # type: ignore[return-value]
 

@@ -69,10 +69,8 @@ def execute(plan: Plan, window: Window | None = None) -> int:
     started = time.time()
     streams = batch.auto_streams("cpu", available_cores(), len(plan.own_images))
     share_cores(streams)  # before torch is imported
-    model = plan.compute.load()
-    from ovseg_cli.segmenter import Segmenter
-
-    segmenter = Segmenter(model, plan.vocabulary, other=plan.other, threshold=plan.threshold)
+    segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
+    model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
     run = _Run(plan, model, segmenter, window, started)
     plan.output.open(
@@ -230,8 +228,7 @@ class _Run:
             "version": __version__,
             "model": self.model.checksum,
             "precision": self.model.precision,
-            "size": plan.compute.size,
-            "proposals": plan.compute.proposals,
+            **plan.compute.record(),
             "classes": [entry.phrases for entry in plan.vocabulary.classes],
             "templates": plan.vocabulary.templates,
             "other": plan.other,
@@ -262,8 +259,7 @@ class _Run:
                 "classes": len(self.segmenter.vocabulary),
                 "other": plan.other,
                 "threshold": plan.threshold,
-                "size": plan.compute.size,
-                "proposals": plan.compute.proposals,
+                **plan.compute.record(),
                 "exif": plan.exif,
                 "batch_size": plan.batch_size,
                 "workers": plan.workers,
