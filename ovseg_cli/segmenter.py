@@ -20,6 +20,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import PROPOSALS
 from ovseg_cli.model.deop import DeOP, DeOPOutput
+from ovseg_cli.model.pamr import refined
 from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map, score_map
 from ovseg_cli.model.tiles import Tile, TiledScores, window_starts
 from ovseg_cli.segmentation import UNLABELED, Segmentation
@@ -129,6 +130,7 @@ class Model:
         threshold: float | None = None,
         tile: int | None = None,
         overlap: float = OVERLAP,
+        refine: bool = False,
     ) -> Segmentation:
         """Label every pixel of a photo.
 
@@ -142,6 +144,7 @@ class Model:
             threshold=threshold,
             tile=tile,
             overlap=overlap,
+            refine=refine,
         )
         return segmenter(_frame(image))
 
@@ -171,13 +174,15 @@ class Segmenter:
         threshold: float | None = None,
         tile: int | None = None,
         overlap: float = OVERLAP,
+        refine: bool = False,
     ) -> None:
         """other: name of a class that takes the pixels for which the model's non-object mass R
         beats every name; threshold: pixels whose confidence S_k / (Σ_k S_k + R) falls below it
         stay unlabelled; tile: the network sees what is larger, after resizing, in windows of so
         many pixels (rounded up to what it can take), each overlapping the next by the share
-        `overlap`, 0..0.9. Raises VocabularyError for a name the model cannot read, UsageError for a
-        threshold, tile or overlap out of range.
+        `overlap`, 0..0.9; refine: let labels follow the photo's edges (see `model.pamr`).
+        Raises VocabularyError for a name the model cannot read, UsageError for a threshold, tile
+        or overlap out of range.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"a threshold lies between 0 and 1, not at {threshold}")
@@ -187,6 +192,7 @@ class Segmenter:
         self.vocabulary = vocabulary if other is None else vocabulary.with_class(other)
         self.other = other is not None
         self.threshold = threshold
+        self.refine = refine
         self.overlap = overlap
         self.tile = None if tile is None else self._padded(tile)
         self._text = text_features(
@@ -217,6 +223,13 @@ class Segmenter:
     def score_maps(self, frames: Sequence[Frame]) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
         prepared = [self._prepare(frame) for frame in frames]
+        maps = self._score_maps(prepared)
+        if not self.refine:
+            return maps
+        inputs = (p.pixels[0, :, : p.valid_hw[0], : p.valid_hw[1]] for p in prepared)
+        return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
+
+    def _score_maps(self, prepared: Sequence[_Prepared]) -> list[ScoreMap]:
         images = torch.cat([p.pixels for p in prepared])
         if self.tile is not None and max(images.shape[-2:]) > self.tile:
             return [self._tiled(p, self.tile) for p in prepared]

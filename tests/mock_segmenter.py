@@ -67,8 +67,8 @@ def fake_module(model=None, seconds=0.0):
         module.loaded.append((name_or_path, device, precision, adapted))
         return model or MockModel()
 
-    def make(model, vocabulary, *, other=None, threshold=None, tile=None, overlap=0.25):
-        module.windows = (tile, overlap)
+    def make(model, vocabulary, *, other=None, threshold=None, **how):
+        module.how = how
         segmenter = MockSegmenter(model, vocabulary, other, threshold, seconds)
         module.made.append(segmenter)
         return segmenter

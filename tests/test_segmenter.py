@@ -27,6 +27,7 @@ from ovseg_cli.model.config import (
     TextConfig,
 )
 from ovseg_cli.model.convert import source_name
+from ovseg_cli.model.pamr import refine
 from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.segmenter import Model, Segmenter, load_model, resized
@@ -264,6 +265,19 @@ def test_each_window_is_seen_for_itself(kind, request):
     found = full_scores(tiled, (64, 128))
     torch.testing.assert_close(found[..., :60], left[..., :60], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found[..., 68:], right[..., 4:], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_refined_scores_follow_the_photo_as_the_network_sees_it(pyramid):
+    photo = Frame(noise(75, 111))
+    vocabulary = Vocabulary(NAMES)
+    (plain,) = Segmenter(pyramid, vocabulary).score_maps([photo])
+    (found,) = Segmenter(pyramid, vocabulary, refine=True).score_maps([photo])
+    image = prepared(photo.pixels, (64, 95))[0, :, :64, :95]
+    expected = refine(full_scores(plain, (64, 95)), image)
+    held = found.held.tolist()
+    assert held[-1] == len(NAMES)
+    torch.testing.assert_close(found.rows(0, 64)[held], expected[held], atol=1e-5, rtol=1e-4)
 
 
 def test_no_resizing_where_the_model_says_so():

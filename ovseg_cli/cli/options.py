@@ -33,6 +33,7 @@ class Compute:
     proposals: str | None = None  # what is classified, "queries" or "grid"; None = its own
     tile: int | None = None  # side of the windows in which it sees large photos; None = whole
     overlap: float = 0.25  # of the windows, a share of their side
+    refine: str = "none"  # or "pamr"
 
     def segmenter(
         self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
@@ -50,6 +51,7 @@ class Compute:
             threshold=threshold,
             tile=self.tile,
             overlap=self.overlap,
+            refine=self.refine == "pamr",
         )
 
     def record(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class Compute:
             "proposals": self.proposals,
             "tile": self.tile,
             "overlap": None if self.tile is None else self.overlap,
+            "refine": self.refine,
         }
 
 
@@ -180,6 +183,13 @@ def compute_options(command: Command) -> Command:
         metavar="F",
         help="How much of a window the next one sees again; there the two are blended.",
     )
+    @click.option(
+        "--refine",
+        type=click.Choice(["none", "pamr"]),
+        default="none",
+        show_default=True,
+        help="Let labels follow the photo's edges: pixel-adaptive mask refinement.",
+    )
     @wraps(command)
     def with_compute(
         *args: Any,
@@ -190,10 +200,11 @@ def compute_options(command: Command) -> Command:
         proposals: str,
         tile: int | None,
         overlap: float,
+        refine: str,
         **options: Any,
     ) -> Any:
         regions = None if proposals == "auto" else proposals
-        compute = Compute(model, device, precision, size, regions, tile, overlap)
+        compute = Compute(model, device, precision, size, regions, tile, overlap, refine)
         return command(*args, compute=compute, **options)
 
     return with_compute  # type: ignore[return-value]

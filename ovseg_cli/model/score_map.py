@@ -112,6 +112,20 @@ def full_scores(scores: ScoreMap, size_hw: tuple[int, int]) -> Tensor:
     return down.to(source) @ source @ across.T.to(source)
 
 
+def class_maps(scores: ScoreMap, ids: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Scores (n, H, W) of some classes `ids` (n,) at another size, and the sum (H, W) over all."""
+    like = scores.rows(0, 1)
+    down, across = (axis.to(like) for axis in _axes(scores, size_hw))
+    maps, total = like.new_empty(len(ids), *size_hw), like.new_empty(size_hw)
+    for top in range(0, size_hw[0], CELLS):
+        rows = slice(top, min(top + CELLS, size_hw[0]))
+        first, last, weights = _window(down[rows])
+        band = scores.rows(first, last)
+        maps[:, rows] = weights @ band[ids] @ across.T
+        total[rows] = weights @ band.sum(0) @ across.T
+    return maps, total
+
+
 def label_map(
     scores: ScoreMap, size_hw: tuple[int, int], other: bool = False
 ) -> tuple[Tensor, Tensor]:

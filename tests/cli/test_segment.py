@@ -437,7 +437,15 @@ def test_a_size_that_no_model_can_use(segment, photos, fake, size):
 
 def test_windows_over_large_photos(segment, photos, tmp_path, fake):
     assert segment(photos, "--tile", "256", "--overlap", "0.5").code == 0
-    assert fake.windows == (256, 0.5)
+    assert fake.how == {"tile": 256, "overlap": 0.5, "refine": False}
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert (options["tile"], options["overlap"]) == (256, 0.5)
     assert segment(photos, "--tile", "256", "--overlap", "0.95").code == 2
+
+
+def test_refinement_is_part_of_how_results_were_made(segment, photos, tmp_path, fake):
+    assert segment(photos, "--refine", "pamr").code == 0
+    assert fake.how["refine"]
+    assert json.loads((tmp_path / "out/run.json").read_text())["options"]["refine"] == "pamr"
+    assert segment(photos, "--resume").code == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["counts"]["done"] == 4
