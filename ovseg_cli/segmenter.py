@@ -1,16 +1,14 @@
-"""Photos in, label maps out: resizing, text features, the network's pass, scores to labels."""
+"""Photos in, label maps out: a model, a vocabulary's text features, scores to labels."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -19,19 +17,15 @@ from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import PROPOSALS
-from ovseg_cli.model.deop import DeOP, DeOPOutput
-from ovseg_cli.model.pamr import refined
-from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map, score_map
-from ovseg_cli.model.tiles import Tile, TiledScores, window_starts
+from ovseg_cli.model.deop import DeOP
+from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map
+from ovseg_cli.scoring import OVERLAP, PRECISIONS, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.text_cache import text_features
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from ovseg_cli.model.config import DeOPConfig, InputConfig
-
-OVERLAP = 0.25  # share of a window that the next one sees again
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    from ovseg_cli.model.config import DeOPConfig
 
 
 def load_model(
@@ -95,12 +89,6 @@ def choose_device(name: str) -> torch.device:
     if not there[name]:
         raise UsageError(f"no {name} device here; use --device auto or cpu")
     return torch.device(name)
-
-
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    pixels: Tensor  # (1, 3, h, w) normalised and padded
-    valid_hw: tuple[int, int]  # without the padding
 
 
 class Model:
@@ -186,15 +174,13 @@ class Segmenter:
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"a threshold lies between 0 and 1, not at {threshold}")
-        if tile is not None and tile < 1 or not 0 <= overlap <= 0.9:
-            raise UsageError(f"no windows of {tile} pixels that overlap by {overlap} of themselves")
         self.model = model
         self.vocabulary = vocabulary if other is None else vocabulary.with_class(other)
         self.other = other is not None
         self.threshold = threshold
-        self.refine = refine
-        self.overlap = overlap
-        self.tile = None if tile is None else self._padded(tile)
+        self._scorer = Scorer(
+            model.network, model.device, model.precision, tile=tile, overlap=overlap, refine=refine
+        )
         self._text = text_features(
             model.network.text, vocabulary, model.checksum, weights.home() / "text"
         ).to(model.device)
@@ -205,12 +191,7 @@ class Segmenter:
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which the network sees a photo: equal ones can share a batch."""
-        height, width = resized(size_hw, self.model.config.input)
-        return self._padded(height), self._padded(width)
-
-    def _padded(self, side: int) -> int:
-        step = self.model.config.input.size_divisibility
-        return math.ceil(side / step) * step
+        return self._scorer.input_size(size_hw)
 
     @torch.inference_mode()
     def segment(self, frames: Sequence[Frame]) -> list[Segmentation]:
@@ -222,87 +203,13 @@ class Segmenter:
 
     def score_maps(self, frames: Sequence[Frame]) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
-        prepared = [self._prepare(frame) for frame in frames]
-        maps = self._score_maps(prepared)
-        if not self.refine:
-            return maps
-        inputs = (p.pixels[0, :, : p.valid_hw[0], : p.valid_hw[1]] for p in prepared)
-        return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
-
-    def _score_maps(self, prepared: Sequence[_Prepared]) -> list[ScoreMap]:
-        images = torch.cat([p.pixels for p in prepared])
-        if self.tile is not None and max(images.shape[-2:]) > self.tile:
-            return [self._tiled(p, self.tile) for p in prepared]
-        output, patch = self._pass(images)
-        return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
-
-    def _pass(self, images: Tensor) -> tuple[DeOPOutput, int]:
-        """The network's output, and the side of its patches in pixels."""
-        model = self.model
-        dtype = PRECISIONS[model.precision]
-        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            output = model.network(images, self._text)
-        if not output.class_logits.isfinite().all():
-            raise CheckpointError(
-                f"the model {model.name} gives scores that are not finite: its file is damaged, or "
-                f"{model.precision} is too coarse for it (--precision fp32)"
-            )
-        return output, images.shape[-1] // output.grid_hw[1]
-
-    def _tiled(self, prepared: _Prepared, side: int) -> ScoreMap:
-        """The scores of one photo, seen window by window."""
-        whole_hw = prepared.pixels.shape[-2:]
-        window_hw = min(whole_hw[0], side), min(whole_hw[1], side)
-        step = self.model.config.input.size_divisibility
-        rows, columns = (
-            window_starts(whole, window, self.overlap, step)
-            for whole, window in zip(whole_hw, window_hw, strict=True)
-        )
-        tiles, unit = [], 1
-        for top in rows:
-            band = prepared.pixels[..., top : top + window_hw[0], :]
-            windows = torch.cat([band[..., left : left + window_hw[1]] for left in columns])
-            output, patch = self._pass(windows)
-            unit = patch if output.mask_logits is None else 1  # pixels between two scores
-            for i, left in enumerate(columns):
-                scores = score_map(output, i, window_hw, patch)
-                tiles.append(Tile(scores, top // unit, left // unit))
-        height, width = (side // unit for side in whole_hw)
-        span_y, span_x = (side / unit for side in prepared.valid_hw)
-        margin_y, margin_x = (self.overlap * side / unit for side in window_hw)
-        return TiledScores(tiles, (margin_y, margin_x), (height, width), (span_y, span_x))
-
-    def _prepare(self, frame: Frame) -> _Prepared:
-        """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros."""
-        model = self.model
-        valid_hw = resized(frame.size_hw, model.config.input)
-        pixels = frame.pixels
-        if valid_hw != frame.size_hw:
-            photo = Image.fromarray(pixels)
-            pixels = np.asarray(photo.resize(valid_hw[::-1], Image.Resampling.BILINEAR))
-        image = torch.from_numpy(np.array(pixels)).to(model.device)[None].permute(0, 3, 1, 2)
-        image = model.network.normalise(image.float())
-        height, width = self.input_size(frame.size_hw)
-        image = F.pad(image, (0, width - valid_hw[1], 0, height - valid_hw[0]))
-        return _Prepared(image, valid_hw)
+        return self._scorer.score_maps(frames, self._text)
 
     def _segmentation(self, scores: ScoreMap, frame: Frame) -> Segmentation:
         labels, confidence = label_map(scores, frame.size_hw, self.other)
         if self.threshold is not None:
             labels[confidence < self.threshold] = UNLABELED
         return Segmentation(labels.cpu().numpy(), confidence.cpu().numpy(), self.vocabulary)
-
-
-def resized(size_hw: tuple[int, int], config: InputConfig) -> tuple[int, int]:
-    """A photo's size in the network's input: shorter side `min_size`, longer at most `max_size`."""
-    if config.min_size is None:
-        return size_hw
-    scale = config.min_size / min(size_hw)
-    height, width = (side * scale for side in size_hw)
-    if max(height, width) > config.max_size:
-        scale = config.max_size / max(height, width)
-        height, width = height * scale, width * scale
-    return max(1, int(height + 0.5)), max(1, int(width + 0.5))
 
 
 def _vocabulary(names: Sequence[str] | Vocabulary) -> Vocabulary:

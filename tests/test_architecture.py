@@ -35,7 +35,8 @@ ALLOWED = {
     "data": {"media"},
     "weights": {"model"},
     "text_cache": {"model"},
-    "segmenter": {"model", "weights", "media", "text_cache"},
+    "scoring": {"model"},
+    "segmenter": {"model", "scoring", "weights", "media", "text_cache"},
     "evaluation": {"data", "segmenter", "model"},
     "training": {"data", "model", "weights", "evaluation", "segmenter"},
     "benchmark": {"segmenter", "batch", "cores", "media"},
@@ -58,10 +59,10 @@ ALLOWED = {
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.
 ONLY_IN = {
-    "torch": {"model", "segmenter", "text_cache", "training", "weights", "evaluation", "data",
-              "benchmark"},
+    "torch": {"model", "scoring", "segmenter", "text_cache", "training", "weights", "evaluation",
+              "data", "benchmark"},
     "open_clip": {"model", "text_cache", "training"},
-    "PIL": {"media", "render", "legend", "exports", "data", "segmenter", "benchmark"},
+    "PIL": {"media", "render", "legend", "exports", "data", "scoring", "segmenter", "benchmark"},
     "cv2": {"media"},
     "click": {"cli"},
     "rich": {"cli/console.py"},

@@ -29,8 +29,9 @@ from ovseg_cli.model.config import (
 from ovseg_cli.model.convert import source_name
 from ovseg_cli.model.pamr import refine
 from ovseg_cli.model.score_map import full_scores
+from ovseg_cli.scoring import resized
 from ovseg_cli.segmentation import UNLABELED
-from ovseg_cli.segmenter import Model, Segmenter, load_model, resized
+from ovseg_cli.segmenter import Model, Segmenter, load_model
 from ovseg_cli.vocabulary import Vocabulary
 
 CLIP = DeOPConfig(

@@ -1,0 +1,142 @@
+"""How a network looks at photos: resizing, windows, its pass, and what refines its scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.frame import Frame
+from ovseg_cli.model.deop import DeOP, DeOPOutput, TextFeatures
+from ovseg_cli.model.pamr import refined
+from ovseg_cli.model.score_map import ScoreMap, score_map
+from ovseg_cli.model.tiles import Tile, TiledScores, window_starts
+
+if TYPE_CHECKING:
+    from ovseg_cli.model.config import InputConfig
+
+OVERLAP = 0.25  # share of a window that the next one sees again
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    pixels: Tensor  # (1, 3, h, w) normalised and padded
+    valid_hw: tuple[int, int]  # without the padding
+
+
+class Scorer:
+    """Photos -> score maps."""
+
+    def __init__(
+        self,
+        network: DeOP,
+        device: torch.device,
+        precision: str,
+        *,
+        tile: int | None = None,
+        overlap: float = OVERLAP,
+        refine: bool = False,
+    ) -> None:
+        """precision: one of PRECISIONS; the rest as of `Segmenter`. Raises UsageError."""
+        if tile is not None and tile < 1 or not 0 <= overlap <= 0.9:
+            raise UsageError(f"no windows of {tile} pixels that overlap by {overlap} of themselves")
+        self.network = network
+        self.device = device
+        self.precision = precision
+        self.refine = refine
+        self.overlap = overlap
+        self.tile = None if tile is None else self._padded(tile)
+
+    def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width at which the network sees a photo: equal ones can share a batch."""
+        height, width = resized(size_hw, self.network.config.input)
+        return self._padded(height), self._padded(width)
+
+    def _padded(self, side: int) -> int:
+        step = self.network.config.input.size_divisibility
+        return math.ceil(side / step) * step
+
+    def score_maps(self, frames: Sequence[Frame], text: TextFeatures) -> list[ScoreMap]:
+        """The scores of photos of one input size, at the network's own resolution."""
+        prepared = [self._prepare(frame) for frame in frames]
+        maps = self._score_maps(prepared, text)
+        if not self.refine:
+            return maps
+        inputs = (p.pixels[0, :, : p.valid_hw[0], : p.valid_hw[1]] for p in prepared)
+        return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
+
+    def _score_maps(self, prepared: Sequence[_Prepared], text: TextFeatures) -> list[ScoreMap]:
+        images = torch.cat([p.pixels for p in prepared])
+        if self.tile is not None and max(images.shape[-2:]) > self.tile:
+            return [self._tiled(p, text, self.tile) for p in prepared]
+        output, patch = self._pass(images, text)
+        return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
+
+    def _pass(self, images: Tensor, text: TextFeatures) -> tuple[DeOPOutput, int]:
+        """The network's output, and the side of its patches in pixels."""
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            output = self.network(images, text)
+        if not output.class_logits.isfinite().all():
+            raise CheckpointError(
+                "the model gives scores that are not finite: its file is damaged, or "
+                f"{self.precision} is too coarse for it (--precision fp32)"
+            )
+        return output, images.shape[-1] // output.grid_hw[1]
+
+    def _tiled(self, prepared: _Prepared, text: TextFeatures, side: int) -> ScoreMap:
+        """The scores of one photo, seen window by window."""
+        whole_hw = prepared.pixels.shape[-2:]
+        window_hw = min(whole_hw[0], side), min(whole_hw[1], side)
+        step = self.network.config.input.size_divisibility
+        rows, columns = (
+            window_starts(whole, window, self.overlap, step)
+            for whole, window in zip(whole_hw, window_hw, strict=True)
+        )
+        tiles, unit = [], 1
+        for top in rows:
+            band = prepared.pixels[..., top : top + window_hw[0], :]
+            windows = torch.cat([band[..., left : left + window_hw[1]] for left in columns])
+            output, patch = self._pass(windows, text)
+            unit = patch if output.mask_logits is None else 1  # pixels between two scores
+            for i, left in enumerate(columns):
+                scores = score_map(output, i, window_hw, patch)
+                tiles.append(Tile(scores, top // unit, left // unit))
+        height, width = (side // unit for side in whole_hw)
+        span_y, span_x = (side / unit for side in prepared.valid_hw)
+        margin_y, margin_x = (self.overlap * side / unit for side in window_hw)
+        return TiledScores(tiles, (margin_y, margin_x), (height, width), (span_y, span_x))
+
+    def _prepare(self, frame: Frame) -> _Prepared:
+        """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros."""
+        valid_hw = resized(frame.size_hw, self.network.config.input)
+        pixels = frame.pixels
+        if valid_hw != frame.size_hw:
+            photo = Image.fromarray(pixels)
+            pixels = np.asarray(photo.resize(valid_hw[::-1], Image.Resampling.BILINEAR))
+        image = torch.from_numpy(np.array(pixels)).to(self.device)[None].permute(0, 3, 1, 2)
+        image = self.network.normalise(image.float())
+        height, width = self.input_size(frame.size_hw)
+        image = F.pad(image, (0, width - valid_hw[1], 0, height - valid_hw[0]))
+        return _Prepared(image, valid_hw)
+
+
+def resized(size_hw: tuple[int, int], config: InputConfig) -> tuple[int, int]:
+    """A photo's size in the network's input: shorter side `min_size`, longer at most `max_size`."""
+    if config.min_size is None:
+        return size_hw
+    scale = config.min_size / min(size_hw)
+    height, width = (side * scale for side in size_hw)
+    if max(height, width) > config.max_size:
+        scale = config.max_size / max(height, width)
+        height, width = height * scale, width * scale
+    return max(1, int(height + 0.5)), max(1, int(width + 0.5))
