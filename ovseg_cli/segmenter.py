@@ -65,6 +65,8 @@ def _adapted(config: DeOPConfig, size: int | None, proposals: str | None) -> DeO
     if proposals is not None:
         if proposals not in PROPOSALS:
             raise UsageError(f"no proposals {proposals!r}; there are {', '.join(PROPOSALS)}")
+        if proposals == "queries" and config.proposal is None:
+            raise UsageError("this model is a plain CLIP without mask proposals: it has only grid")
         config = replace(config, proposals=proposals)
     if size is not None:
         if size < 1:

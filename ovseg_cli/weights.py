@@ -163,13 +163,13 @@ def remove(name: str) -> ModelEntry:
 
 
 def import_checkpoint(path: Path, name: str, config_path: Path | None = None) -> ModelEntry:
-    """Turn a checkpoint of the DeOP authors' format into a model that `name` loads.
+    """Turn a checkpoint of the DeOP authors' format, or a plain CLIP, into a model of this name.
 
     config_path: a JSON file of sizes that shapes do not tell (README, "Importing a checkpoint").
     Raises UsageError for a bad name or JSON, CheckpointError for tensors that are missing,
     surplus, of another shape or not finite.
     """
-    from ovseg_cli.model.convert import convert
+    from ovseg_cli.model.convert import convert, convert_clip, is_plain_clip
 
     if not NAME.fullmatch(name) or any(name == file.stem for file, bundled in _files() if bundled):
         raise UsageError(
@@ -177,7 +177,8 @@ def import_checkpoint(path: Path, name: str, config_path: Path | None = None) ->
             "name of a bundled model"
         )
     options = _read_options(config_path) if config_path else {}
-    config, state = convert(read_tensors(path), options)
+    tensors = read_tensors(path)
+    config, state = (convert_clip if is_plain_clip(tensors) else convert)(tensors, options)
     target = home() / "models" / f"{name}.safetensors"
     description = f"imported from {path.name}"
     save(Checkpoint(config, state, description), target)

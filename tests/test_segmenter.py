@@ -16,6 +16,7 @@ from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, InputError, UsageError, VocabularyError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import build
+from ovseg_cli.model.clip import resize_positions
 from ovseg_cli.model.config import (
     BackboneConfig,
     ClipVisualConfig,
@@ -388,6 +389,125 @@ def test_an_imported_checkpoint_gives_the_same_scores(clip, tmp_path):
     assert imported.config == CLIP
     photo = noise(75, 111)
     torch.testing.assert_close(imported.scores(photo, NAMES), clip.scores(photo, NAMES))
+
+
+PLAIN = replace(
+    CLIP,
+    proposals="grid",
+    input=InputConfig(
+        min_size=64,
+        max_size=160,
+        size_divisibility=16,
+        pixel_mean=(122.7709383, 116.7460125, 104.09373615),
+        pixel_std=(68.5005327, 66.6321579, 70.32316305),
+    ),
+    backbone=None,
+    proposal=None,
+    heatmap=None,
+    visual=replace(CLIP.visual, run_grid=None, position_layers=(), severance="gps"),
+    text=replace(CLIP.text, prompt_prefix=0, templates=("a photo of a {}.",)),
+)
+
+
+@pytest.fixture
+def openai_style():
+    """A small CLIP under the names that OpenAI and open_clip use."""
+    torch.manual_seed(5)
+    state = build(PLAIN).state_dict()
+    theirs = {
+        source_name(name).removeprefix("clip_adapter.clip_model."): value
+        for name, value in state.items()
+        if name != "text.non_object_embedding"
+    }
+    return theirs | {"logit_scale": torch.tensor(4.6), "context_length": torch.tensor(77)}
+
+
+def import_clip(folder, state, **options) -> Model:
+    torch.save(state, folder / "clip.pt")
+    options = {"visual_heads": 2, "text_heads": 2, "min_size": 64, "max_size": 160, **options}
+    (folder / "options.json").write_text(json.dumps(options))
+    weights.import_checkpoint(folder / "clip.pt", "plain", folder / "options.json")
+    return load_model("plain", device="cpu")
+
+
+@torch.no_grad()
+def test_a_plain_clip_names_each_patch_for_itself(openai_style, tmp_path):
+    """MaskCLIP: the last layer's values, then residual and MLP, ln_post and the projection."""
+    model = import_clip(tmp_path, openai_style)
+    assert model.config == PLAIN
+    photo = noise(64, 96)
+    visual = model.network.visual
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in (PLAIN.input.pixel_mean, PLAIN.input.pixel_std)
+    )
+    image = (torch.tensor(photo).permute(2, 0, 1).float() - mean) / std
+    tokens = visual.conv1(image[None]).flatten(2).transpose(1, 2)  # (1, 24, width)
+    tokens = torch.cat([visual.class_embedding.view(1, 1, -1), tokens], 1)
+    tokens = visual.ln_pre(tokens + resize_positions(visual.positional_embedding, (4, 6)))
+    first, last = visual.blocks
+    tokens = first(tokens)
+    width = PLAIN.visual.width
+    h = last.ln_1(tokens)
+    value = h @ last.attn.in_proj_weight[2 * width :].T + last.attn.in_proj_bias[2 * width :]
+    tokens = tokens + last.attn.out_proj(value)
+    tokens = tokens + last.mlp(last.ln_2(tokens))
+    patches = F.normalize(visual.ln_post(tokens[0, 1:]) @ visual.proj, dim=-1)
+    text = model.network.text.encode(NAMES, ["a photo of a {}."])
+    logits = torch.cat([100 * patches @ text.T, torch.zeros(24, 1)], 1)  # non-object: zero
+    p = logits.softmax(-1).T.view(1, -1, 4, 6)
+    expected = F.interpolate(p, (64, 96), mode="bilinear")[0][:-1]
+    torch.testing.assert_close(model.scores(photo, NAMES), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("severance", ["csa", "self", "neighbour"])
+def test_a_plain_clip_with_other_attention(openai_style, tmp_path, severance):
+    model = import_clip(tmp_path, openai_style, severance=severance, reduced=True, gelu="exact")
+    assert (model.config.visual.severance, model.config.visual.reduced) == (severance, True)
+    assert model.config.text.gelu == model.config.visual.gelu == "exact"
+    assert model.segment(noise(50, 70), NAMES).labels.shape == (50, 70)
+
+
+@pytest.mark.parametrize("gelu", ["quick", "exact"])
+@torch.no_grad()
+def test_both_towers_are_those_of_open_clip(tmp_path, gelu):
+    from open_clip.model import CLIP as OpenClip
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    torch.manual_seed(7)
+    theirs = OpenClip(
+        16,
+        CLIPVisionCfg(layers=2, width=16, head_width=8, patch_size=16, image_size=48),
+        CLIPTextCfg(context_length=77, vocab_size=49408, width=8, heads=2, layers=1),
+        quick_gelu=gelu == "quick",
+    ).eval()
+    ours = import_clip(tmp_path, theirs.state_dict(), gelu=gelu).network
+    images = torch.randn(2, 3, 48, 48)
+    features = ours.visual.image_features(images)
+    torch.testing.assert_close(features, theirs.encode_image(images), atol=1e-4, rtol=1e-4)
+    ids = ours.text.tokenize(["a photo of a cat.", "sky"])
+    expected = theirs.encode_text(ids, normalize=True)
+    torch.testing.assert_close(ours.text.features(ids), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_a_plain_clip_cannot_do(openai_style, tmp_path):
+    model = import_clip(tmp_path, openai_style)
+    assert not model.network.has_regions
+    with pytest.raises(UsageError, match="without mask proposals"):
+        load_model("plain", proposals="queries")
+    for options, message in (
+        ({"severance": "gps_mask"}, "severance .* one of gps, csa"),
+        ({"cal_heads": 8}, "unknown keys .*: cal_heads"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            import_clip(tmp_path, openai_style, **options)
+    openai_style["visual.ln_pre.weight"] = torch.zeros(15)
+    del openai_style["visual.ln_post.bias"]
+    told = (
+        r"not those of a CLIP with a ViT: missing: visual\.ln_post\.bias; "
+        r"misshapen: visual\.ln_pre\.weight is \[15\], not \[16\]"
+    )
+    with pytest.raises(CheckpointError, match=told):
+        import_clip(tmp_path, openai_style)
 
 
 def test_loading_does_not_wait_for_torchs_compiler():

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.config import (
+    LOCAL,
     SEVERANCES,
     BackboneConfig,
     ClipVisualConfig,
@@ -22,6 +24,10 @@ from ovseg_cli.model.config import (
     ProposalConfig,
     TextConfig,
 )
+
+# OpenAI's, 0.4815, 0.4578, 0.4082 and 0.2686, 0.2613, 0.2758 of the full range.
+CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
+CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
 
 # Where the parts of the model stand in the authors' names.
 CLIP = "clip_adapter.clip_model"
@@ -72,16 +78,35 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def check_options(options: Mapping[str, Any]) -> None:
+CLIP_ATTENTIONS = ("gps", *LOCAL)  # those that need no mask proposals
+# Of a plain CLIP.
+CLIP_OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **{
+        key: OPTIONS[key]
+        for key in (
+            *("visual_heads", "text_heads", "severed_layers"),
+            *("min_size", "max_size", "size_divisibility", "pixel_mean", "pixel_std"),
+        )
+    },
+    "severance": (f"one of {', '.join(CLIP_ATTENTIONS)}", lambda value: value in CLIP_ATTENTIONS),
+    "reduced": ("true or false", lambda value: isinstance(value, bool)),
+    "gelu": ("quick or exact", lambda value: value in ("quick", "exact")),
+}
+
+
+def check_options(
+    options: Mapping[str, Any],
+    known: Mapping[str, tuple[str, Callable[[Any], bool]]] = OPTIONS,
+) -> None:
     """Raises UsageError for an option that is unknown or of the wrong kind."""
-    unknown = sorted(set(options) - set(OPTIONS))
+    unknown = sorted(set(options) - set(known))
     if unknown:
         raise UsageError(
             f"unknown keys in the model's configuration: {', '.join(unknown)}; "
-            f"known are {', '.join(sorted(OPTIONS))}"
+            f"known are {', '.join(sorted(known))}"
         )
     for key, value in options.items():
-        kind, fits = OPTIONS[key]
+        kind, fits = known[key]
         if not fits(value):
             raise UsageError(f"{key} in the model's configuration is {value!r}, not {kind}")
 
@@ -91,18 +116,11 @@ def derive_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:
 
     Raises CheckpointError where no tensor tells a size.
     """
-    given = InputConfig()
     return DeOPConfig(
         joint_width=_size(
             shapes, f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1", "query_embedding.weight:1"
         ),
-        input=InputConfig(
-            min_size=options.get("min_size", given.min_size),
-            max_size=options.get("max_size", given.max_size),
-            size_divisibility=options.get("size_divisibility", given.size_divisibility),
-            pixel_mean=tuple(options.get("pixel_mean", given.pixel_mean)),
-            pixel_std=tuple(options.get("pixel_std", given.pixel_std)),
-        ),
+        input=_input(InputConfig(), options),
         backbone=_backbone(shapes, options),
         proposal=_proposal(shapes, options),
         visual=_visual(shapes, options),
@@ -117,6 +135,51 @@ def derive_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:
                 "decoder.layers.0.linear2.weight:1",
             ),
         ),
+    )
+
+
+def derive_clip_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:
+    """The configuration of a plain CLIP whose tensors are named as in the authors' files.
+
+    Without options: MaskCLIP's value path in the last layer, a shorter side of 336 pixels.
+    Raises CheckpointError where no tensor tells a size.
+    """
+    gelu = options.get("gelu", "quick")
+    visual = _visual(shapes, {"severance": "gps", **options})
+    text = _text(shapes, options)
+    return DeOPConfig(
+        joint_width=_size(shapes, f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1"),
+        proposals="grid",
+        input=_input(
+            InputConfig(
+                min_size=336,
+                max_size=2048,
+                size_divisibility=visual.patch_size,
+                pixel_mean=CLIP_MEAN,
+                pixel_std=CLIP_STD,
+            ),
+            options,
+        ),
+        backbone=None,
+        proposal=None,
+        visual=replace(visual, reduced=options.get("reduced", False), gelu=gelu),
+        text=replace(
+            text,
+            tokens=_size(shapes, f"{CLIP}.token_embedding.weight:0"),
+            templates=("a photo of a {}.",),
+            gelu=gelu,
+        ),
+        heatmap=None,
+    )
+
+
+def _input(given: InputConfig, options: Mapping[str, Any]) -> InputConfig:
+    return InputConfig(
+        min_size=options.get("min_size", given.min_size),
+        max_size=options.get("max_size", given.max_size),
+        size_divisibility=options.get("size_divisibility", given.size_divisibility),
+        pixel_mean=tuple(options.get("pixel_mean", given.pixel_mean)),
+        pixel_std=tuple(options.get("pixel_std", given.pixel_std)),
     )
 
 

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from ovseg_cli.model.backbone import Backbone
 from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.config import (
+    MASKED,
     BackboneConfig,
     ClipVisualConfig,
     DeOPConfig,
@@ -19,7 +20,7 @@ from ovseg_cli.model.config import (
     PyramidVisualConfig,
     TextConfig,
 )
-from ovseg_cli.model.deop import DeOP
+from ovseg_cli.model.deop import DeOP, Regions
 from ovseg_cli.model.heatmap_decoder import HeatmapDecoder
 from ovseg_cli.model.mask_former import MaskProposals
 from ovseg_cli.model.prompts import TextEncoder
@@ -61,7 +62,9 @@ MINI = DeOPConfig(
 
 
 def build(config: DeOPConfig) -> DeOP:
-    """A model of these sizes with fresh weights."""
+    """A model of these sizes with fresh weights. Raises ValueError for parts that do not fit."""
+    if config.backbone is None or config.proposal is None or config.heatmap is None:
+        return DeOP(config, _plain_clip(config), TextEncoder(config.text, config.joint_width))
     backbone = Backbone(config.backbone)
     channels = config.backbone.out_channels
     visual: VisualTower | PyramidVisual
@@ -69,14 +72,22 @@ def build(config: DeOPConfig) -> DeOP:
         visual = VisualTower(config.visual, config.joint_width)
     else:
         visual = PyramidVisual(config.visual, channels, config.joint_width)
-    return DeOP(
-        config,
+    regions = Regions(
         backbone,
         MaskProposals(config.proposal, channels),
-        visual,
         HeatmapDecoder(config.heatmap, config.joint_width, config.proposal.queries),
-        TextEncoder(config.text, config.joint_width),
     )
+    return DeOP(config, visual, TextEncoder(config.text, config.joint_width), regions)
+
+
+def _plain_clip(config: DeOPConfig) -> VisualTower:
+    if config.backbone or config.proposal or config.heatmap:
+        raise ValueError("backbone, proposal and heatmap belong together: all of them or none")
+    if not isinstance(config.visual, ClipVisualConfig) or config.visual.severance in MASKED:
+        raise ValueError("without mask proposals a model needs CLIP's own image tower, unmasked")
+    if config.proposals != "grid":
+        raise ValueError('without mask proposals there is "grid" alone')
+    return VisualTower(config.visual, config.joint_width)
 
 
 def skeleton(config: DeOPConfig) -> DeOP:

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg_cli.model.attention import Attention
-from ovseg_cli.model.config import SEVERANCES, ClipVisualConfig, TextConfig
+from ovseg_cli.model.attention import Attention, merge_heads, split_heads
+from ovseg_cli.model.config import LOCAL, SEVERANCES, ClipVisualConfig, TextConfig
+
+NEIGHBOURHOOD = 5.0  # σ of NACLIP's Gaussian, patches
 
 
 class QuickGELU(nn.Module):
@@ -24,10 +26,12 @@ class QuickGELU(nn.Module):
 class MLP(nn.Module):
     """The feed-forward part of a CLIP block."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, gelu: str = "quick") -> None:
         super().__init__()
+        if gelu not in ("quick", "exact"):
+            raise ValueError(f"gelu is quick or exact, not {gelu}")
         self.c_fc = nn.Linear(width, hidden)
-        self.gelu = QuickGELU()
+        self.gelu = QuickGELU() if gelu == "quick" else nn.GELU()
         self.c_proj = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,32 +40,55 @@ class MLP(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A pre-norm transformer layer; `severance` replaces its self-attention (one of SEVERANCES)."""
+    """A pre-norm transformer layer; `severance` replaces its self-attention.
+
+    severance: one of SEVERANCES or LOCAL; reduced: a severed layer gives the attention's output
+    alone, without residual and MLP.
+    """
 
     def __init__(
-        self, width: int, heads: int, mlp_width: int, severance: str | None = None
+        self,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        severance: str | None = None,
+        reduced: bool = False,
+        gelu: str = "quick",
     ) -> None:
         super().__init__()
         self.severance = severance
+        self.reduced = reduced
         self.ln_1 = nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = MLP(width, mlp_width)
+        self.mlp = MLP(width, mlp_width, gelu)
 
     def forward(
-        self, x: Tensor, masks: Tensor | None = None, causal: bool = False, severed: bool = True
+        self,
+        x: Tensor,
+        masks: Tensor | None = None,
+        causal: bool = False,
+        severed: bool = True,
+        grid_hw: tuple[int, int] | None = None,
     ) -> Tensor:
         """Tokens (B, L, width) -> (B, L, width).
 
-        masks: (B, N, L) in [0, 1], for the severances "gps_mask" and "mps";
+        masks: (B, N, L) in [0, 1], for the severances in MASKED;
         causal: a token sees itself and those before it;
-        severed: False = the layer as CLIP has it, whatever its severance.
+        severed: False = the layer as CLIP has it, whatever its severance;
+        grid_hw: of the patches, which follow the class token; for the severance "neighbour".
         """
         y = self.ln_1(x)
         if self.severance is None or not severed:
             x = x + self.attn(y, y, y, causal)
         else:
-            x = x + severed_attention(self.attn, y, masks, self.severance)
+            if self.severance in LOCAL:
+                severed_part = local_attention(self.attn, y, self.severance, grid_hw)
+            else:
+                severed_part = severed_attention(self.attn, y, masks, self.severance)
+            if self.reduced:
+                return severed_part
+            x = x + severed_part
         return x + self.mlp(self.ln_2(x))
 
 
@@ -87,13 +114,50 @@ def severed_attention(attn: Attention, x: Tensor, masks: Tensor | None, severanc
     return attn.out_proj(mixed.to(value))
 
 
+def local_attention(
+    attn: Attention, x: Tensor, kind: str, grid_hw: tuple[int, int] | None = None
+) -> Tensor:
+    """Attention of training-free works, in which a patch looks at those that are like it.
+
+    x: (B, L, D), the class token first. The values v are weighted with, in each head,
+    "csa": softmax(q qᵀ/√d) + softmax(k kᵀ/√d) (SCLIP, arXiv 2312.01597);
+    "self": softmax(q qᵀ/√d) (ClearCLIP, arXiv 2407.12442);
+    "neighbour": softmax(k kᵀ/√d + ω), ω = exp(−|p_i − p_j|² / 2σ²) for patches at grid positions p
+    and 0 for the class token (NACLIP, arXiv 2404.08181).
+    """
+    packed = F.linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
+    q, k, v = (split_heads(part, attn.heads) for part in packed)
+    look = F.scaled_dot_product_attention
+    if kind == "neighbour":
+        assert grid_hw is not None, "the severance neighbour needs the patches' grid"
+        mixed = look(k, k, v, attn_mask=neighbourhood(grid_hw, x.device).to(q.dtype))
+    else:
+        mixed = look(q, q, v)
+        if kind == "csa":
+            mixed = mixed + look(k, k, v)
+    return attn.out_proj(merge_heads(mixed))
+
+
+def neighbourhood(grid_hw: tuple[int, int], device: torch.device) -> Tensor:
+    """NACLIP's ω (1 + h·w, 1 + h·w); see `local_attention`."""
+    rows, columns = (
+        torch.exp(
+            -((torch.arange(n, device=device)[:, None] - torch.arange(n, device=device)) ** 2)
+            / (2 * NEIGHBOURHOOD**2)
+        )
+        for n in grid_hw
+    )
+    return F.pad(torch.kron(rows, columns), (1, 0, 1, 0))
+
+
 class VisualTower(nn.Module):
     """CLIP's image tower (ViT): an image and its mask logits -> patch features."""
 
     def __init__(self, config: ClipVisualConfig, joint_width: int) -> None:
         super().__init__()
-        if config.severance not in SEVERANCES:
-            raise ValueError(f"severance is one of {', '.join(SEVERANCES)}, not {config.severance}")
+        known = (*SEVERANCES, *LOCAL)
+        if config.severance not in known:
+            raise ValueError(f"severance is one of {', '.join(known)}, not {config.severance}")
         layers = range(config.layers)
         for name in ("severed_layers", "position_layers"):
             if not set(getattr(config, name)) <= set(layers):
@@ -116,6 +180,8 @@ class VisualTower(nn.Module):
                 config.heads,
                 config.mlp_width,
                 config.severance if layer in config.severed_layers else None,
+                config.reduced,
+                config.gelu,
             )
             for layer in layers
         )
@@ -126,7 +192,7 @@ class VisualTower(nn.Module):
         """Patch features (B, h, w, C), not normalised to unit length.
 
         images: (B, 3, H, W), normalised; h, w = H // patch size, W // patch size;
-        mask_logits: (B, N, ., .) of the same picture at any scale; not needed for "gps".
+        mask_logits: (B, N, ., .) of the same picture at any scale; for a severance in MASKED.
         """
         x, (h, w) = self._embed(images)
         masks = None if mask_logits is None else token_masks(mask_logits, (h, w))
@@ -136,7 +202,7 @@ class VisualTower(nn.Module):
         for layer, block in enumerate(self.blocks):
             if str(layer) in self.layer_positions:
                 x = x + resize_positions(self.layer_positions[str(layer)], (h, w))
-            x = block(x, masks)
+            x = block(x, masks, grid_hw=(h, w))
         x = self.ln_post(x[:, 1:]) @ self.proj
         return x.unflatten(1, (h, w))
 
@@ -201,7 +267,8 @@ class TextTower(nn.Module):
         self.token_embedding = nn.Embedding(config.tokens, width)
         self.positional_embedding = nn.Parameter(torch.randn(config.context, width) * 0.01)
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, config.heads, 4 * width) for _ in range(config.layers)
+            ResidualBlock(width, config.heads, 4 * width, gelu=config.gelu)
+            for _ in range(config.layers)
         )
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.randn(width, joint_width) * width**-0.5)

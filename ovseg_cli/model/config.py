@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PROPOSALS = ("queries", "grid")
-SEVERANCES = ("gps_mask", "gps", "mps")
+SEVERANCES = ("gps_mask", "gps", "mps")  # DeOP's
+LOCAL = ("csa", "self", "neighbour")  # those of training-free works on CLIP
+MASKED = ("gps_mask", "mps")  # those that look at mask proposals
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class ClipVisualConfig:
     run_grid: int | None = 24  # side of the learned position tables; None = there are none
     position_layers: tuple[int, ...] = (1, 2, 3, 4, 5)  # layers that have one at their entry
     severed_layers: tuple[int, ...] = (11,)
-    severance: str = "gps_mask"  # one of SEVERANCES
+    severance: str = "gps_mask"  # one of SEVERANCES or LOCAL
+    reduced: bool = False  # severed layers give their attention alone: no residual, no MLP
+    gelu: str = "quick"  # OpenAI's approximation; "exact" in many of open_clip's own models
     kind: str = "clip"
 
 
@@ -91,6 +95,7 @@ class TextConfig:
     prompt_prefix: int = 16  # learned vectors before the name; 0 with suffix 0 = templates
     prompt_suffix: int = 0
     templates: tuple[str, ...] = ("{}",)  # used where no prompt was learned
+    gelu: str = "quick"  # as in `ClipVisualConfig`
 
 
 @dataclass(frozen=True)
@@ -104,17 +109,20 @@ class HeatmapConfig:
 
 @dataclass(frozen=True)
 class DeOPConfig:
-    """A whole model; the defaults are the published one."""
+    """A whole model; the defaults are the published one.
+
+    A plain CLIP has neither `backbone` nor `proposal` nor `heatmap`: every patch for itself.
+    """
 
     joint_width: int = 512  # C: width of patch, mask and text features
     logit_scale: float = 100.0  # of the class logits
     proposals: str = "queries"  # what is classified, one of PROPOSALS; "grid": each patch
     input: InputConfig = field(default_factory=InputConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    proposal: ProposalConfig = field(default_factory=ProposalConfig)
+    backbone: BackboneConfig | None = field(default_factory=BackboneConfig)
+    proposal: ProposalConfig | None = field(default_factory=ProposalConfig)
     visual: ClipVisualConfig | PyramidVisualConfig = field(default_factory=ClipVisualConfig)
     text: TextConfig = field(default_factory=TextConfig)
-    heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
+    heatmap: HeatmapConfig | None = field(default_factory=HeatmapConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -133,7 +141,7 @@ class DeOPConfig:
             "heatmap": HeatmapConfig,
         }
         built = {
-            key: _from_dict(parts[key], value) if key in parts else value
+            key: _from_dict(parts[key], value) if key in parts and value is not None else value
             for key, value in values.items()
         }
         return _from_dict(cls, built)

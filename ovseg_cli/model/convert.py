@@ -10,15 +10,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, zeros
 
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.authors_config import (
     CLIP,
+    CLIP_OPTIONS,
     PIXELS,
     PREDICTOR,
     PROMPT,
     check_options,
+    derive_clip_config,
     derive_config,
 )
 from ovseg_cli.model.build import skeleton
@@ -67,19 +69,54 @@ def convert(
     that are missing, surplus or misshapen; the message names them.
     """
     check_options(options)
+    shapes = _shapes(state_dict)
+    config = derive_config(shapes, options)
+    sources, expected = _sources(config)
+    _compare(shapes, expected | _idle(config), "a DeOP model")
+    return config, {name: state_dict[source] for source, name in sources.items()}
+
+
+def is_plain_clip(state_dict: Mapping[str, Any]) -> bool:
+    """Whether the names are those of a CLIP as OpenAI and open_clip store it."""
+    return "visual.proj" in state_dict and "text_projection" in state_dict
+
+
+def convert_clip(
+    state_dict: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[DeOPConfig, dict[str, Tensor]]:
+    """The same of a CLIP with a ViT, which classifies each patch for itself.
+
+    options: see `authors_config.CLIP_OPTIONS`. CLIP has no non-object embedding; the one here is
+    zero, so that what fits no name is not told apart: `--threshold` serves for that.
+    Raises what `convert` does.
+    """
+    check_options(options, CLIP_OPTIONS)
+    state_dict = {f"{CLIP}.{name}": value for name, value in state_dict.items()}
+    shapes = _shapes(state_dict)
+    config = derive_clip_config(shapes, options)
+    sources, expected = _sources(config)
+    non_object = "clip_adapter.non_object_embedding"
+    shape = expected.pop(non_object)
+    _compare(shapes, expected | {f"{CLIP}.logit_scale": ()}, "a CLIP with a ViT", f"{CLIP}.")
+    state_dict[non_object] = zeros(shape)
+    return config, {name: state_dict[source].float() for source, name in sources.items()}
+
+
+def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     strangers = sorted(key for key, value in state_dict.items() if not isinstance(value, Tensor))
     if strangers:
         raise CheckpointError(f"entries that are no tensors: {_some(strangers)}")
-    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
-    config = derive_config(shapes, options)
+    return {key: tuple(value.shape) for key, value in state_dict.items()}
+
+
+def _sources(config: DeOPConfig) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """The authors' names of a model's tensors -> ours, and -> shapes."""
     try:
         wanted = skeleton(config).state_dict()
     except ValueError as error:  # options that contradict each other or the tensors
         raise UsageError(f"the model's configuration does not fit its tensors: {error}") from error
     sources = {source_name(name): name for name in wanted}
-    expected = {source: tuple(wanted[name].shape) for source, name in sources.items()}
-    _compare(shapes, expected | _idle(config))
-    return config, {name: state_dict[source] for source, name in sources.items()}
+    return sources, {source: tuple(wanted[name].shape) for source, name in sources.items()}
 
 
 def source_name(name: str) -> str:
@@ -103,8 +140,12 @@ def _idle(config: DeOPConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _compare(
-    shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    kind: str,
+    prefix: str = "",
 ) -> None:
+    """Raise CheckpointError for what differs; names are told without `prefix`."""
     missing = sorted(set(expected) - set(shapes))
     surplus = sorted(
         key
@@ -112,14 +153,15 @@ def _compare(
         if not any(re.fullmatch(pattern, key) for pattern in TOLERATED)
     )
     misshapen = [
-        f"{key} is {list(shapes[key])}, not {list(shape)}"
+        f"{key.removeprefix(prefix)} is {list(shapes[key])}, not {list(shape)}"
         for key, shape in sorted(expected.items())
         if key in shapes and shapes[key] != shape
     ]
+    missing, surplus = ([k.removeprefix(prefix) for k in keys] for keys in (missing, surplus))
     faults = {"missing": missing, "surplus": surplus, "misshapen": misshapen}
     if any(faults.values()):
         named = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
-        raise CheckpointError(f"the tensors are not those of a DeOP model: {named}")
+        raise CheckpointError(f"the tensors are not those of {kind}: {named}")
 
 
 def _some(names: list[str], limit: int = 5) -> str:

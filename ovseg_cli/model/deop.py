@@ -7,7 +7,6 @@ names ── text encoder ── F_T (and the non-object embedding) ────
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ovseg_cli.model.backbone import Backbone
 from ovseg_cli.model.clip import VisualTower
-from ovseg_cli.model.config import DeOPConfig
+from ovseg_cli.model.config import MASKED, DeOPConfig
 from ovseg_cli.model.heatmap_decoder import HeatmapDecoder
 from ovseg_cli.model.mask_former import MaskProposals
 from ovseg_cli.model.prompts import TextEncoder
@@ -50,24 +49,42 @@ class DeOPOutput:
     grid_hw: tuple[int, int]  # the visual encoder's patch grid
 
 
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The parts that find mask proposals and pool patches for them."""
+
+    backbone: Backbone
+    proposals: MaskProposals
+    heatmap_decoder: HeatmapDecoder
+
+
 class DeOP(nn.Module):
-    """One pass through each network for all names and all masks."""
+    """One pass through each network for all names and all masks.
+
+    Without `Regions` it is a plain CLIP whose patches stay local: it has none of the attributes
+    `backbone`, `proposals` and `heatmap_decoder`, and `has_regions` is False.
+    """
+
+    backbone: Backbone
+    proposals: MaskProposals
+    heatmap_decoder: HeatmapDecoder
 
     def __init__(
         self,
         config: DeOPConfig,
-        backbone: Backbone,
-        proposals: MaskProposals,
         visual: VisualTower | PyramidVisual,
-        heatmap_decoder: HeatmapDecoder,
         text: TextEncoder,
+        regions: Regions | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.backbone = backbone
-        self.proposals = proposals
+        self.has_regions = regions is not None
+        if regions is not None:
+            self.backbone = regions.backbone
+            self.proposals = regions.proposals
         self.visual = visual
-        self.heatmap_decoder = heatmap_decoder
+        if regions is not None:
+            self.heatmap_decoder = regions.heatmap_decoder
         self.text = text
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -92,7 +109,10 @@ class DeOP(nn.Module):
             return self._classify_patches(self.patch_features(images), text)
         features = self.backbone(images)
         mask_logits = self.proposals(features).mask_logits
-        patches = self._visual_features(images, features, mask_logits)
+        if isinstance(self.visual, PyramidVisual):
+            patches = self.visual(features)
+        else:
+            patches = self.visual(images, mask_logits)
         patches = F.normalize(patches, dim=-1)
         # Here the sigmoid comes before the resizing, in the visual encoder after it.
         masks = F.interpolate(
@@ -103,17 +123,11 @@ class DeOP(nn.Module):
 
     def patch_features(self, images: Tensor) -> Tensor:
         """Patch features (B, h, w, C) of normalised images, not normalised to unit length."""
-        features = self.backbone(images)
-        shares_backbone = isinstance(self.visual, PyramidVisual)  # and looks at no masks
-        mask_logits = None if shares_backbone else self.proposals(features).mask_logits
-        return self._visual_features(images, features, mask_logits)
-
-    def _visual_features(
-        self, images: Tensor, features: Sequence[Tensor], mask_logits: Tensor | None
-    ) -> Tensor:
         if isinstance(self.visual, PyramidVisual):
-            return self.visual(features)
-        return self.visual(images, mask_logits)
+            return self.visual(self.backbone(images))
+        if self.visual.config.severance not in MASKED:
+            return self.visual(images)
+        return self.visual(images, self.proposals(self.backbone(images)).mask_logits)
 
     def _classify_patches(self, patches: Tensor, text: TextFeatures) -> DeOPOutput:
         return DeOPOutput(None, self.patch_logits(patches, text).flatten(1, 2), _grid(patches))

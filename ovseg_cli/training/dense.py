@@ -76,8 +76,10 @@ class DenseStage:
         self.config = config
         self.steps = steps
         self.device = device
-        for part in (model.proposals, model.heatmap_decoder, model.text):
-            part.requires_grad_(False)
+        model.text.requires_grad_(False)
+        if model.has_regions:
+            model.proposals.requires_grad_(False)
+            model.heatmap_decoder.requires_grad_(False)
         model.text.non_object_embedding.requires_grad_(True)
         self.photos = {
             name: PixelSampler(read_pixel_set(data / name, split))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
 from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import to_tensor
+from ovseg_cli.errors import UsageError
 from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.deop import DeOP, TextFeatures
 from ovseg_cli.model.score_map import label_map, score_map
@@ -42,6 +43,8 @@ class DeOPStage:
     def __init__(
         self, model: DeOP, config: DeOPStageConfig, data: Path, device: torch.device
     ) -> None:
+        if not model.has_regions:
+            raise UsageError("the model is a plain CLIP: it has no heatmap decoder to train")
         self.model = model.eval()
         self.config = config
         self.device = device

@@ -44,9 +44,12 @@ class ProposalStage:
     def __init__(
         self, model: DeOP, config: ProposalStageConfig, data: Path, device: torch.device
     ) -> None:
-        if model.config.proposal.class_channels != model.config.joint_width:
+        sizes = model.config.proposal
+        if sizes is None:
+            raise UsageError("the model is a plain CLIP: there are no mask proposals to train")
+        if sizes.class_channels != model.config.joint_width:
             raise UsageError(
-                f"the model's class head gives {model.config.proposal.class_channels} channels, "
+                f"the model's class head gives {sizes.class_channels} channels, "
                 f"its text features have {model.config.joint_width}: they cannot be compared"
             )
         self.model = model.eval()

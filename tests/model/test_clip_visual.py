@@ -1,5 +1,6 @@
 """The image tower: recorded outputs, and slow references written from the paper's equations."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,13 +9,15 @@ import torch.nn.functional as F
 
 from ovseg_cli.model.attention import Attention
 from ovseg_cli.model.clip import (
+    MLP,
     ResidualBlock,
     VisualTower,
+    local_attention,
     resize_positions,
     severed_attention,
     token_masks,
 )
-from ovseg_cli.model.config import SEVERANCES, ClipVisualConfig
+from ovseg_cli.model.config import LOCAL, SEVERANCES, ClipVisualConfig
 
 RECORDED = ClipVisualConfig(
     width=64, layers=4, heads=4, mlp_width=256, grid=4, run_grid=6, position_layers=(1, 2)
@@ -80,6 +83,62 @@ def test_severed_attention_follows_the_equations(severance):
     with torch.no_grad():
         expected = slow_severed_attention(attn, x, masks, severance)
         torch.testing.assert_close(severed_attention(attn, x, masks, severance), expected)
+
+
+def slow_local_attention(attn: Attention, x, kind, grid_hw):
+    """The table of the training-free works, one image, head and pair of tokens at a time."""
+    B, L, D = x.shape
+    size = D // attn.heads
+    width = grid_hw[1]
+    out = torch.zeros_like(x)
+    for b in range(B):
+        packed = x[b] @ attn.in_proj_weight.T + attn.in_proj_bias
+        for head in range(attn.heads):
+            q, k, v = (packed[:, i * D + head * size : i * D + (head + 1) * size] for i in range(3))
+            for i in range(L):
+                for left in {"csa": (q, k), "self": (q,), "neighbour": (k,)}[kind]:
+                    logits = []
+                    for j in range(L):
+                        logit = float(left[i] @ left[j]) / math.sqrt(size)
+                        if kind == "neighbour" and i and j:
+                            (y, x_i), (z, x_j) = divmod(i - 1, width), divmod(j - 1, width)
+                            logit += math.exp(-((y - z) ** 2 + (x_i - x_j) ** 2) / (2 * 5**2))
+                        logits.append(logit)
+                    weights = torch.tensor(logits).softmax(0)
+                    out[b, i, head * size : (head + 1) * size] += weights @ v
+    return attn.out_proj(out)
+
+
+@pytest.mark.parametrize("kind", LOCAL)
+def test_local_attention_follows_the_equations(kind):
+    attn = Attention(8, 2)
+    torch.nn.init.normal_(attn.in_proj_bias)
+    x = 2 * torch.randn(2, 1 + 2 * 4, 8)
+    with torch.no_grad():
+        expected = slow_local_attention(attn, x, kind, (2, 4))
+        torch.testing.assert_close(local_attention(attn, x, kind, (2, 4)), expected)
+
+
+@pytest.mark.parametrize("kind", ["gps", *LOCAL])
+def test_a_reduced_layer_gives_its_attention_alone(kind):
+    x = torch.randn(1, 7, 8)
+    whole = ResidualBlock(8, 2, 16, kind)
+    reduced = ResidualBlock(8, 2, 16, kind, reduced=True)
+    reduced.load_state_dict(whole.state_dict())
+    with torch.no_grad():
+        part = reduced(x, grid_hw=(2, 3))
+        with_residual = x + part
+        expected = with_residual + whole.mlp(whole.ln_2(with_residual))
+        torch.testing.assert_close(whole(x, grid_hw=(2, 3)), expected)
+
+
+def test_the_exact_gelu_is_another_one():
+    x = torch.linspace(-3, 3, 50)
+    quick, exact = (MLP(4, 8, gelu).gelu(x) for gelu in ("quick", "exact"))
+    torch.testing.assert_close(exact, 0.5 * x * (1 + torch.erf(x / math.sqrt(2))))
+    torch.testing.assert_close(quick, x / (1 + torch.exp(-1.702 * x)))
+    with pytest.raises(ValueError, match="quick or exact, not slow"):
+        MLP(4, 8, "slow")
 
 
 @pytest.mark.parametrize("severance", ["gps_mask", "gps"])
@@ -149,7 +208,7 @@ def test_tower_without_learned_positions_has_none():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"severance": "mask"}, "severance is one of gps_mask, gps, mps, not mask"),
+        ({"severance": "mask"}, "severance is one of .*, not mask"),
         ({"severed_layers": (4,)}, "severed_layers"),
         ({"position_layers": (7,)}, "position_layers"),
     ],

@@ -1,6 +1,7 @@
 """`ovseg train` without its command line: TOML files in, models out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -117,3 +118,25 @@ def test_the_stages_of_deop_follow_each_other(data, tiny_clip, tmp_path):
 def test_what_a_user_can_mend(data, start, tmp_path, name, text, message):
     with pytest.raises(UsageError, match=message):
         list(run_stage(name, recipe(tmp_path, text), Run(data, tmp_path / "run", start)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("proposals", "a plain CLIP: there are no mask proposals to train"),
+        ("deop", "a plain CLIP: it has no heatmap decoder to train"),
+    ],
+)
+def test_a_plain_clip_lacks_what_these_stages_train(data, tiny_clip, tmp_path, name, message):
+    config = replace(
+        tiny_clip,
+        proposals="grid",
+        backbone=None,
+        proposal=None,
+        heatmap=None,
+        visual=replace(tiny_clip.visual, severance="gps"),
+    )
+    path = tmp_path / "clip.safetensors"
+    weights.save(weights.Checkpoint(config, build(config).state_dict()), path)
+    with pytest.raises(UsageError, match=message):
+        list(run_stage(name, recipe(tmp_path, PROPOSALS), Run(data, tmp_path / "run", path)))
