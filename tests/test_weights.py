@@ -95,6 +95,10 @@ def test_a_file_without_a_checksum_is_not_called_intact(tmp_path):
         weights.verify(weights.find(tmp_path / "m.safetensors"))
 
 
+def test_the_bundled_model_is_intact():
+    weights.verify(weights.find("mini"))
+
+
 def test_imported_models_alone_can_be_removed(home, tmp_path):
     kept, gone = saved(tmp_path / "kept.safetensors"), saved(home / "models" / "gone.safetensors")
     assert weights.remove("gone") == replace(gone, name="gone")

@@ -13,7 +13,7 @@ from ovseg_cli import __version__, batch
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.options import Compute
-from ovseg_cli.cores import available_cores, share_cores
+from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
 from ovseg_cli.journal import run_fingerprint
@@ -69,6 +69,7 @@ def execute(plan: Plan, window: Window | None = None) -> int:
     started = time.time()
     streams = batch.auto_streams("cpu", available_cores(), len(plan.own_images))
     share_cores(streams)  # before torch is imported
+    keep_freed_memory()
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
     model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
