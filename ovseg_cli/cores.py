@@ -24,7 +24,8 @@ def keep_freed_memory() -> None:
     """Let glibc take memory from the system in large pieces; elsewhere nothing happens.
 
     Each photo's tensors are freed before the next photo's are made. Left alone, glibc gives that
-    memory back and takes it again page by page, which cost 8 % of a run on two cores.
+    memory back and takes it again page by page: 900 000 page faults in a run of 200 photos, a
+    quarter of that with this.
     """
     m_top_pad = -2  # in <malloc.h>
     with suppress(OSError, AttributeError):  # not glibc
