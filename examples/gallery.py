@@ -13,10 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ovseg_cli.training.config import read_toml
 
 HERE = Path(__file__).parent
 PAGE = HERE / "GALLERY.md"
@@ -30,7 +27,7 @@ default options. Photos and their licences: [photos/LICENSES.md](photos/LICENSES
 
 def entries() -> list[dict[str, Any]]:
     """The entries of gallery.toml: name, photo, classes, verdict and perhaps other."""
-    found: list[dict[str, Any]] = tomllib.loads((HERE / "gallery.toml").read_text("utf-8"))["entry"]
+    found: list[dict[str, Any]] = read_toml(HERE / "gallery.toml")["entry"]
     return found
 
 

@@ -51,13 +51,16 @@ class ConfusionMatrix:
         """
         return _mean(self.iou() if classes is None else self.iou()[list(classes)])
 
+    def others(self, classes: Sequence[int]) -> list[int]:
+        """All classes but these."""
+        return [k for k in range(self.classes) if k not in classes]
+
     def harmonic_iou(self, unseen: Sequence[int]) -> float:
         """hIoU: the harmonic mean of the mIoU of the unseen classes and that of all others.
 
         As the zero-shot literature counts it (Xian et al., SPNet, CVPR 2019).
         """
-        seen = [k for k in range(self.classes) if k not in set(unseen)]
-        old, new = self.mean_iou(seen), self.mean_iou(unseen)
+        old, new = self.mean_iou(self.others(unseen)), self.mean_iou(unseen)
         return 2 * old * new / (old + new) if old + new else 0.0
 
     def frequency_weighted_iou(self) -> float:

@@ -82,9 +82,8 @@ def command(
         "pixel_accuracy": matrix.pixel_accuracy(),
     }
     if unseen_ids:
-        seen_ids = [k for k in range(len(names)) if k not in unseen_ids]
         scores |= {
-            "mIoU_seen": matrix.mean_iou(seen_ids),
+            "mIoU_seen": matrix.mean_iou(matrix.others(unseen_ids)),
             "mIoU_unseen": matrix.mean_iou(unseen_ids),
             "hIoU": matrix.harmonic_iou(unseen_ids),
         }

@@ -178,7 +178,7 @@ def compute_options(command: Command) -> Command:
     @click.option(
         "--overlap",
         type=click.FloatRange(0, 0.9),
-        default=0.25,
+        default=Compute.overlap,
         show_default=True,
         metavar="F",
         help="How much of a window the next one sees again; there the two are blended.",

@@ -24,13 +24,17 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values of the same tokens, each (B, L, D) as `x`."""
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+
     def forward(self, query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
         """Queries (B, N, D) look at keys and values (B, L, D) -> (B, N, D).
 
         causal: query n sees the keys 0..n only.
         """
         if query is key is value:
-            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            q, k, v = self.project(query)
         else:
             weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
             q, k, v = (

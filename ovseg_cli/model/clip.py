@@ -125,8 +125,7 @@ def local_attention(
     "neighbour": softmax(k kᵀ/√d + ω), ω = exp(−|p_i − p_j|² / 2σ²) for patches at grid positions p
     and 0 for the class token (NACLIP, arXiv 2404.08181).
     """
-    packed = F.linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
-    q, k, v = (split_heads(part, attn.heads) for part in packed)
+    q, k, v = (split_heads(part, attn.heads) for part in attn.project(x))
     look = F.scaled_dot_product_attention
     if kind == "neighbour":
         assert grid_hw is not None, "the severance neighbour needs the patches' grid"
