@@ -58,7 +58,7 @@ def bench(model: str, photos: int, runs: int, folder: Path) -> Iterator[Figure]:
     large = _photos(folder / "large", 1, LARGE_HW)
     segment = _Segment(model, folder)
     yield from _start_up(segment, single, runs)
-    yield from _throughput(segment, small)
+    yield from _throughput(segment, small, runs)
     yield from _names(segment, large, runs)
 
 
@@ -97,18 +97,22 @@ def _start_up(segment: _Segment, photo: Path, runs: int) -> Iterator[Figure]:
     yield Figure("one photo beyond import torch", extra, "s")
 
 
-def _throughput(segment: _Segment, photos: Path) -> Iterator[Figure]:
+def _throughput(segment: _Segment, photos: Path, runs: int) -> Iterator[Figure]:
     count = len(list(photos.iterdir()))
-    # A fresh process, so that the model divides the cores as the command's does.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        bare = fresh.submit(_model_alone, segment.model, photos).result()
-    process = segment.run(photos, NAMES)
-    whole = count / segment.run_seconds()
+    alone, whole, started = [], [], []  # photos a second
+    for _ in range(runs):
+        # A fresh process, so that the model divides the cores as the command's does.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            alone.append(fresh.submit(_model_alone, segment.model, photos).result())
+        process = segment.run(photos, NAMES)
+        whole.append(count / segment.run_seconds())
+        started.append(count / process.seconds)
     size = f"{PHOTO_HW[1]}×{PHOTO_HW[0]}"
-    yield Figure(f"photos at {size}, files read and written", whole, "1/s")
-    yield Figure("the same in memory, the model alone", bare, "1/s")
-    yield Figure("share of the model alone", whole / bare, "")
-    yield Figure("the same with start-up", count / process.seconds, "1/s")
+    yield Figure(f"photos at {size}, files read and written", statistics.median(whole), "1/s")
+    yield Figure("the same in memory, the model alone", statistics.median(alone), "1/s")
+    share = statistics.median(w / a for w, a in zip(whole, alone, strict=True))
+    yield Figure("share of the model alone", share, "")
+    yield Figure("the same with start-up", statistics.median(started), "1/s")
 
 
 def _model_alone(model: str, photos: Path) -> float:
