@@ -70,7 +70,7 @@ def command(
 ) -> None:
     """Train one STAGE of a model.
 
-    The bundled model's stages are text, dense, proposals and deop; DeOP's own are prompt,
+    The bundled model's stages are text, pictures, dense, proposals and deop; DeOP's own are prompt,
     proposals and deop. Interrupt it at will: the same command goes on from the last checkpoint.
     """
     from ovseg_cli.segmenter import choose_device

@@ -129,6 +129,12 @@ class DeOP(nn.Module):
             return self.visual(images)
         return self.visual(images, self.proposals(self.backbone(images)).mask_logits)
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """One feature (B, C) of each normalised image as a whole, not normalised to unit length."""
+        if isinstance(self.visual, PyramidVisual):
+            return self.visual.image_features(self.backbone(images))
+        return self.visual.image_features(images)
+
     def _classify_patches(self, patches: Tensor, text: TextFeatures) -> DeOPOutput:
         return DeOPOutput(None, self.patch_logits(patches, text).flatten(1, 2), _grid(patches))
 

@@ -42,3 +42,7 @@ class PixelDecoder(nn.Module):
             coarser = F.interpolate(levels[-1], lateral.shape[-2:], mode="nearest")
             levels.append(layer(lateral + coarser))
         return self.mask_features(levels[-1]), levels
+
+    def coarsest(self, feature: Tensor) -> Tensor:
+        """Mask features (B, mask_channels, h, w) of the last of the features alone."""
+        return self.mask_features(self.layers[-1](feature))

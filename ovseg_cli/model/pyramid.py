@@ -46,15 +46,27 @@ class PyramidVisual(nn.Module):
 
         features: the backbone's levels, finest first.
         """
-        coarse = self.context_in(features[-1])
+        fine, _ = self.pixel_decoder([*features[:-1], self._in_context(features[-1])])
+        return self._project(fine)
+
+    def image_features(self, features: Sequence[Tensor]) -> Tensor:
+        """One feature (B, C) of each whole image: what the coarsest level alone says, averaged."""
+        coarse = self.pixel_decoder.coarsest(self._in_context(features[-1]))
+        return self._project(coarse).mean((1, 2))
+
+    def _in_context(self, coarsest: Tensor) -> Tensor:
+        """The coarsest level (B, ., h, w), each place having looked at all: (B, width, h, w)."""
+        coarse = self.context_in(coarsest)
         B, D, h, w = coarse.shape
         tokens = coarse + sine_positions(h, w, D, coarse.device).to(coarse)
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, h·w, D)
         for block in self.context:
             tokens = block(tokens)
-        coarse = tokens.transpose(1, 2).reshape(B, D, h, w)
-        fine, _ = self.pixel_decoder([*features[:-1], coarse])
-        patches = fine.permute(0, 2, 3, 1)  # (B, H/4, W/4, channels)
+        return tokens.transpose(1, 2).reshape(B, D, h, w)
+
+    def _project(self, features: Tensor) -> Tensor:
+        """(B, channels, h, w) -> (B, h, w, C)."""
+        patches = features.permute(0, 2, 3, 1)
         for layer in self.severed:
             patches = layer(patches)
         return self.projection(self.norm(patches))

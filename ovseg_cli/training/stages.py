@@ -18,6 +18,7 @@ from ovseg_cli.training.config import read_toml
 from ovseg_cli.training.dense import DenseConfig, DenseStage
 from ovseg_cli.training.deop import DeOPStage, DeOPStageConfig
 from ovseg_cli.training.engine import Progress, Schedule, Stage, restore_model, train
+from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
 from ovseg_cli.training.prompt import PromptStage, PromptStageConfig
 from ovseg_cli.training.proposals import ProposalStage, ProposalStageConfig
 from ovseg_cli.training.start import MODEL_FILE, FreshModel, finished_model, fresh_model
@@ -97,6 +98,10 @@ def _known_names(data: Path) -> list[str]:
     return names
 
 
+def _pictures(model: DeOP, config: PicturesConfig, run: Run, schedule: Schedule) -> Stage:
+    return PicturesStage(model, config, run.data, schedule.steps, run.device)
+
+
 def _dense(model: DeOP, config: DenseConfig, run: Run, schedule: Schedule) -> Stage:
     return DenseStage(model, config, run.data, schedule.steps, run.device)
 
@@ -113,9 +118,10 @@ def _deop(model: DeOP, config: DeOPStageConfig, run: Run, schedule: Schedule) ->
     return DeOPStage(model, config, run.data, run.device)
 
 
-# Each stage: its table `[stage]`, and how it is made. The first two are the bundled model's own.
+# Each stage: its table `[stage]`, and how it is made. The first three are the bundled model's own.
 STAGES: dict[str, tuple[type, Callable[[DeOP, Any, Run, Schedule], Stage]]] = {
     "text": (TextStageConfig, _text),
+    "pictures": (PicturesConfig, _pictures),
     "dense": (DenseConfig, _dense),
     "prompt": (PromptStageConfig, _prompt),
     "proposals": (ProposalStageConfig, _proposals),

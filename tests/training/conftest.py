@@ -1,6 +1,8 @@
 """Tiny models and photos: a stage learns something from them within seconds."""
 
+import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,6 +140,29 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_set(root / "discs", {0: "background", 1: "red", 7: "blue"}, draw, _discs)
     _write_set(root / "fields", {3: "sky", 4: "grass"}, draw, _fields)
     return root
+
+
+@pytest.fixture(scope="session")
+def pictures(data: Path) -> Path:
+    """An image-level set, `moods`, beside the photos: sunny and dark pictures."""
+    root = data / "moods"
+    root.mkdir()
+    names = {"0": {"names": ["sunny", "bright"]}, "1": {"names": ["dark"]}}
+    (root / "classes.json").write_text(json.dumps(names))
+    for split in ("train", "val"):
+        with tarfile.open(root / f"{split}-00.tar.gz", "w:gz") as shard:
+            for index in range(8):
+                buffer = io.BytesIO()
+                Image.new("RGB", (32, 32), (240 - 200 * (index % 2),) * 3).save(buffer, "WEBP")
+                _add(shard, f"{index}.webp", buffer.getvalue())
+                _add(shard, f"{index}.cls", str(index % 2).encode())
+    return data
+
+
+def _add(shard, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    shard.addfile(member, io.BytesIO(content))
 
 
 def _discs(draw):

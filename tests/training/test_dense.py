@@ -1,15 +1,11 @@
 """Stage "dense": pixels and pictures point at the features of their names."""
 
-import io
-import json
-import tarfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from ovseg_cli.data.mixture import ImageBatch, PixelBatch
 from ovseg_cli.data.pixel_set import IGNORE
@@ -27,27 +23,6 @@ CONFIG = DenseConfig(phases=(PHOTOS,), pixel_sets=SETS, evaluate_size=64, drop_s
 @pytest.fixture
 def stage(tiny, data):
     return DenseStage(build(tiny), CONFIG, data, 100, CPU)
-
-
-@pytest.fixture(scope="module")
-def pictures(data):
-    """An image-level set beside the photos: sunny and dark pictures."""
-    root = data / "moods"
-    root.mkdir()
-    names = {"0": {"names": ["sunny", "bright"]}, "1": {"names": ["dark"]}}
-    (root / "classes.json").write_text(json.dumps(names))
-    with tarfile.open(root / "train-00.tar.gz", "w:gz") as shard:
-        for index in range(8):
-            buffer = io.BytesIO()
-            Image.new("RGB", (32, 32), (240 - 200 * (index % 2),) * 3).save(buffer, "WEBP")
-            for name, content in (
-                (f"{index}.webp", buffer.getvalue()),
-                (f"{index}.cls", str(index % 2).encode()),
-            ):
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                shard.addfile(member, io.BytesIO(content))
-    return data
 
 
 def test_patches_learn_and_text_and_proposals_stay(stage, learn):

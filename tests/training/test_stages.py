@@ -92,7 +92,7 @@ def test_the_stages_of_deop_follow_each_other(data, tiny_clip, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("proposal", PROPOSALS, "no training stage 'proposal'; there are text, dense, prompt"),
+        ("proposal", PROPOSALS, "no training stage 'proposal'; there are text, pictures, dense"),
         ("proposals", PROPOSALS + "[extra]\n", r"toml: unknown extra; known: licence, model"),
         ("proposals", "[stage]\n", r"recipe\.toml: schedule must be given"),
         ("proposals", SCHEDULE + "[stage]\n", r"recipe\.toml: stage: views must be given"),
