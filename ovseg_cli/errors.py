@@ -27,3 +27,12 @@ class OutputError(OvsegError):
 
 class CheckpointError(OvsegError):
     """A model file is damaged, incomplete or of another format."""
+
+
+class NetworkError(OvsegError):
+    """A server cannot be reached, refuses, or breaks off."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """status: HTTP's, where the server gave one."""
+        super().__init__(message)
+        self.status = status

@@ -1,4 +1,4 @@
-"""Model files: where they lie, what is in them, and how a foreign checkpoint becomes one.
+"""Model files: where they lie and what is in them.
 
 A model is one safetensors file: float16 or float32 tensors by name, and a JSON text with its
 configuration and origin in the header. Nothing here runs code that a file brings along.
@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ovseg_cli.catalogue import OPEN_CLIP, catalogue
 from ovseg_cli.errors import CheckpointError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -61,21 +62,48 @@ def home() -> Path:
     return Path(chosen) if chosen else user_cache_path("ovseg", appauthor=False)
 
 
+def place_of(name: str) -> Path:
+    """Where an imported model of this name lies. Raises UsageError for a name that cannot be."""
+    stem = _stem(name)
+    bundled = any(stem == path.stem for path, is_bundled in _files() if is_bundled)
+    if bundled or not NAME.fullmatch(stem):
+        raise UsageError(
+            f"a model cannot be named {name!r}: letters, digits, '.', '_' and '-', and not the "
+            "name of a bundled model"
+        )
+    return home() / "models" / f"{stem}.safetensors"
+
+
+def _stem(name: str) -> str:
+    """open_clip:ARCH/PRETRAINED has characters that file names lack."""
+    return OPEN_CLIP.sub(r"open_clip--\1--\2", name) if OPEN_CLIP.fullmatch(name) else name
+
+
+def _name(stem: str) -> str:
+    return re.sub(r"^open_clip--(.+)--(.+)$", r"open_clip:\1/\2", stem)
+
+
 def available() -> list[ModelEntry]:
     """Bundled models, then imported ones, each sorted by name."""
-    return [_entry(path, bundled) for path, bundled in _files()]
+    return [entry_of(path, bundled) for path, bundled in _files()]
 
 
 def find(name_or_path: str | Path) -> ModelEntry:
     """The model of this name, or in this file. Raises UsageError where there is none."""
     known = {path.stem: (path, bundled) for path, bundled in reversed([*_files()])}
-    if str(name_or_path) in known:
-        return _entry(*known[str(name_or_path)])
+    name = str(name_or_path)
+    if _stem(name) in known:
+        return entry_of(*known[_stem(name)])
     path = Path(name_or_path)
     if path.is_file():
-        return _entry(path, bundled=False)
+        return entry_of(path, bundled=False)
+    if OPEN_CLIP.fullmatch(name) or any(name == published.name for published in catalogue()):
+        raise UsageError(
+            f"the model {name} is not here yet: `ovseg models download {name}` fetches it, "
+            f"`ovseg models show {name}` tells about it"
+        )
     raise UsageError(
-        f"no model {str(name_or_path)!r}: neither a file nor one of {', '.join(sorted(known))}; "
+        f"no model {name!r}: neither a file nor one of {', '.join(sorted(known))}; "
         "see `ovseg models list`"
     )
 
@@ -102,8 +130,12 @@ def load(path: Path) -> Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
-    """Write a model file, beside its place first; half: store float32 tensors as float16."""
+    """Write a model file, beside its place first; half: store float32 tensors as float16.
+
+    Raises CheckpointError for values that are not finite, OutputError where it cannot be written.
+    """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {
@@ -119,16 +151,19 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
         "licence": checkpoint.licence,
         DIGEST_KEY: _tensors_digest(tensors),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.touch()
-        mode = partial.stat().st_mode  # by the user's umask; save_file itself lets only them read
-        save_file(tensors, partial, {HEADER_KEY: json.dumps(about)})
-        partial.chmod(mode)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.touch()
+            mode = partial.stat().st_mode  # by the user's umask; save_file lets only them read
+            save_file(tensors, partial, {HEADER_KEY: json.dumps(about)})
+            partial.chmod(mode)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:  # the latter of a full disk
+        raise OutputError(f"{path} cannot be written: {error}") from error
 
 
 def verify(entry: ModelEntry) -> None:
@@ -162,29 +197,6 @@ def remove(name: str) -> ModelEntry:
     return entry
 
 
-def import_checkpoint(path: Path, name: str, config_path: Path | None = None) -> ModelEntry:
-    """Turn a checkpoint of the DeOP authors' format, or a plain CLIP, into a model of this name.
-
-    config_path: a JSON file of sizes that shapes do not tell (README, "Importing a checkpoint").
-    Raises UsageError for a bad name or JSON, CheckpointError for tensors that are missing,
-    surplus, of another shape or not finite.
-    """
-    from ovseg_cli.model.convert import convert, convert_clip, is_plain_clip
-
-    if not NAME.fullmatch(name) or any(name == file.stem for file, bundled in _files() if bundled):
-        raise UsageError(
-            f"a model cannot be named {name!r}: letters, digits, '.', '_' and '-', and not the "
-            "name of a bundled model"
-        )
-    options = _read_options(config_path) if config_path else {}
-    tensors = read_tensors(path)
-    config, state = (convert_clip if is_plain_clip(tensors) else convert)(tensors, options)
-    target = home() / "models" / f"{name}.safetensors"
-    description = f"imported from {path.name}"
-    save(Checkpoint(config, state, description), target)
-    return _entry(target, bundled=False)
-
-
 def _files() -> Iterator[tuple[Path, bool]]:
     bundled = Path(str(resources.files("ovseg_cli.bundled")))
     for folder, is_bundled in ((bundled, True), (home() / "models", False)):
@@ -192,16 +204,17 @@ def _files() -> Iterator[tuple[Path, bool]]:
             yield path, is_bundled
 
 
-def _entry(path: Path, bundled: bool) -> ModelEntry:
+def entry_of(path: Path, bundled: bool = False) -> ModelEntry:
+    """What a model file says of itself. Raises CheckpointError where it is not one of ours."""
     about = _about(path)
     return ModelEntry(
-        name=path.stem,
+        name=_name(path.stem),
         description=str(about.get("description", "")),
         path=path,
         size_bytes=path.stat().st_size,
         licence=str(about.get("licence", "unknown")),
         bundled=bundled,
-        checksum=_sha256(path),
+        checksum=file_digest(path),
     )
 
 
@@ -210,7 +223,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):
@@ -248,46 +262,3 @@ def _about(path: Path) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise CheckpointError(f"{path} is not a model of ovseg: its description is no JSON object")
     return about
-
-
-def _read_options(path: Path) -> dict[str, Any]:
-    try:
-        options = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise UsageError(f"{path} must hold a JSON object")
-    return options
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a foreign file (safetensors, or torch's), without running code from it.
-
-    Raises UsageError where there is no file, CheckpointError where it holds anything else.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise UsageError(f"no checkpoint at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers fail in many ways on what is no checkpoint
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{path} cannot be read as plain tensors ({reason}); code in checkpoints is never run: "
-            "save it as a dict of tensors, or as safetensors"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
-    if not isinstance(state, dict) or not state:
-        raise CheckpointError(f"{path} holds no dict of tensors (key 'model')")
-    strangers = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
-    if strangers:
-        raise CheckpointError(f"{path}: {strangers[0]!r} is not a tensor")
-    return state

@@ -33,21 +33,27 @@ ALLOWED = {
     "media": set(),
     "model": set(),
     "data": {"media"},
-    "weights": {"model"},
+    "catalogue": set(),
+    "weights": {"catalogue", "model"},
+    "importing": {"model", "weights"},
+    "download": {"catalogue", "importing", "weights"},
     "text_cache": {"model"},
     "scoring": {"model"},
     "segmenter": {"model", "scoring", "weights", "media", "text_cache"},
     "evaluation": {"data", "segmenter", "model"},
-    "training": {"data", "model", "weights", "evaluation", "segmenter"},
+    "training": {"data", "importing", "model", "weights", "evaluation", "segmenter"},
     "benchmark": {"segmenter", "batch", "cores", "media"},
     "report": {"tables", "render"},
     "cli": {
         *(
             "batch",
             "benchmark",
+            "catalogue",
             "cores",
+            "download",
             "evaluation",
             "exports",
+            "importing",
             "journal",
             "media",
             "output",
@@ -59,15 +65,15 @@ ALLOWED = {
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.
 ONLY_IN = {
-    "torch": {"model", "scoring", "segmenter", "text_cache", "training", "weights", "evaluation",
-              "data", "benchmark"},
-    "open_clip": {"model", "text_cache", "training"},
+    "torch": {"importing", "model", "scoring", "segmenter", "text_cache", "training", "weights",
+              "evaluation", "data", "benchmark"},
+    "open_clip": {"catalogue", "model", "text_cache", "training"},
     "PIL": {"media", "render", "legend", "exports", "data", "scoring", "segmenter", "benchmark"},
     "cv2": {"media"},
     "click": {"cli"},
     "rich": {"cli/console.py"},
     "tqdm": {"cli/console.py"},
-    "safetensors": {"weights", "training", "text_cache"},
+    "safetensors": {"importing", "weights", "training", "text_cache"},
 }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """From a photo to scores and labels, against the paper's steps written out plainly."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +14,7 @@ from PIL import Image
 from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, InputError, UsageError, VocabularyError
 from ovseg_cli.frame import Frame
+from ovseg_cli.importing import import_checkpoint
 from ovseg_cli.model.build import build
 from ovseg_cli.model.clip import resize_positions
 from ovseg_cli.model.config import (
@@ -382,8 +382,7 @@ def test_an_imported_checkpoint_gives_the_same_scores(clip, tmp_path):
         "min_size": 64,
         "max_size": 160,
     }
-    (tmp_path / "options.json").write_text(json.dumps(options))
-    entry = weights.import_checkpoint(tmp_path / "authors.pth", "mine", tmp_path / "options.json")
+    entry = import_checkpoint(tmp_path / "authors.pth", "mine", options)
     assert entry.path.is_relative_to(tmp_path / "home")
     imported = load_model("mine", device="cpu")
     assert imported.config == CLIP
@@ -425,8 +424,7 @@ def openai_style():
 def import_clip(folder, state, **options) -> Model:
     torch.save(state, folder / "clip.pt")
     options = {"visual_heads": 2, "text_heads": 2, "min_size": 64, "max_size": 160, **options}
-    (folder / "options.json").write_text(json.dumps(options))
-    weights.import_checkpoint(folder / "clip.pt", "plain", folder / "options.json")
+    import_checkpoint(folder / "clip.pt", "plain", options)
     return load_model("plain", device="cpu")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import stat
 import struct
 from dataclasses import replace
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from ovseg_cli import weights
-from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.errors import CheckpointError, OutputError, UsageError
 from ovseg_cli.model.config import DeOPConfig, PyramidVisualConfig
 
 CONFIG = DeOPConfig(joint_width=24, visual=PyramidVisualConfig(channels=16))
@@ -157,51 +156,29 @@ def test_an_unknown_configuration(tmp_path):
         weights.load(tmp_path / "m.safetensors")
 
 
-class Malicious:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.target),)
-
-
-@pytest.mark.parametrize(
-    "writer", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))]
-)
-def test_a_checkpoint_cannot_run_code(tmp_path, home, writer):
-    writer({"model": {"a": Malicious(tmp_path / "owned")}}, tmp_path / "bad.pth")
-    with pytest.raises(CheckpointError, match="never run"):
-        weights.import_checkpoint(tmp_path / "bad.pth", "bad")
-    assert not (tmp_path / "owned").exists()
-    assert not list(home.glob("models/*"))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([1, 2], "no dict of tensors"),
-        ({}, "no dict of tensors"),
-        ({"model": {"a": "text"}}, "'a' is not a tensor"),
-    ],
-)
-def test_checkpoints_without_tensors(tmp_path, content, message):
-    torch.save(content, tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match=message):
-        weights.import_checkpoint(tmp_path / "c.pth", "c")
-
-
-@pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b", "a b"])
-def test_names_that_are_no_file_names(tmp_path, name):
+@pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b", "a b", "mini", "open_clip:a/b/c"])
+def test_names_that_are_no_file_names(name):
     with pytest.raises(UsageError, match="cannot be named"):
-        weights.import_checkpoint(tmp_path / "c.pth", name)
+        weights.place_of(name)
 
 
-def test_options_that_are_no_json(tmp_path):
-    (tmp_path / "o.json").write_text("{")
-    with pytest.raises(UsageError, match="not valid JSON"):
-        weights.import_checkpoint(tmp_path / "c.pth", "c", tmp_path / "o.json")
-    with pytest.raises(UsageError, match="cannot be read"):
-        weights.import_checkpoint(tmp_path / "c.pth", "c", tmp_path / "absent.json")
-    (tmp_path / "o.json").write_text("[]")
-    with pytest.raises(UsageError, match="JSON object"):
-        weights.import_checkpoint(tmp_path / "c.pth", "c", tmp_path / "o.json")
+def test_names_of_open_clip_become_file_names_and_back(home):
+    name = "open_clip:ViT-B-32/laion2b_s34b_b79k"
+    place = weights.place_of(name)
+    assert place.parent == home / "models"
+    weights.save(checkpoint(a=torch.zeros(1)), place)
+    assert weights.find(name).name == name
+    assert name in [entry.name for entry in weights.available()]
+
+
+def test_a_model_that_can_be_had_is_named_with_the_command_that_fetches_it():
+    with pytest.raises(UsageError, match="ovseg models download clip-vit-b-16"):
+        weights.find("clip-vit-b-16")
+    with pytest.raises(UsageError, match="ovseg models download open_clip:A/b"):
+        weights.find("open_clip:A/b")
+
+
+def test_a_model_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        weights.save(checkpoint(a=torch.zeros(1)), tmp_path / "file" / "m.safetensors")

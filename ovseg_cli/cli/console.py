@@ -92,14 +92,20 @@ def close_output() -> None:
 
 
 @contextmanager
-def progress(total: int, *, shown: bool = True) -> Iterator["Progress"]:
-    """A bar over so many inputs while the block runs; nothing where there is no terminal."""
+def progress(total: int, *, shown: bool = True, unit: str = "photo") -> Iterator["Progress"]:
+    """A bar over so many inputs, or bytes ("B"), while the block runs; none without a terminal."""
     if _State.quiet or not shown or not is_terminal():
         yield Progress()
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="photo", file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=total or None,
+        unit=unit,
+        unit_scale=unit == "B",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
         _State.bar = bar
         try:
             yield Progress()
@@ -114,6 +120,11 @@ class Progress:
         """One more input is finished."""
         if _State.bar is not None:
             _State.bar.update()
+
+    def move_to(self, done: int) -> None:
+        """So many of them are finished; fewer than before where something began anew."""
+        if _State.bar is not None:
+            _State.bar.update(done - _State.bar.n)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -8,31 +8,42 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
-from ovseg_cli.errors import CheckpointError
+from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
+    from ovseg_cli.catalogue import Published
     from ovseg_cli.weights import ModelEntry
 
 
-@click.group("models", short_help="List, show, import, verify and remove models.")
+@click.group("models", short_help="List, show, download, import, verify and remove models.")
 def command() -> None:
-    """List, show, import, verify and remove models."""
+    """List, show, download, import, verify and remove models."""
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per model.")
 @common_options
 def list_models(as_json: bool) -> None:
-    """List the models that can be loaded by name."""
-    from ovseg_cli import weights
+    """List the models that are here, then those that can be had.
 
-    for entry in weights.available():
+    The second column is the size; a hyphen before it: the model is not here yet.
+    """
+    from ovseg_cli import weights
+    from ovseg_cli.catalogue import catalogue
+
+    here = weights.available()
+    names = {entry.name for entry in here}
+    records = [_record(entry) for entry in here]
+    records += [_offer(entry) for entry in catalogue() if entry.name not in names]
+    for record in records:
         if as_json:
-            console.json_line(_record(entry))
+            console.json_line(record)
         else:
-            size = f"{entry.size_bytes / 1e6:.1f} MB"
-            console.data(f"{entry.name:<12} {size:>10}  {entry.licence:<16} {entry.description}")
+            size = f"{record['size_bytes'] / 1e6:.1f} MB" if record["size_bytes"] else "? MB"
+            size = size if record["here"] else f"- {size}"
+            line = f"{record['name']:<20} {size:>13}  {record['licence']:<27} "
+            console.data(line + record["description"])
 
 
 @command.command("show")
@@ -40,10 +51,50 @@ def list_models(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @common_options
 def show_model(name: str, as_json: bool) -> None:
-    """Show where a model is, its licence and its checksum."""
+    """Show what a model is, where it is or how to get it, its licence, checksum and accuracy."""
     from ovseg_cli import weights
+    from ovseg_cli.catalogue import lookup
 
-    _show(weights.find(name), as_json)
+    try:
+        record = _record(weights.find(name))
+    except UsageError:
+        record = _offer(lookup(name))
+    _show(record, as_json)
+
+
+@command.command("download")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object of the model.")
+@common_options
+def download_model(name: str, as_json: bool) -> None:
+    """Fetch a model of the catalogue, or open_clip:ARCH/PRETRAINED.
+
+    Its address, size and licence are said first. A download that breaks off goes on when the
+    command is repeated. Proxies are taken from HTTPS_PROXY and its like, the folder from
+    OVSEG_HOME, a mirror of the hub from HF_ENDPOINT.
+
+    \b
+    Examples:
+      ovseg models download clip-vit-b-16
+      ovseg models download open_clip:ViT-B-32/laion2b_s34b_b79k
+    """
+    from ovseg_cli import download, weights
+    from ovseg_cli.catalogue import lookup
+
+    here = {entry.name: entry for entry in weights.available()}
+    if name in here:
+        console.note(f"{printable(name)} is here already")
+        _show(_record(here[name]), as_json)
+        return
+    published = lookup(name)
+    remote = download.ask(published)
+    size = f"{remote.size_bytes / 1e6:.1f} MB" if remote.size_bytes else "of unknown size"
+    console.note(f"{name}: {remote.url}, {size}; licence: {published.licence}")
+    if published.sha256 is None and remote.sha256 is None:
+        console.warning("nobody states this file's SHA-256: only its form is checked")
+    with console.progress(remote.size_bytes or 0, unit="B") as bar:
+        entry = download.obtain(published, remote, lambda done, total: bar.move_to(done))
+    _show(_record(entry), as_json)
 
 
 @command.command("import")
@@ -64,9 +115,10 @@ def import_model(checkpoint: Path, name: str, config_path: Path | None, as_json:
     CHECKPOINT is a file with a dict that holds "model", or one with the tensors of a CLIP with a
     ViT as open_clip stores them. No code in it is run.
     """
-    from ovseg_cli import weights
+    from ovseg_cli.importing import import_checkpoint, read_options
 
-    _show(weights.import_checkpoint(checkpoint, name, config_path), as_json)
+    options = read_options(config_path) if config_path else {}
+    _show(_record(import_checkpoint(checkpoint, name, options)), as_json)
 
 
 @command.command("verify")
@@ -113,15 +165,44 @@ def model_path(name: str) -> None:
     console.data(str(weights.find(name).path))
 
 
-def _show(entry: "ModelEntry", as_json: bool) -> None:
-    record = _record(entry)
+def _show(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         console.json_line(record)
         return
-    width = max(map(len, record))
-    for key, value in record.items():
+    shown = {key: value for key, value in record.items() if value not in (None, "")}
+    width = max(map(len, shown))
+    for key, value in shown.items():
         console.data(f"{key:<{width}}  {value}")
 
 
 def _record(entry: "ModelEntry") -> dict[str, Any]:
-    return asdict(entry) | {"path": str(entry.path)}
+    """Of a model that is here; what the catalogue knows of it stands beside."""
+    from ovseg_cli.catalogue import catalogue
+
+    known = [_told(published) for published in catalogue() if published.name == entry.name]
+    about = known[0] if known else {}
+    return about | asdict(entry) | {"path": str(entry.path), "here": True}
+
+
+def _offer(published: "Published") -> dict[str, Any]:
+    """Of a model that is not here."""
+    return _told(published) | {
+        "name": published.name,
+        "description": published.description,
+        "path": None,
+        "size_bytes": published.size_bytes,
+        "licence": published.licence,
+        "bundled": False,
+        "checksum": None,
+        "here": False,
+        "download": list(published.urls),
+        "by_hand": published.by_hand,
+    }
+
+
+def _told(published: "Published") -> dict[str, Any]:
+    return {
+        "architecture": published.architecture,
+        "source": published.source,
+        "accuracy": published.accuracy,
+    }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.importing import read_tensors
 from ovseg_cli.model.build import MINI, build
 from ovseg_cli.model.config import DeOPConfig
 from ovseg_cli.model.convert import source_name
@@ -61,7 +62,7 @@ def fresh_model(table: FreshModel | None) -> DeOP:
         raise UsageError(f"[model.sizes]: {error}") from error
     for file, places in ((table.clip, CLIP), (table.backbone, BACKBONE)):
         if file:
-            _fill(model, weights.read_tensors(Path(file)), places, file)
+            _fill(model, read_tensors(Path(file)), places, file)
     if table.clip and model.text.prompt is not None:
         model.text.prompt.adopt_signals(model.text.tower.token_embedding.weight)
     return model

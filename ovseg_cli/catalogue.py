@@ -1,0 +1,152 @@
+"""Models that others publish: what they are, on which terms, and where their files lie.
+
+Facts only; nothing here uses the network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ovseg_cli.errors import UsageError
+
+HUB = "https://huggingface.co"
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # the first that exists
+OPEN_CLIP = re.compile(r"open_clip:([\w.-]+)/([\w.-]+)")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that becomes one of ours once its file is here."""
+
+    name: str
+    description: str
+    architecture: str
+    licence: str
+    source: str  # a page about it
+    accuracy: str  # and who measured it
+    urls: tuple[str, ...] = ()  # of the file: the first that exists; none = not to be downloaded
+    size_bytes: int | None = None  # about, before the server has said it
+    sha256: str | None = None  # of the file; None = the hub says it when it is asked
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `authors_config.CLIP_OPTIONS`
+    by_hand: str = ""  # how to get it where there is no URL
+
+
+def catalogue() -> list[Published]:
+    """All models that are known by name."""
+    return [
+        Published(
+            name="clip-vit-b-16",
+            description="CLIP of OpenAI, each patch for itself",
+            architecture="ViT-B/16 at 224, text tower 512 wide; 150 M parameters",
+            licence="MIT",
+            source="https://github.com/openai/CLIP",
+            accuracy="ImageNet zero-shot 68.6 % (Radford et al., 2021, Table 11)",
+            urls=_hub_urls("timm/vit_base_patch16_clip_224.openai"),
+            size_bytes=599_000_000,
+        ),
+        Published(
+            name="clip-vit-l-14",
+            description="the larger CLIP of OpenAI, each patch for itself",
+            architecture="ViT-L/14 at 224, text tower 768 wide; 428 M parameters",
+            licence="MIT",
+            source="https://github.com/openai/CLIP",
+            accuracy="ImageNet zero-shot 75.3 % (Radford et al., 2021, Table 11)",
+            urls=_hub_urls("timm/vit_large_patch14_clip_224.openai"),
+            size_bytes=1_711_000_000,
+        ),
+        Published(
+            name="clip-vit-b-16-laion2b",
+            description="CLIP trained by LAION on LAION-2B, each patch for itself",
+            architecture="ViT-B/16 at 224, text tower 512 wide; 150 M parameters",
+            licence="MIT",
+            source=f"{HUB}/laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+            accuracy="ImageNet zero-shot 70.2 % (its model card)",
+            urls=_hub_urls("laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+            size_bytes=599_000_000,
+            options={"gelu": "exact"},
+        ),
+        Published(
+            name="deop-vit-b-16-r101c",
+            description="DeOP as its authors trained it on 156 classes of COCO-Stuff",
+            architecture="CLIP ViT-B/16, mask proposals of a MaskFormer with ResNet-101c",
+            licence="none stated: the authors' repository has no licence file",
+            source="https://github.com/CongHan0808/DeOP",
+            accuracy="mIoU: VOC-20 91.7, PC-59 48.8, A-150 22.9, PC-459 9.4, A-847 7.1 "
+            "(its README)",
+            by_hand="The file lies on a file-sharing site that programs should not scrape: follow "
+            "the link in the repository's README with a browser, then run "
+            "`ovseg models import FILE --name deop-vit-b-16-r101c`.",
+        ),
+    ]
+
+
+def lookup(name: str) -> Published:
+    """A model of the catalogue, or any ViT that open_clip lists, as open_clip:ARCH/PRETRAINED.
+
+    Raises UsageError for a name that nobody knows.
+    """
+    for entry in catalogue():
+        if entry.name == name:
+            return entry
+    if found := OPEN_CLIP.fullmatch(name):
+        return _of_open_clip(name, *found.groups())
+    known = ", ".join(entry.name for entry in catalogue())
+    raise UsageError(f"no published model {name!r}: there are {known}, open_clip:ARCH/PRETRAINED")
+
+
+def _of_open_clip(name: str, architecture: str, tag: str) -> Published:
+    from open_clip import get_model_config
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    config = get_model_config(architecture)
+    if config is None or "layers" not in config.get("vision_cfg", {}) or _no_vit(config):
+        raise UsageError(f"{name}: open_clip has no plain ViT named {architecture}")
+    source = get_pretrained_cfg(architecture, tag)
+    if not source:
+        tags = ", ".join(list_pretrained_tags_by_model(architecture)) or "none"
+        raise UsageError(f"{name}: open_clip knows these weights of {architecture}: {tags}")
+    repository, _, file = source.get("hf_hub", "").rpartition("/")
+    urls = (_hub_url(repository, file),) if file else _hub_urls(repository) if repository else ()
+    quick = source.get("quick_gelu") or config.get("quick_gelu")
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    options = {
+        "visual_heads": vision["width"] // vision.get("head_width", 64),
+        "text_heads": text["heads"],
+        "gelu": "quick" if quick else "exact",
+        "pixel_mean": [255 * value for value in source["mean"]],
+        "pixel_std": [255 * value for value in source["std"]],
+    }
+    return Published(
+        name=name,
+        description=f"CLIP {architecture} of open_clip, weights {tag}, each patch for itself",
+        architecture=architecture,
+        licence="see its source",
+        source=f"{HUB}/{repository}" if repository else source.get("url", ""),
+        accuracy="see its source",
+        urls=urls or tuple(filter(None, [source.get("url")])),
+        options=options,
+    )
+
+
+def _no_vit(config: Mapping[str, Any]) -> bool:
+    """Whether a tower of open_clip's is another kind of network than CLIP's."""
+    vision, text = config["vision_cfg"], config.get("text_cfg", {})
+    return (
+        not isinstance(vision["layers"], int)
+        or "timm_model_name" in vision
+        or "hf_model_name" in text
+        or "custom_text" in config
+    )
+
+
+def _hub_urls(repository: str) -> tuple[str, ...]:
+    return tuple(_hub_url(repository, file) for file in HUB_FILES)
+
+
+def _hub_url(repository: str, file: str) -> str:
+    endpoint = os.environ.get("HF_ENDPOINT") or HUB  # as the hub's own programs read it
+    return f"{endpoint.rstrip('/')}/{repository}/resolve/main/{file}"

@@ -1,0 +1,95 @@
+"""Checkpoints of other programs become models of ours. No code that a file brings along is run."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ovseg_cli import weights
+from ovseg_cli.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def import_checkpoint(
+    path: Path,
+    name: str,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    description: str = "",
+    licence: str = "unknown",
+) -> weights.ModelEntry:
+    """Turn a checkpoint of the DeOP authors' format, or a plain CLIP, into a model of this name.
+
+    options: sizes that shapes do not tell (README, "Importing a checkpoint").
+    Raises UsageError for a bad name or option, CheckpointError for tensors that are missing,
+    surplus, of another shape or not finite, OutputError where the model cannot be written.
+    """
+    from ovseg_cli.model.convert import convert, convert_clip, is_plain_clip
+
+    target = weights.place_of(name)
+    tensors = read_tensors(path)
+    config, state = (convert_clip if is_plain_clip(tensors) else convert)(tensors, options)
+    description = description or f"imported from {path.name}"
+    weights.save(weights.Checkpoint(config, state, description, licence), target)
+    return weights.entry_of(target)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The JSON object of `ovseg models import --config`. Raises UsageError."""
+    try:
+        options = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise UsageError(f"{path} must hold a JSON object")
+    return options
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a foreign file (safetensors, or torch's), without running code from it.
+
+    Raises UsageError where there is no file, CheckpointError where it holds anything else.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UsageError(f"no checkpoint at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            _refuse_compressed(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers fail in many ways on what is no checkpoint
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} cannot be read as plain tensors ({reason}); code in checkpoints is never run: "
+            "save it as a dict of tensors, or as safetensors"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not state:
+        raise CheckpointError(f"{path} holds no dict of tensors (key 'model')")
+    strangers = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise CheckpointError(f"{path}: {strangers[0]!r} is not a tensor")
+    return state
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores tensors as they are; an archive that claims to hold far more is a trap."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > path.stat().st_size:
+        raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")

@@ -1,0 +1,52 @@
+"""The models that others publish."""
+
+import pytest
+
+from ovseg_cli.catalogue import catalogue, lookup
+from ovseg_cli.errors import UsageError
+
+
+def test_each_says_terms_source_and_accuracy_and_how_to_get_it():
+    for entry in catalogue():
+        assert entry.licence and entry.source.startswith("https://") and entry.accuracy
+        assert bool(entry.urls) != bool(entry.by_hand)
+        assert all(url.startswith("https://") for url in entry.urls)
+        assert lookup(entry.name) == entry
+
+
+def test_the_hub_can_be_a_mirror(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
+    (first, second) = lookup("clip-vit-b-16").urls
+    folder = "https://mirror.example/timm/vit_base_patch16_clip_224.openai/resolve/main/"
+    assert first == f"{folder}open_clip_model.safetensors"
+    assert second == f"{folder}open_clip_pytorch_model.bin"
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "gelu"),
+    [
+        ("ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "exact"),
+        ("ViT-B-16/openai", "timm/vit_base_patch16_clip_224.openai", "quick"),
+    ],
+)
+def test_open_clips_own_list_tells_the_rest(name, repository, gelu):
+    entry = lookup(f"open_clip:{name}")
+    assert all(repository in url for url in entry.urls)
+    assert entry.options["gelu"] == gelu
+    assert (entry.options["visual_heads"], entry.options["text_heads"]) == (12, 8)
+    assert entry.options["pixel_mean"] == pytest.approx([122.77, 116.75, 104.09], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nonsense", "clip-vit-b-16.*open_clip:ARCH/PRETRAINED"),
+        ("open_clip:RN50/openai", "no plain ViT named RN50"),
+        ("open_clip:ViT-B-16-SigLIP/webli", "no plain ViT"),
+        ("open_clip:nope/openai", "no plain ViT named nope"),
+        ("open_clip:ViT-B-16/nope", "laion2b_s34b_b88k"),
+    ],
+)
+def test_what_is_not_there(name, message):
+    with pytest.raises(UsageError, match=message):
+        lookup(name)

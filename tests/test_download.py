@@ -1,0 +1,391 @@
+"""Downloads from a local server that behaves well, badly, or as an enemy would."""
+
+import hashlib
+import os
+import threading
+import urllib.request
+from collections.abc import Callable
+from dataclasses import replace
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from ovseg_cli import download, weights
+from ovseg_cli.catalogue import Published
+from ovseg_cli.download import Remote, ask, fetch, obtain
+from ovseg_cli.errors import CheckpointError, NetworkError, OutputError, UsageError
+from ovseg_cli.model.build import build
+from ovseg_cli.model.config import ClipVisualConfig, DeOPConfig, TextConfig
+from ovseg_cli.model.convert import source_name
+
+CONTENT = os.urandom(3_000_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """A home of the test's own, no proxy, no waiting between attempts."""
+    monkeypatch.setenv("OVSEG_HOME", str(tmp_path / "home"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def server():
+    """Serves what `server.answer(request)` does; `server.seen` lists method, path and range."""
+    state = SimpleNamespace(answer=serve(CONTENT), seen=[])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.seen.append((self.command, self.path, self.headers.get("Range")))
+            state.answer(self)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        state.url = f"http://127.0.0.1:{running.server_port}"
+        yield state
+        running.shutdown()
+        thread.join()
+
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def serve(
+    content: bytes,
+    *,
+    cut: int | None = None,
+    ranges: bool = True,
+    tag: str = '"v1"',
+    **headers: str,
+) -> Answer:
+    """The file as a good server gives it; cut: break the connection after so many bytes."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        start = 0
+        asked = request.headers.get("Range")
+        if asked and ranges:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                request.send_error(416)
+                return
+            request.send_response(206)
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            request.send_response(200)
+        request.send_header("Content-Length", str(len(content) - start))
+        request.send_header("ETag", '"v1"')
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(content[start : None if cut is None else start + cut])
+
+    return answer
+
+
+def redirect(target: str, **headers: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(302)
+        request.send_header("Location", target)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+
+    return answer
+
+
+def published(server, path: str = "/m.bin", **values: object) -> Published:
+    given: dict[str, object] = {"urls": (server.url + path,)} | values
+    return Published("mine", "a test", "none", "MIT", "here", "none", **given)  # type: ignore[arg-type]
+
+
+def kept(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def ignore(done: int, total: int | None) -> None:
+    pass
+
+
+def test_a_file_comes_whole_and_progress_is_told(server, tmp_path):
+    told = []
+    remote = ask(published(server))
+    assert (remote.size_bytes, remote.sha256) == (len(CONTENT), None)
+    fetch(remote, tmp_path / "d" / "m.bin", SHA256, lambda *values: told.append(values))
+    assert (tmp_path / "d" / "m.bin").read_bytes() == CONTENT
+    assert kept(tmp_path / "d") == ["m.bin"]
+    assert told == sorted(told)
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [method for method, _, _ in server.seen] == ["HEAD", "GET"]
+
+
+def test_a_broken_connection_is_made_again_where_it_broke(server, tmp_path):
+    server.answer = serve(CONTENT, cut=1_000_000)
+    fetch(ask(published(server)), tmp_path / "m.bin", SHA256, ignore)
+    assert (tmp_path / "m.bin").read_bytes() == CONTENT
+    ranges = [asked for method, _, asked in server.seen if method == "GET"]
+    assert ranges == [None, "bytes=1000000-", "bytes=2000000-"]
+
+
+def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, tmp_path):
+    remote = ask(published(server))
+    first = serve(CONTENT, cut=1_200_000)
+
+    def dying(request):
+        if request.headers.get("Range") is None:
+            first(request)
+        else:
+            request.send_error(503)
+
+    server.answer = dying
+    with pytest.raises(NetworkError, match=r"503.*1\.2 MB are kept"):
+        fetch(remote, tmp_path / "m.bin", SHA256, ignore)
+    assert not (tmp_path / "m.bin").exists()
+    server.answer = serve(CONTENT)
+    server.seen.clear()
+    fetch(remote, tmp_path / "m.bin", SHA256, ignore)
+    assert (tmp_path / "m.bin").read_bytes() == CONTENT
+    assert server.seen == [("GET", "/m.bin", "bytes=1200000-")]
+
+
+def test_a_half_file_of_another_version_is_not_gone_on_with(server, tmp_path):
+    remote = ask(published(server))
+    (tmp_path / ".m.bin.partial").write_bytes(b"x" * 1000)
+    (tmp_path / ".m.bin.version").write_text('["elsewhere"]')
+    fetch(remote, tmp_path / "m.bin", SHA256, ignore)
+    assert (tmp_path / "m.bin").read_bytes() == CONTENT
+    assert kept(tmp_path) == ["m.bin"]
+
+
+def test_a_server_without_ranges_begins_anew(server, tmp_path):
+    cuts = iter([2_000_000, None])
+
+    def answer(request):
+        cut = next(cuts) if request.command == "GET" else None
+        serve(CONTENT, cut=cut, ranges=False)(request)
+
+    server.answer = answer
+    fetch(ask(published(server)), tmp_path / "m.bin", SHA256, ignore)
+    assert (tmp_path / "m.bin").read_bytes() == CONTENT
+
+
+def test_other_content_than_it_should_be_is_not_kept(server, tmp_path):
+    with pytest.raises(CheckpointError, match="SHA-256 is another"):
+        fetch(ask(published(server)), tmp_path / "m.bin", "0" * 64, ignore)
+    assert kept(tmp_path) == []
+
+
+def test_more_than_was_announced_is_not_kept(server, tmp_path):
+    remote = replace(ask(published(server)), size_bytes=1000)
+    with pytest.raises(CheckpointError, match="longer than its server said"):
+        fetch(remote, tmp_path / "m.bin", SHA256, ignore)
+    assert kept(tmp_path) == []
+
+
+def test_an_unannounced_length_is_read_to_its_end(server, tmp_path):
+    def answer(request):
+        request.send_response(200)
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(CONTENT)
+
+    server.answer = answer
+    remote = ask(published(server))
+    assert remote.size_bytes is None
+    fetch(remote, tmp_path / "m.bin", SHA256, ignore)
+    assert (tmp_path / "m.bin").read_bytes() == CONTENT
+
+
+def test_the_hub_says_size_and_checksum_before_it_sends_us_on(server, tmp_path):
+    linked = {"X_Linked_Size": str(len(CONTENT)), "X_Linked_ETag": f'"{SHA256}"'}
+
+    def answer(request):
+        if request.path == "/m.bin":
+            redirect("/store/1", **linked)(request)
+        else:  # what the store itself claims does not count
+            serve(CONTENT, X_Linked_ETag='"' + "0" * 64 + '"')(request)
+
+    server.answer = answer
+    remote = ask(published(server))
+    assert (remote.size_bytes, remote.sha256) == (len(CONTENT), SHA256)
+    fetch(remote, tmp_path / "m.bin", remote.sha256, ignore)
+    assert (tmp_path / "m.bin").read_bytes() == CONTENT
+    methods = [(method, path) for method, path, _ in server.seen]
+    assert methods == [
+        ("HEAD", "/m.bin"),
+        ("HEAD", "/store/1"),
+        ("GET", "/m.bin"),
+        ("GET", "/store/1"),
+    ]
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://a/b"])
+def test_a_redirect_that_leaves_the_web_is_not_followed(server, tmp_path, target):
+    server.answer = redirect(target)
+    with pytest.raises(NetworkError):
+        ask(published(server))
+    remote = Remote(server.url + "/m.bin", 100, None, '"v"')
+    with pytest.raises(NetworkError):
+        fetch(remote, tmp_path / "m.bin", None, ignore)
+    assert "m.bin" not in kept(tmp_path)
+
+
+def test_a_redirect_from_a_secure_address_to_an_open_one_is_not_followed():
+    request = urllib.request.Request("https://hub.example/m.bin")
+    follow = download._Redirects().redirect_request
+    with pytest.raises(URLError, match="not secure"):
+        follow(request, None, 302, "Found", Message(), "http://hub.example/m.bin")
+    assert follow(request, None, 302, "Found", Message(), "https://store.example/m.bin")
+
+
+def test_a_circle_of_redirects_ends(server):
+    server.answer = redirect("/again")
+    with pytest.raises(NetworkError):
+        ask(published(server))
+    assert len(server.seen) < 15
+
+
+def test_the_next_address_is_asked_where_the_first_has_nothing(server):
+    def answer(request):
+        if request.path == "/first":
+            request.send_error(404)
+        else:
+            serve(CONTENT)(request)
+
+    server.answer = answer
+    urls = (f"{server.url}/first", f"{server.url}/second")
+    assert ask(published(server, urls=urls)).url == urls[1]
+    with pytest.raises(NetworkError, match="404"):
+        ask(published(server, "/first"))
+
+
+def test_a_refusal_is_not_asked_again(server, tmp_path):
+    remote = ask(published(server))
+    server.answer = lambda request: request.send_error(403)
+    server.seen.clear()
+    with pytest.raises(NetworkError, match="403"):
+        fetch(remote, tmp_path / "m.bin", SHA256, ignore)
+    assert len(server.seen) == 1
+
+
+def test_offline(server, tmp_path):
+    offline = published(server, urls=("http://127.0.0.1:9/m.bin",))  # the port for discarding
+    with pytest.raises(NetworkError, match=r"no connection to 127\.0\.0\.1:9.*are you online"):
+        ask(offline)
+
+
+def test_what_is_not_offered_says_how_to_get_it(server):
+    with pytest.raises(UsageError, match="ask the authors"):
+        ask(published(server, urls=(), by_hand="ask the authors"))
+
+
+def test_a_disk_that_is_known_to_be_too_small_is_not_begun(server, tmp_path, monkeypatch):
+    usage = SimpleNamespace(free=1_000_000)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage)
+    remote = ask(published(server))
+    server.seen.clear()
+    with pytest.raises(OutputError, match="3 MB do not fit"):
+        fetch(remote, tmp_path / "d" / "m.bin", SHA256, ignore)
+    assert server.seen == []
+
+
+def test_a_disk_that_fills_up_keeps_nothing(server, tmp_path):
+    target = Path("/dev/full")
+    if not target.exists():
+        pytest.skip("no /dev/full on this system")
+    (tmp_path / "d").mkdir()
+    remote = ask(published(server))
+    # The half file's name leads to a device that is always full.
+    version = download.json.dumps([remote.url, remote.version, remote.size_bytes])
+    (tmp_path / "d" / ".m.bin.version").write_text(version)
+    (tmp_path / "d" / ".m.bin.partial").symlink_to(target)
+    with pytest.raises(OutputError, match="No space left"):
+        fetch(remote, tmp_path / "d" / "m.bin", SHA256, ignore)
+    assert kept(tmp_path / "d") == []
+
+
+CLIP = DeOPConfig(
+    joint_width=16,
+    proposals="grid",
+    backbone=None,
+    proposal=None,
+    heatmap=None,
+    visual=ClipVisualConfig(
+        patch_size=8, width=128, layers=1, heads=2, mlp_width=32, grid=2, run_grid=None,
+        position_layers=(), severed_layers=(0,), severance="gps",
+    ),
+    text=TextConfig(
+        width=128, heads=2, layers=1, context=8, tokens=20, prompt_prefix=0, prompt_suffix=0
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture
+def clip_file(tmp_path) -> bytes:
+    """A small CLIP as open_clip stores it."""
+    torch.manual_seed(0)
+    state = {
+        source_name(name).removeprefix("clip_adapter.clip_model."): value
+        for name, value in build(CLIP).state_dict().items()
+        if name != "text.non_object_embedding"
+    }
+    torch.save(state | {"logit_scale": torch.tensor(4.6)}, tmp_path / "clip.bin")
+    return (tmp_path / "clip.bin").read_bytes()
+
+
+def test_a_downloaded_clip_is_a_model_of_its_name(server, clip_file):
+    server.answer = serve(clip_file)
+    wanted = published(server, options={"gelu": "exact"})
+    entry = obtain(wanted, ask(wanted), ignore)
+    assert (entry.name, entry.licence, entry.description) == ("mine", "MIT", "a test")
+    loaded = weights.load(weights.find("mine").path)
+    assert loaded.config.visual.gelu == "exact"
+    weights.verify(entry)
+    assert kept(weights.home() / "downloads") == []
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "lying header", "web page"])
+def test_what_is_no_model_is_neither_run_nor_kept(server, tmp_path, kind):
+    path = "/m.bin"
+    if kind == "pickle":
+        torch.save({"visual.proj": Malicious(tmp_path / "owned")}, tmp_path / "evil.bin")
+        content = (tmp_path / "evil.bin").read_bytes()
+    elif kind == "lying header":
+        content, path = (1 << 40).to_bytes(8, "little") + b'{"a":{}}', "/m.safetensors"
+    else:
+        content = b"<html>Please accept our cookies</html>"
+    server.answer = serve(content)
+    wanted = published(server, path)
+    with pytest.raises(CheckpointError, match="cannot be read as plain tensors"):
+        obtain(wanted, ask(wanted), ignore)
+    assert not (tmp_path / "owned").exists()
+    assert kept(weights.home() / "downloads") == []
+    assert not (weights.home() / "models").exists()
+
+
+def test_proxies_of_the_environment_are_used(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", "")
+    assert ask(published(server, urls=("http://hub.example/m.bin",))).size_bytes == len(CONTENT)
+    assert server.seen == [("HEAD", "http://hub.example/m.bin", None)]
