@@ -64,6 +64,10 @@ class Vocabulary:
         """The same vocabulary with one more class, which gets the last id."""
         return Vocabulary((*self.classes, name), self.templates)
 
+    def with_templates(self, templates: Iterable[str] | None) -> "Vocabulary":
+        """The same classes, their names put into these prompts; None = the model's own."""
+        return Vocabulary(self.classes, templates)
+
 
 def parse(text: str) -> Vocabulary:
     """Read names as typed on a command line: "sky, road, car|automobile"."""
@@ -74,25 +78,12 @@ def parse(text: str) -> Vocabulary:
 
 def read(path: str | Path) -> Vocabulary:
     """Read a UTF-8 file with one class a line, synonyms after '|', comments after '#'."""
-    shown = printable(str(path))
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise VocabularyError(f"cannot read the class names in {shown}: {reason}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise VocabularyError(f"{shown} line {line}: not UTF-8; save the file as UTF-8") from error
-    return _parse_lines(text, shown)
+    return _parse_lines(_read_text(path, "class names"), printable(str(path)))
 
 
 def presets() -> tuple[str, ...]:
     """The names of the vocabularies that come with the package, sorted."""
-    folder = resources.files("ovseg_cli") / "presets"
-    files = (entry.name for entry in folder.iterdir())
-    return tuple(sorted(name.removesuffix(".txt") for name in files if name.endswith(".txt")))
+    return _listed("presets")
 
 
 def preset(name: str) -> Vocabulary:
@@ -103,11 +94,56 @@ def preset(name: str) -> Vocabulary:
     return _parse_lines(file.read_text(encoding="utf-8"), f"preset {name}")
 
 
+def template_sets() -> tuple[str, ...]:
+    """The names of the sets of prompt templates that come with the package, sorted."""
+    return _listed("templates")
+
+
+def templates(name_or_path: str) -> tuple[str, ...]:
+    """The prompt templates of a set, or of a UTF-8 file with one a line, comments after '#'.
+
+    Raises VocabularyError where there is neither, and for a line without "{}".
+    """
+    if name_or_path in template_sets():
+        file = resources.files("ovseg_cli") / "templates" / f"{name_or_path}.txt"
+        text = file.read_text(encoding="utf-8")
+    else:
+        text = _read_text(name_or_path, "prompt templates", f"; sets: {', '.join(template_sets())}")
+    lines = [_COMMENT.sub("", line).strip() for line in text.splitlines()]
+    found = tuple(line for line in lines if line)
+    wrong = [line for line in found if line.count("{}") != 1]
+    if wrong or not found:
+        raise VocabularyError(
+            f"{printable(name_or_path)}: every prompt template needs '{{}}' once, where the name "
+            f"goes" + (f", unlike {_quoted(wrong[0])}" if wrong else "; there is none")
+        )
+    return found
+
+
 def printable(text: str) -> str:
     """The text with control, direction and undecodable characters as \\x.., for terminals."""
     if text.isprintable():
         return text
     return "".join(_escaped(character) for character in text)
+
+
+def _listed(folder: str) -> tuple[str, ...]:
+    files = (entry.name for entry in (resources.files("ovseg_cli") / folder).iterdir())
+    return tuple(sorted(name.removesuffix(".txt") for name in files if name.endswith(".txt")))
+
+
+def _read_text(path: str | Path, content: str, remedy: str = "") -> str:
+    shown = printable(str(path))
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VocabularyError(f"cannot read the {content} in {shown}: {reason}{remedy}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise VocabularyError(f"{shown} line {line}: not UTF-8; save the file as UTF-8") from error
 
 
 def _parse_lines(text: str, source: str) -> Vocabulary:

@@ -4,7 +4,17 @@ import pytest
 
 from ovseg_cli import vocabulary
 from ovseg_cli.errors import VocabularyError
-from ovseg_cli.vocabulary import ClassName, Vocabulary, parse, preset, presets, printable, read
+from ovseg_cli.vocabulary import (
+    ClassName,
+    Vocabulary,
+    parse,
+    preset,
+    presets,
+    printable,
+    read,
+    template_sets,
+    templates,
+)
 
 # Number of classes, first, last: from the benchmarks' own pages.
 BENCHMARKS = {
@@ -182,6 +192,40 @@ class TestPresets:
     def test_unknown(self, name):
         with pytest.raises(VocabularyError, match="unknown preset.*voc20"):
             preset(name)
+
+
+class TestTemplates:
+    def test_sets(self):
+        counts = {name: len(templates(name)) for name in template_sets()}
+        assert counts == {"imagenet80": 80, "single": 1, "vild": 14}
+        assert templates("single") == ("a photo of a {}.",)
+
+    def test_the_80_are_those_of_open_clip(self):
+        from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+        assert templates("imagenet80") == tuple(t("{}") for t in OPENAI_IMAGENET_TEMPLATES)
+
+    def test_a_file(self, tmp_path):
+        file = tmp_path / "mine.txt"
+        file.write_text("# mine\n\na drawing of {}  # nice\n{}\n", encoding="utf-8")
+        assert templates(str(file)) == ("a drawing of {}", "{}")
+        grown = Vocabulary(["sky", "car|auto"]).with_templates(templates(str(file)))
+        assert grown.templates == ("a drawing of {}", "{}")
+        assert grown.names == ("sky", "car")
+        assert grown.with_templates(None) == Vocabulary(["sky", "car|auto"])
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("a photo\n", 'unlike "a photo"'), ("{} {}", "needs '{}' once"), ("#\n", "there is none")],
+    )
+    def test_wrong_lines(self, tmp_path, text, message):
+        (tmp_path / "t.txt").write_text(text)
+        with pytest.raises(VocabularyError, match=message):
+            templates(str(tmp_path / "t.txt"))
+
+    def test_neither_a_set_nor_a_file(self):
+        with pytest.raises(VocabularyError, match="cannot read.*imagenet80, single, vild"):
+            templates("imagenet81")
 
 
 class TestPrintable:

@@ -34,6 +34,7 @@ class Compute:
     tile: int | None = None  # side of the windows in which it sees large photos; None = whole
     overlap: float = 0.25  # of the windows, a share of their side
     refine: str = "none"  # or "pamr"
+    templates: tuple[str, ...] | None = None  # prompts with "{}" for a name; None = the model's own
 
     def segmenter(
         self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
@@ -46,7 +47,7 @@ class Compute:
         )
         return segmenter.Segmenter(
             model,
-            vocabulary,
+            vocabulary.with_templates(self.templates),
             other=other,
             threshold=threshold,
             tile=self.tile,
@@ -62,6 +63,7 @@ class Compute:
             "tile": self.tile,
             "overlap": None if self.tile is None else self.overlap,
             "refine": self.refine,
+            "templates": self.templates,
         }
 
 
@@ -190,6 +192,13 @@ def compute_options(command: Command) -> Command:
         show_default=True,
         help="Let labels follow the photo's edges: pixel-adaptive mask refinement.",
     )
+    @click.option(
+        "--templates",
+        metavar="NAME|FILE",
+        help=f"Prompts into which each name is put: {', '.join(names.template_sets())}, or a file "
+        "with one a line, {} for the name. Their features are averaged.  [default: what the model "
+        "was trained with]",
+    )
     @wraps(command)
     def with_compute(
         *args: Any,
@@ -201,10 +210,12 @@ def compute_options(command: Command) -> Command:
         tile: int | None,
         overlap: float,
         refine: str,
+        templates: str | None,
         **options: Any,
     ) -> Any:
         regions = None if proposals == "auto" else proposals
-        compute = Compute(model, device, precision, size, regions, tile, overlap, refine)
+        prompts = None if templates is None else names.templates(templates)
+        compute = Compute(model, device, precision, size, regions, tile, overlap, refine, prompts)
         return command(*args, compute=compute, **options)
 
     return with_compute  # type: ignore[return-value]

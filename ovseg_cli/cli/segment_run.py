@@ -231,7 +231,6 @@ class _Run:
             "precision": self.model.precision,
             **plan.compute.record(),
             "classes": [entry.phrases for entry in plan.vocabulary.classes],
-            "templates": plan.vocabulary.templates,
             "other": plan.other,
             "threshold": plan.threshold,
             "exif": plan.exif,

@@ -449,3 +449,14 @@ def test_refinement_is_part_of_how_results_were_made(segment, photos, tmp_path, 
     assert json.loads((tmp_path / "out/run.json").read_text())["options"]["refine"] == "pamr"
     assert segment(photos, "--resume").code == 0
     assert json.loads((tmp_path / "out/run.json").read_text())["counts"]["done"] == 4
+
+
+def test_templates_reach_the_names_and_are_part_of_how_results_were_made(
+    segment, photos, tmp_path, fake
+):
+    (tmp_path / "mine.txt").write_text("a drawing of {}\n")
+    assert segment(photos, "--templates", "mine.txt").code == 0
+    assert fake.made[-1].vocabulary.templates == ("a drawing of {}",)
+    options = json.loads((tmp_path / "out/run.json").read_text())["options"]
+    assert options["templates"] == ["a drawing of {}"]
+    assert segment(photos, "--templates", "nonsense", "--resume").code == 2
