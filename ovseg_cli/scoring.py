@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.deop import DeOP, DeOPOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
-from ovseg_cli.model.score_map import ScoreMap, score_map
+from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
 from ovseg_cli.model.tiles import Tile, TiledScores, window_starts
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 OVERLAP = 0.25  # share of a window that the next one sees again
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CERTAIN = 30.0  # the logit of a mask that is 0 or 1
+
+# A photo, the unit features (h, w, C) of its patches and a size H×W -> masks (Q, H, W) bool.
+MaskSource = Callable[[Frame, np.ndarray, tuple[int, int]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +49,18 @@ class Scorer:
         tile: int | None = None,
         overlap: float = OVERLAP,
         refine: bool = False,
+        masks: MaskSource | None = None,
     ) -> None:
         """precision: one of PRECISIONS; the rest as of `Segmenter`. Raises UsageError."""
+        if tile is not None and masks is not None:
+            raise UsageError("masks from elsewhere belong to whole photos: leave out --tile")
         if tile is not None and tile < 1 or not 0 <= overlap <= 0.9:
             raise UsageError(f"no windows of {tile} pixels that overlap by {overlap} of themselves")
         self.network = network
         self.device = device
         self.precision = precision
         self.refine = refine
+        self.masks = masks
         self.overlap = overlap
         self.tile = None if tile is None else self._padded(tile)
 
@@ -68,7 +76,11 @@ class Scorer:
     def score_maps(self, frames: Sequence[Frame], text: TextFeatures) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
         prepared = [self._prepare(frame) for frame in frames]
-        maps = self._score_maps(prepared, text)
+        if self.masks is not None:
+            pairs = zip(frames, prepared, strict=True)
+            maps = [self._masked(frame, p, text, self.masks) for frame, p in pairs]
+        else:
+            maps = self._score_maps(prepared, text)
         if not self.refine:
             return maps
         inputs = (p.pixels[0, :, : p.valid_hw[0], : p.valid_hw[1]] for p in prepared)
@@ -83,15 +95,44 @@ class Scorer:
 
     def _pass(self, images: Tensor, text: TextFeatures) -> tuple[DeOPOutput, int]:
         """The network's output, and the side of its patches in pixels."""
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        with self._autocast():
             output = self.network(images, text)
-        if not output.class_logits.isfinite().all():
+        self._require_finite(output.class_logits)
+        return output, images.shape[-1] // output.grid_hw[1]
+
+    def _autocast(self) -> torch.autocast:
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _require_finite(self, scores: Tensor) -> None:
+        if not scores.isfinite().all():
             raise CheckpointError(
                 "the model gives scores that are not finite: its file is damaged, or "
                 f"{self.precision} is too coarse for it (--precision fp32)"
             )
-        return output, images.shape[-1] // output.grid_hw[1]
+
+    def _masked(
+        self, frame: Frame, prepared: _Prepared, text: TextFeatures, source: MaskSource
+    ) -> ScoreMap:
+        """The scores of one photo whose regions come from elsewhere."""
+        with self._autocast():
+            patches = self.network.patch_features(prepared.pixels)
+        patches = F.normalize(patches.float(), dim=-1)
+        side = prepared.pixels.shape[-1] // patches.shape[2]  # of a patch, pixels
+        rows, columns = (math.ceil(length / side) for length in prepared.valid_hw)
+        seen = patches[0, :rows, :columns].cpu().numpy()
+        found = torch.from_numpy(source(frame, seen, prepared.valid_hw)).to(self.device)
+        padding = (
+            *(0, prepared.pixels.shape[-1] - prepared.valid_hw[1]),
+            *(0, prepared.pixels.shape[-2] - prepared.valid_hw[0]),
+        )
+        masks = F.pad(found.float(), padding)[None]
+        if self.network.looks_at_masks:
+            with self._autocast():
+                patches = self.network.patch_features(prepared.pixels, CERTAIN * (2 * masks - 1))
+        logits = self.network.classify_masks(patches, masks, text).class_logits
+        self._require_finite(logits)
+        return MaskScores(logits[0].softmax(-1), found)
 
     def _tiled(self, prepared: _Prepared, text: TextFeatures, side: int) -> ScoreMap:
         """The scores of one photo, seen window by window."""

@@ -19,13 +19,25 @@ from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import PROPOSALS
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map
-from ovseg_cli.scoring import OVERLAP, PRECISIONS, Scorer
+from ovseg_cli.scoring import OVERLAP, PRECISIONS, MaskSource, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.text_cache import text_features
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_cli.model.config import DeOPConfig
+
+
+# What the last layer may do (training-free works on CLIP; deop.md): its severance, and whether its
+# residual and MLP are usually left out.
+ATTENTIONS = {
+    "severed": ("gps", False),
+    "mask": ("mps", False),
+    "csa": ("csa", False),
+    "self": ("self", True),
+    "neighbour": ("neighbour", True),
+}
+LAST_BLOCKS = ("full", "reduced")
 
 
 def load_model(
@@ -35,12 +47,17 @@ def load_model(
     *,
     size: int | None = None,
     proposals: str | None = None,
+    attention: str | None = None,
+    last_block: str | None = None,
 ) -> Model:
     """Load a model by its name in `ovseg models list`, or from a model file.
 
     device: "auto", "cpu", "cuda" or "mps"; precision: "auto" (bf16 on CUDA, else fp32), "fp32",
     "bf16" or "fp16"; size: shorter side in pixels at which it sees a photo; proposals: "queries"
-    (trained mask proposals) or "grid" (every patch for itself); None = the model's own.
+    (trained mask proposals) or "grid" (every patch for itself); attention: what the last layer in
+    which patches mix does instead, one of ATTENTIONS; last_block: "full", or "reduced" to what that
+    attention gives, without residual and MLP. None = the model's own, and for last_block what is
+    usual with that attention.
     Raises UsageError for what is not there, CheckpointError for a damaged file.
     """
     target = choose_device(device)
@@ -50,7 +67,8 @@ def load_model(
         raise UsageError(f"no precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
     entry = weights.find(name_or_path)
     checkpoint = weights.load(entry.path)
-    network = skeleton(_adapted(checkpoint.config, size, proposals))
+    config = _adapted(checkpoint.config, size, proposals)
+    network = skeleton(_with_attention(config, attention, last_block))
     try:
         network.load_state_dict(dict(checkpoint.state_dict), assign=True)
     except RuntimeError as error:
@@ -75,6 +93,24 @@ def _adapted(config: DeOPConfig, size: int | None, proposals: str | None) -> DeO
         longest = max(size, round(config.input.max_size * size / usual))
         config = replace(config, input=replace(config.input, min_size=size, max_size=longest))
     return config
+
+
+def _with_attention(
+    config: DeOPConfig, attention: str | None, last_block: str | None
+) -> DeOPConfig:
+    """The configuration with another attention in the visual encoder's last layer."""
+    for value, known in ((attention, ATTENTIONS), (last_block, LAST_BLOCKS)):
+        if value is not None and value not in known:
+            raise UsageError(f"no {value!r} for the last layer; there are {', '.join(known)}")
+    visual = config.visual
+    if attention is not None:
+        severance, reduced = ATTENTIONS[attention]
+        visual = replace(visual, severance=severance, reduced=reduced)
+    if last_block is not None:
+        if visual.severance is None:
+            raise UsageError("this model's last layer is not severed: name an --attention, too")
+        visual = replace(visual, reduced=last_block == "reduced")
+    return replace(config, visual=visual)
 
 
 def choose_device(name: str) -> torch.device:
@@ -121,6 +157,7 @@ class Model:
         tile: int | None = None,
         overlap: float = OVERLAP,
         refine: bool = False,
+        masks: MaskSource | None = None,
     ) -> Segmentation:
         """Label every pixel of a photo.
 
@@ -135,6 +172,7 @@ class Model:
             tile=tile,
             overlap=overlap,
             refine=refine,
+            masks=masks,
         )
         return segmenter(_frame(image))
 
@@ -165,23 +203,37 @@ class Segmenter:
         tile: int | None = None,
         overlap: float = OVERLAP,
         refine: bool = False,
+        masks: MaskSource | None = None,
     ) -> None:
         """other: name of a class that takes the pixels for which the model's non-object mass R
         beats every name; threshold: pixels whose confidence S_k / (Σ_k S_k + R) falls below it
         stay unlabelled; tile: the network sees what is larger, after resizing, in windows of so
         many pixels (rounded up to what it can take), each overlapping the next by the share
-        `overlap`, 0..0.9; refine: let labels follow the photo's edges (see `model.pamr`).
+        `overlap`, 0..0.9; refine: let labels follow the photo's edges (see `model.pamr`);
+        masks: where the regions come from instead of the model (see `regions`, `mask_files`);
+        pixels that none of them covers stay unlabelled.
         Raises VocabularyError for a name the model cannot read, UsageError for a threshold, tile
         or overlap out of range.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"a threshold lies between 0 and 1, not at {threshold}")
+        if model.network.looks_at_masks and not model.network.has_regions and masks is None:
+            raise UsageError(
+                "the attention mask needs masks, and this model has no mask proposals of its own: "
+                "--proposals regions or file:DIR"
+            )
         self.model = model
         self.vocabulary = vocabulary if other is None else vocabulary.with_class(other)
         self.other = other is not None
         self.threshold = threshold
         self._scorer = Scorer(
-            model.network, model.device, model.precision, tile=tile, overlap=overlap, refine=refine
+            model.network,
+            model.device,
+            model.precision,
+            tile=tile,
+            overlap=overlap,
+            refine=refine,
+            masks=masks,
         )
         self._text = text_features(
             model.network.text, vocabulary, model.checksum, weights.home() / "text"

@@ -487,6 +487,107 @@ def test_both_towers_are_those_of_open_clip(tmp_path, gelu):
     torch.testing.assert_close(ours.text.features(ids), expected, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_masks_from_elsewhere_are_named_by_their_patches(pyramid):
+    photo = noise(64, 96)
+    masks = np.zeros((3, 64, 96), bool)
+    masks[0, :, :40], masks[1, 16:32, 30:80], masks[2, 60:, 90:] = True, True, True
+    seen = {}
+
+    def source(frame, features, size_hw):
+        seen["features"], seen["size"] = features, size_hw
+        return masks
+
+    labels = pyramid.segment(photo, NAMES, masks=source).labels
+    network = pyramid.network
+    patches = F.normalize(network.patch_features(prepared(photo, (64, 96))), dim=-1)[0]
+    assert seen["size"] == (64, 96)
+    torch.testing.assert_close(torch.from_numpy(seen["features"]), patches)
+    text = network.text.encode(NAMES)
+    non_object = F.normalize(network.text.non_object_embedding, dim=-1)
+    total = torch.zeros(len(NAMES), 64, 96)
+    for mask in torch.from_numpy(masks):
+        share = mask.float().view(16, 4, 24, 4).mean((1, 3))  # of each patch
+        mean = F.normalize((share[..., None] * patches).sum((0, 1)), dim=-1)
+        p = (100 * torch.cat([text, non_object]) @ mean).softmax(0)[:-1]
+        total += p[:, None, None] * mask
+    expected = total.argmax(0).int()
+    expected[total.sum(0) == 0] = UNLABELED
+    assert (labels == expected.numpy()).mean() > 0.999  # ties between scores that are alike
+
+
+def test_masks_of_another_photo_s_size_are_cut_to_the_padded_input(pyramid):
+    """75×111 pixels become 64×95 and are padded to 64×96."""
+
+    def left_half(frame, features, size_hw):
+        assert features.shape == (16, 24, 16)
+        assert size_hw == (64, 95)
+        masks = np.zeros((1, *size_hw), bool)
+        masks[0, :, :48] = True
+        return masks
+
+    labels = pyramid.segment(noise(75, 111), NAMES, masks=left_half).labels
+    assert (labels[:, :55] >= 0).all()
+    assert (labels[:, 58:] == UNLABELED).all()
+
+
+def test_windows_and_masks_from_elsewhere_exclude_each_other(pyramid):
+    with pytest.raises(UsageError, match="--tile"):
+        pyramid.segment(noise(64, 96), NAMES, tile=64, masks=lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("attention", "severance", "reduced"),
+    [
+        ("severed", "gps", False),
+        ("mask", "mps", False),
+        ("csa", "csa", False),
+        ("self", "self", True),
+        ("neighbour", "neighbour", True),
+    ],
+)
+@pytest.mark.parametrize("config", [CLIP, PYRAMID], ids=["clip", "pyramid"])
+def test_the_last_layer_s_attention_can_be_chosen(tmp_path, config, attention, severance, reduced):
+    path = model_file(config, tmp_path / "m.safetensors")
+    model = load_model(path, device="cpu", attention=attention)
+    visual = model.config.visual
+    assert (visual.severance, visual.reduced) == (severance, reduced)
+    labels = model.segment(noise(64, 96), NAMES).labels
+    assert labels.shape == (64, 96)
+    other = load_model(path, device="cpu", attention=attention, last_block="reduced")
+    assert other.config.visual.reduced
+    scores = [m.scores(noise(64, 96), NAMES) for m in (load_model(path, device="cpu"), model)]
+    assert not torch.allclose(*scores, rtol=1e-3)
+
+
+def test_an_attention_that_looks_at_masks_needs_some(openai_style, tmp_path):
+    import_clip(tmp_path, openai_style)
+    model = load_model("plain", device="cpu", attention="mask")
+    with pytest.raises(UsageError, match="needs masks"):
+        model.segment(noise(64, 96), NAMES)
+
+    def halves(frame, features, size_hw):
+        masks = np.zeros((2, *size_hw), bool)
+        masks[0, :, : size_hw[1] // 2] = True
+        return np.stack([masks[0], ~masks[0]])
+
+    seen = model.segment(noise(64, 96), NAMES, masks=halves).labels
+    assert len(np.unique(seen[:, :40])) == len(np.unique(seen[:, 56:])) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention": "none"}, "severed, mask, csa, self, neighbour"),
+        ({"last_block": "half"}, "full, reduced"),
+        ({"last_block": "reduced"}, "not severed"),
+    ],
+)
+def test_choices_of_the_last_layer_that_are_none(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        load_model(model_file(PYRAMID, tmp_path / "m.safetensors"), device="cpu", **options)
+
+
 def test_what_a_plain_clip_cannot_do(openai_style, tmp_path):
     model = import_clip(tmp_path, openai_style)
     assert not model.network.has_regions

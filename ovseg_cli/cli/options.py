@@ -17,7 +17,10 @@ from ovseg_cli.shard import Shard
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from ovseg_cli.scoring import MaskSource
     from ovseg_cli.segmenter import Segmenter
+
+MASK_FILES = "file:"  # before the folder in --proposals
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,11 +33,13 @@ class Compute:
     device: str  # "auto", "cpu", "cuda" or "mps"
     precision: str  # "auto", "fp32", "bf16" or "fp16"
     size: int | None = None  # shorter side at which it sees a photo; None = its own
-    proposals: str | None = None  # what is classified, "queries" or "grid"; None = its own
+    proposals: str | None = None  # what is classified, see `ProposalsType`; None = its own
     tile: int | None = None  # side of the windows in which it sees large photos; None = whole
     overlap: float = 0.25  # of the windows, a share of their side
     refine: str = "none"  # or "pamr"
     templates: tuple[str, ...] | None = None  # prompts with "{}" for a name; None = the model's own
+    attention: str | None = None  # of the visual encoder's last layer, one of ATTENTIONS
+    last_block: str | None = None  # "full" or "reduced"
 
     def segmenter(
         self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
@@ -42,8 +47,15 @@ class Compute:
         """The model, loaded, with a vocabulary."""
         from ovseg_cli import segmenter
 
+        masks = self._mask_source()
         model = segmenter.load_model(
-            self.model, self.device, self.precision, size=self.size, proposals=self.proposals
+            self.model,
+            self.device,
+            self.precision,
+            size=self.size,
+            proposals=None if masks else self.proposals,
+            attention=self.attention,
+            last_block=self.last_block,
         )
         return segmenter.Segmenter(
             model,
@@ -53,7 +65,20 @@ class Compute:
             tile=self.tile,
             overlap=self.overlap,
             refine=self.refine == "pamr",
+            masks=masks,
         )
+
+    def _mask_source(self) -> MaskSource | None:
+        """Where regions come from instead of the model."""
+        if self.proposals == "regions":
+            from ovseg_cli.regions import find_regions
+
+            return find_regions
+        if self.proposals is not None and self.proposals.startswith(MASK_FILES):
+            from ovseg_cli.mask_files import MaskFiles
+
+            return MaskFiles(Path(self.proposals.removeprefix(MASK_FILES)))
+        return None
 
     def record(self) -> dict[str, Any]:
         """What of this changes the results, besides the model and its precision."""
@@ -64,6 +89,8 @@ class Compute:
             "overlap": None if self.tile is None else self.overlap,
             "refine": self.refine,
             "templates": self.templates,
+            "attention": self.attention,
+            "last_block": self.last_block,
         }
 
 
@@ -81,6 +108,21 @@ class BatchSize(click.ParamType):
         if value.isdecimal() and int(value) > 0:
             return int(value)
         self.fail(f"{value!r} is neither 'auto' nor a number from 1", param, ctx)
+
+
+class ProposalsType(click.ParamType):
+    """auto (None), queries, grid, regions or file:DIR."""
+
+    name = "proposals"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str | None:
+        """Check what was typed."""
+        if value in (None, "auto"):
+            return None
+        folder = value.startswith(MASK_FILES) and value != MASK_FILES
+        if folder or value in ("queries", "grid", "regions"):
+            return str(value)
+        self.fail(f"{value!r} is none of auto, queries, grid, regions, file:DIR", param, ctx)
 
 
 class ShardType(click.ParamType):
@@ -165,10 +207,26 @@ def compute_options(command: Command) -> Command:
     )
     @click.option(
         "--proposals",
-        type=click.Choice(["auto", "queries", "grid"]),
+        type=ProposalsType(),
+        metavar="auto|queries|grid|regions|file:DIR",
         default="auto",
         show_default=True,
-        help="What is classified: trained mask proposals, or every patch for itself.",
+        help="What is classified: trained mask proposals (queries); every patch for itself (grid); "
+        "superpixels, merged where they are alike (regions); or the masks in DIR/PHOTO.png, whose "
+        "pixels are ids, or DIR/PHOTO.json, as SAM and COCO write them.",
+    )
+    @click.option(
+        "--attention",
+        type=click.Choice(["severed", "mask", "csa", "self", "neighbour"]),
+        help="What the visual encoder's last layer does instead of mixing patches: each keeps its "
+        "own value; looks where its masks do; or at patches like it, as SCLIP, ClearCLIP and "
+        "NACLIP have it.  [default: the model's own]",
+    )
+    @click.option(
+        "--last-block",
+        type=click.Choice(["full", "reduced"]),
+        help="Whether that layer keeps its residual and MLP.  [default: reduced with self and "
+        "neighbour, as published, else full]",
     )
     @click.option(
         "--tile",
@@ -206,16 +264,28 @@ def compute_options(command: Command) -> Command:
         device: str,
         precision: str,
         size: int | None,
-        proposals: str,
+        proposals: str | None,
+        attention: str | None,
+        last_block: str | None,
         tile: int | None,
         overlap: float,
         refine: str,
         templates: str | None,
         **options: Any,
     ) -> Any:
-        regions = None if proposals == "auto" else proposals
-        prompts = None if templates is None else names.templates(templates)
-        compute = Compute(model, device, precision, size, regions, tile, overlap, refine, prompts)
+        compute = Compute(
+            model,
+            device,
+            precision,
+            size=size,
+            proposals=proposals,
+            tile=tile,
+            overlap=overlap,
+            refine=refine,
+            templates=None if templates is None else names.templates(templates),
+            attention=attention,
+            last_block=last_block,
+        )
         return command(*args, compute=compute, **options)
 
     return with_compute  # type: ignore[return-value]

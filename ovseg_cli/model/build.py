@@ -10,7 +10,6 @@ from torch.overrides import TorchFunctionMode
 from ovseg_cli.model.backbone import Backbone
 from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.config import (
-    MASKED,
     BackboneConfig,
     ClipVisualConfig,
     DeOPConfig,
@@ -83,8 +82,8 @@ def build(config: DeOPConfig) -> DeOP:
 def _plain_clip(config: DeOPConfig) -> VisualTower:
     if config.backbone or config.proposal or config.heatmap:
         raise ValueError("backbone, proposal and heatmap belong together: all of them or none")
-    if not isinstance(config.visual, ClipVisualConfig) or config.visual.severance in MASKED:
-        raise ValueError("without mask proposals a model needs CLIP's own image tower, unmasked")
+    if not isinstance(config.visual, ClipVisualConfig):
+        raise ValueError("without mask proposals a model needs CLIP's own image tower")
     if config.proposals != "grid":
         raise ValueError('without mask proposals there is "grid" alone')
     return VisualTower(config.visual, config.joint_width)

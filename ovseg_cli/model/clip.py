@@ -5,6 +5,8 @@ Han et al., ICCV 2023, arXiv 2304.01198; CLIP: Radford et al., 2021, arXiv 2103.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,10 +75,10 @@ class ResidualBlock(nn.Module):
     ) -> Tensor:
         """Tokens (B, L, width) -> (B, L, width).
 
-        masks: (B, N, L) in [0, 1], for the severances in MASKED;
+        masks: (B, N, L) in [0, 1], for the severances in MASKED, which are "gps" without them;
         causal: a token sees itself and those before it;
         severed: False = the layer as CLIP has it, whatever its severance;
-        grid_hw: of the patches, which follow the class token; for the severance "neighbour".
+        grid_hw: of the patches, the last tokens; for the severance "neighbour".
         """
         y = self.ln_1(x)
         if self.severance is None or not severed:
@@ -98,13 +100,13 @@ def severed_attention(attn: Attention, x: Tensor, masks: Tensor | None, severanc
     x: (B, L, D); masks: (B, N, L) in [0, 1]. Token l gets the output projection of
     "gps": its own value; "gps_mask": its own value times Σ_n m[n, l], which equals the attention
     of the N masks summed, without a tensor of N × L values; "mps": the values of all tokens,
-    weighted with softmax over l' of Σ_n m[n, l] m[n, l'], the same for every head.
+    weighted with softmax over l' of Σ_n m[n, l] m[n, l'], the same for every head. Without masks
+    all three are "gps".
     """
     D = x.shape[-1]
     value = F.linear(x, attn.in_proj_weight[2 * D :], attn.in_proj_bias[2 * D :])
-    if severance == "gps":
+    if severance == "gps" or masks is None:
         return attn.out_proj(value)
-    assert masks is not None, f"the severance {severance} needs mask logits"
     if severance == "gps_mask":
         return attn.out_proj(value * masks.sum(1).unsqueeze(-1).to(value))
     # The scores reach N: in half precision their softmax would be far off.
@@ -119,7 +121,8 @@ def local_attention(
 ) -> Tensor:
     """Attention of training-free works, in which a patch looks at those that are like it.
 
-    x: (B, L, D), the class token first. The values v are weighted with, in each head,
+    x: (B, L, D), patches last, and before them the class token where there is one. The values v
+    are weighted with, in each head,
     "csa": softmax(q qᵀ/√d) + softmax(k kᵀ/√d) (SCLIP, arXiv 2312.01597);
     "self": softmax(q qᵀ/√d) (ClearCLIP, arXiv 2407.12442);
     "neighbour": softmax(k kᵀ/√d + ω), ω = exp(−|p_i − p_j|² / 2σ²) for patches at grid positions p
@@ -129,7 +132,8 @@ def local_attention(
     look = F.scaled_dot_product_attention
     if kind == "neighbour":
         assert grid_hw is not None, "the severance neighbour needs the patches' grid"
-        mixed = look(k, k, v, attn_mask=neighbourhood(grid_hw, x.device).to(q.dtype))
+        near = F.pad(neighbourhood(grid_hw, x.device), 2 * (x.shape[1] - math.prod(grid_hw), 0))
+        mixed = look(k, k, v, attn_mask=near.to(q.dtype))
     else:
         mixed = look(q, q, v)
         if kind == "csa":
@@ -138,7 +142,7 @@ def local_attention(
 
 
 def neighbourhood(grid_hw: tuple[int, int], device: torch.device) -> Tensor:
-    """NACLIP's ω (1 + h·w, 1 + h·w); see `local_attention`."""
+    """NACLIP's ω (h·w, h·w) between patches; see `local_attention`."""
     rows, columns = (
         torch.exp(
             -((torch.arange(n, device=device)[:, None] - torch.arange(n, device=device)) ** 2)
@@ -146,7 +150,7 @@ def neighbourhood(grid_hw: tuple[int, int], device: torch.device) -> Tensor:
         )
         for n in grid_hw
     )
-    return F.pad(torch.kron(rows, columns), (1, 0, 1, 0))
+    return torch.kron(rows, columns)
 
 
 class VisualTower(nn.Module):
@@ -233,13 +237,14 @@ def _position_table(grid: int, width: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(1 + grid * grid, width) * width**-0.5)
 
 
-def token_masks(mask_logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Mask logits (B, N, ., .) -> masks of the tokens (B, N, 1 + h·w) in [0, 1].
+def token_masks(mask_logits: Tensor, size_hw: tuple[int, int], others: int = 1) -> Tensor:
+    """Mask logits (B, N, ., .) -> masks of the tokens (B, N, others + h·w) in [0, 1].
 
-    The logits are resized and the sigmoid comes after; the class token lies in every mask.
+    The logits are resized and the sigmoid comes after; the other tokens, such as the class token,
+    lie in every mask.
     """
     logits = F.interpolate(mask_logits, size_hw, mode="bilinear", align_corners=False)
-    return F.pad(logits.sigmoid().flatten(2), (1, 0), value=1.0)
+    return F.pad(logits.sigmoid().flatten(2), (others, 0), value=1.0)
 
 
 def resize_positions(table: Tensor, size_hw: tuple[int, int]) -> Tensor:

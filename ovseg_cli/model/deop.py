@@ -44,7 +44,7 @@ class TextFeatures:
 class DeOPOutput:
     """Regions and what they are; `score_map` turns them into scores of pixels."""
 
-    mask_logits: Tensor | None  # (B, Q, h, w) at stride 4; None: region q is patch q of the grid
+    mask_logits: Tensor | None  # (B, Q, h, w) at stride 4; None: other regions than proposals
     class_logits: Tensor  # (B, Q, K+1), the last column non-object
     grid_hw: tuple[int, int]  # the visual encoder's patch grid
 
@@ -110,7 +110,7 @@ class DeOP(nn.Module):
         features = self.backbone(images)
         mask_logits = self.proposals(features).mask_logits
         if isinstance(self.visual, PyramidVisual):
-            patches = self.visual(features)
+            patches = self.visual(features, mask_logits if self.looks_at_masks else None)
         else:
             patches = self.visual(images, mask_logits)
         patches = F.normalize(patches, dim=-1)
@@ -121,13 +121,25 @@ class DeOP(nn.Module):
         regions = self.heatmap_decoder(patches.permute(0, 3, 1, 2), masks)  # (B, Q, C)
         return DeOPOutput(mask_logits, self.class_logits(regions, text), _grid(patches))
 
-    def patch_features(self, images: Tensor) -> Tensor:
-        """Patch features (B, h, w, C) of normalised images, not normalised to unit length."""
-        if isinstance(self.visual, PyramidVisual):
-            return self.visual(self.backbone(images))
-        if self.visual.config.severance not in MASKED:
-            return self.visual(images)
-        return self.visual(images, self.proposals(self.backbone(images)).mask_logits)
+    def patch_features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
+        """Patch features (B, h, w, C) of normalised images, not normalised to unit length.
+
+        mask_logits: (B, N, ., .) masks from elsewhere, for a severance that looks at masks; None =
+        the model's own proposals, where it has them and is one that looks at them.
+        """
+        own_masks = mask_logits is None and self.looks_at_masks and self.has_regions
+        if own_masks or isinstance(self.visual, PyramidVisual):
+            features = self.backbone(images)
+            if own_masks:
+                mask_logits = self.proposals(features).mask_logits
+        return self.visual(
+            features if isinstance(self.visual, PyramidVisual) else images, mask_logits
+        )
+
+    @property
+    def looks_at_masks(self) -> bool:
+        """Whether patch features depend on masks."""
+        return self.config.visual.severance in MASKED
 
     def image_features(self, images: Tensor) -> Tensor:
         """One feature (B, C) of each normalised image as a whole, not normalised to unit length."""
@@ -137,6 +149,17 @@ class DeOP(nn.Module):
 
     def _classify_patches(self, patches: Tensor, text: TextFeatures) -> DeOPOutput:
         return DeOPOutput(None, self.patch_logits(patches, text).flatten(1, 2), _grid(patches))
+
+    def classify_masks(self, patches: Tensor, masks: Tensor, text: TextFeatures) -> DeOPOutput:
+        """Regions from elsewhere, named by the mean of their patches' features.
+
+        patches: (B, h, w, C) of any length; masks: (B, Q, ., .) in [0, 1]. An empty
+        mask has the feature zero.
+        """
+        patches = F.normalize(patches.float(), dim=-1)
+        shares = F.interpolate(masks.float(), patches.shape[1:3], mode="area").flatten(2)
+        means = shares @ patches.flatten(1, 2)  # (B, Q, C); their length does not matter
+        return DeOPOutput(None, self.class_logits(F.normalize(means, dim=-1), text), _grid(patches))
 
     def patch_logits(self, patches: Tensor, text: TextFeatures) -> Tensor:
         """Class logits (B, h, w, K+1) of patch features (B, h, w, C) of any length."""

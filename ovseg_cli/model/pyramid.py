@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg_cli.model.clip import ResidualBlock
+from ovseg_cli.model.clip import ResidualBlock, token_masks
 from ovseg_cli.model.config import PyramidVisualConfig
 from ovseg_cli.model.pixel_decoder import PixelDecoder
 from ovseg_cli.model.positions import sine_positions
@@ -28,9 +28,16 @@ class PyramidVisual(nn.Module):
         super().__init__()
         width = config.context_width
         self.context_in = nn.Conv2d(in_channels[-1], width, 1)
+        last = config.context_layers - 1
         self.context = nn.ModuleList(
-            ResidualBlock(width, config.context_heads, 4 * width)
-            for _ in range(config.context_layers)
+            ResidualBlock(
+                width,
+                config.context_heads,
+                4 * width,
+                config.severance if layer == last else None,
+                config.reduced,
+            )
+            for layer in range(config.context_layers)
         )
         self.pixel_decoder = PixelDecoder(
             [*in_channels[:-1], width], config.channels, config.channels, config.norm_groups
@@ -41,12 +48,13 @@ class PyramidVisual(nn.Module):
         self.norm = nn.LayerNorm(config.channels)
         self.projection = nn.Linear(config.channels, joint_width)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
+    def forward(self, features: Sequence[Tensor], mask_logits: Tensor | None = None) -> Tensor:
         """Patch features (B, H/4, W/4, C), not normalised, from features of strides 4, 8, 16, 32.
 
-        features: the backbone's levels, finest first.
+        features: the backbone's levels, finest first; mask_logits: (B, N, ., .) of the same
+        picture at any scale, for a severance in MASKED.
         """
-        fine, _ = self.pixel_decoder([*features[:-1], self._in_context(features[-1])])
+        fine, _ = self.pixel_decoder([*features[:-1], self._in_context(features[-1], mask_logits)])
         return self._project(fine)
 
     def image_features(self, features: Sequence[Tensor]) -> Tensor:
@@ -54,14 +62,15 @@ class PyramidVisual(nn.Module):
         coarse = self.pixel_decoder.coarsest(self._in_context(features[-1]))
         return self._project(coarse).mean((1, 2))
 
-    def _in_context(self, coarsest: Tensor) -> Tensor:
+    def _in_context(self, coarsest: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         """The coarsest level (B, ., h, w), each place having looked at all: (B, width, h, w)."""
         coarse = self.context_in(coarsest)
         B, D, h, w = coarse.shape
         tokens = coarse + sine_positions(h, w, D, coarse.device).to(coarse)
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, h·w, D)
+        masks = None if mask_logits is None else token_masks(mask_logits, (h, w), others=0)
         for block in self.context:
-            tokens = block(tokens)
+            tokens = block(tokens, masks, grid_hw=(h, w))
         return tokens.transpose(1, 2).reshape(B, D, h, w)
 
     def _project(self, features: Tensor) -> Tensor:

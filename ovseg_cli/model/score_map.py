@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg_cli.model.deop import DeOPOutput
+from ovseg_cli.segmentation import UNLABELED
 
 BAND = 1 << 25  # numbers that a band of rows may hold
 CELLS = 32  # side of a tile, numbers of the map
@@ -92,6 +93,31 @@ class QueryScores:
         return torch.einsum("qk,qyx->kyx", self.probabilities, masks)
 
 
+@dataclass(frozen=True, eq=False)
+class MaskScores:
+    """Regions are masks from elsewhere: S is the sum over the masks that a pixel lies in."""
+
+    probabilities: Tensor  # (Q, K+1)
+    masks: Tensor  # (Q, h, w) in [0, 1]
+
+    @property
+    def channels(self) -> int:
+        return self.probabilities.shape[1]
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.masks.shape[1], self.masks.shape[2]
+
+    @property
+    def span_hw(self) -> tuple[float, float]:
+        return self.size_hw
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """See `ScoreMap`."""
+        masks = self.masks[:, first:last].to(self.probabilities)
+        return torch.einsum("qk,qyx->kyx", self.probabilities, masks)
+
+
 def score_map(output: DeOPOutput, index: int, valid_hw: tuple[int, int], patch: int) -> ScoreMap:
     """The scores of one photo of a batch.
 
@@ -131,7 +157,8 @@ def label_map(
 ) -> tuple[Tensor, Tensor]:
     """The best class (H, W) int32 of every pixel, and its confidence (H, W) float32 in [0, 1].
 
-    Confidence is S_k / (Σ_k S_k + R). other: R takes part as class K.
+    Confidence is S_k / (Σ_k S_k + R). other: R takes part as class K. Pixels that no region covers
+    are UNLABELED.
     """
     like = scores.rows(0, 1)
     down, across = (axis.to(like) for axis in _axes(scores, size_hw))
@@ -155,6 +182,7 @@ def label_map(
             tile = band[: len(ids), :, start:end]
             _contest(tile, ids, weights_y, weights_x, labels[rows, columns], best)
             best /= (weights_y @ total[:, start:end] @ weights_x.T).clamp(min=1e-12)
+    labels[confidence == 0] = UNLABELED
     return labels, confidence.clamp_(0, 1)
 
 

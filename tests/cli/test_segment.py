@@ -56,7 +56,8 @@ def test_the_whole_way(segment, photos, tmp_path, fake):
 def test_run_json(segment, photos, tmp_path, fake):
     (tmp_path / photos / "bad.png").write_bytes(b"")
     assert segment(photos, "--device", "cpu", "--model", "some").code == 1
-    assert fake.loaded == [("some", "cpu", "auto", {"size": None, "proposals": None})]
+    own = dict.fromkeys(["size", "proposals", "attention", "last_block"])
+    assert fake.loaded == [("some", "cpu", "auto", own)]
     report = json.loads((tmp_path / "out/run.json").read_text())
     assert report["version"] == __version__
     assert report["command"].startswith("ovseg segment photos --device cpu --model some --classes")
@@ -417,7 +418,7 @@ def test_show_without_a_screen_ends_before_any_work(segment, photos, monkeypatch
 def test_the_model_is_asked_for_another_size_and_other_regions(segment, photos, tmp_path, fake):
     assert segment(photos, "--size", "640", "--proposals", "queries").code == 0
     ((*_, adapted),) = fake.loaded
-    assert adapted == {"size": 640, "proposals": "queries"}
+    assert (adapted["size"], adapted["proposals"]) == (640, "queries")
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert (options["size"], options["proposals"]) == (640, "queries")
     # What was made at another size is not what this run would make.
@@ -437,7 +438,7 @@ def test_a_size_that_no_model_can_use(segment, photos, fake, size):
 
 def test_windows_over_large_photos(segment, photos, tmp_path, fake):
     assert segment(photos, "--tile", "256", "--overlap", "0.5").code == 0
-    assert fake.how == {"tile": 256, "overlap": 0.5, "refine": False}
+    assert fake.how == {"tile": 256, "overlap": 0.5, "refine": False, "masks": None}
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert (options["tile"], options["overlap"]) == (256, 0.5)
     assert segment(photos, "--tile", "256", "--overlap", "0.95").code == 2
@@ -460,3 +461,28 @@ def test_templates_reach_the_names_and_are_part_of_how_results_were_made(
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert options["templates"] == ["a drawing of {}"]
     assert segment(photos, "--templates", "nonsense", "--resume").code == 2
+
+
+@pytest.mark.parametrize("proposals", ["regions", "file:masks"])
+def test_regions_from_elsewhere(segment, photos, tmp_path, fake, proposals):
+    (tmp_path / "masks").mkdir()
+    assert segment(photos, "--proposals", proposals).code == 0
+    assert callable(fake.how["masks"])
+    assert fake.loaded[-1][-1]["proposals"] is None
+    options = json.loads((tmp_path / "out/run.json").read_text())["options"]
+    assert options["proposals"] == proposals
+
+
+@pytest.mark.parametrize("proposals", ["nonsense", "file:", "file:absent"])
+def test_regions_that_are_none(segment, photos, proposals):
+    ended = segment(photos, "--proposals", proposals)
+    assert ended.code == 2
+    assert "regions" in ended.err or "absent" in ended.err
+
+
+def test_the_attention_of_the_last_layer(segment, photos, tmp_path, fake):
+    assert segment(photos, "--attention", "self", "--last-block", "full").code == 0
+    adapted = fake.loaded[-1][-1]
+    assert (adapted["attention"], adapted["last_block"]) == ("self", "full")
+    options = json.loads((tmp_path / "out/run.json").read_text())["options"]
+    assert (options["attention"], options["last_block"]) == ("self", "full")

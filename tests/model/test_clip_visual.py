@@ -88,6 +88,7 @@ def test_severed_attention_follows_the_equations(severance):
 def slow_local_attention(attn: Attention, x, kind, grid_hw):
     """The table of the training-free works, one image, head and pair of tokens at a time."""
     B, L, D = x.shape
+    others = L - grid_hw[0] * grid_hw[1]  # the class token, if there is one
     size = D // attn.heads
     width = grid_hw[1]
     out = torch.zeros_like(x)
@@ -100,8 +101,9 @@ def slow_local_attention(attn: Attention, x, kind, grid_hw):
                     logits = []
                     for j in range(L):
                         logit = float(left[i] @ left[j]) / math.sqrt(size)
-                        if kind == "neighbour" and i and j:
-                            (y, x_i), (z, x_j) = divmod(i - 1, width), divmod(j - 1, width)
+                        if kind == "neighbour" and i >= others and j >= others:
+                            y, x_i = divmod(i - others, width)
+                            z, x_j = divmod(j - others, width)
                             logit += math.exp(-((y - z) ** 2 + (x_i - x_j) ** 2) / (2 * 5**2))
                         logits.append(logit)
                     weights = torch.tensor(logits).softmax(0)
@@ -109,11 +111,12 @@ def slow_local_attention(attn: Attention, x, kind, grid_hw):
     return attn.out_proj(out)
 
 
+@pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("kind", LOCAL)
-def test_local_attention_follows_the_equations(kind):
+def test_local_attention_follows_the_equations(kind, others):
     attn = Attention(8, 2)
     torch.nn.init.normal_(attn.in_proj_bias)
-    x = 2 * torch.randn(2, 1 + 2 * 4, 8)
+    x = 2 * torch.randn(2, others + 2 * 4, 8)
     with torch.no_grad():
         expected = slow_local_attention(attn, x, kind, (2, 4))
         torch.testing.assert_close(local_attention(attn, x, kind, (2, 4)), expected)
@@ -216,3 +219,11 @@ def test_tower_without_learned_positions_has_none():
 def test_impossible_config_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         VisualTower(replace(RECORDED, **{"severed_layers": (3,), **values}), 32)
+
+
+@pytest.mark.parametrize("severance", ["gps_mask", "mps"])
+def test_without_masks_a_patch_keeps_its_own_value(severance):
+    attn = Attention(8, 2)
+    x = torch.randn(1, 5, 8)
+    own = severed_attention(attn, x, None, "gps")
+    torch.testing.assert_close(severed_attention(attn, x, None, severance), own)

@@ -8,6 +8,7 @@ from ovseg_cli.model import score_map as module
 from ovseg_cli.model.deop import DeOPOutput
 from ovseg_cli.model.score_map import (
     GridScores,
+    MaskScores,
     QueryScores,
     full_scores,
     interpolation,
@@ -132,3 +133,24 @@ def test_score_map_of_a_batch():
     assert isinstance(proposals, QueryScores)
     assert proposals.size_hw == (30, 32)
     torch.testing.assert_close(proposals.mask_logits, masks[0])
+
+
+def test_masks_from_elsewhere_add_up_and_what_none_covers_is_unlabelled():
+    masks = torch.zeros(3, 4, 6, dtype=torch.bool)
+    masks[0, :, :3], masks[1, :2, 2:4], masks[2, 3, 5] = True, True, True
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.9, 0.1], [0.1, 0.1, 0.8]])
+    scores = MaskScores(probabilities, masks)
+    full = full_scores(scores, (4, 6))
+    torch.testing.assert_close(full[:, 3, 0], probabilities[0])
+    torch.testing.assert_close(full[:, 0, 2], probabilities[0] + probabilities[1])
+    assert (full[:, 3, 4] == 0).all()
+    labels, confidence = label_map(scores, (4, 6))
+    assert labels.tolist() == [
+        [0, 0, 1, 1, -1, -1],
+        [0, 0, 1, 1, -1, -1],
+        [0, 0, 0, -1, -1, -1],
+        [0, 0, 0, -1, -1, 0],
+    ]
+    assert confidence[3, 5] == pytest.approx(0.1)
+    assert confidence[0, 5] == 0
+    assert label_map(scores, (4, 6), other=True)[0][3, 5] == 2
