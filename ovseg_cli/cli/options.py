@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ovseg_cli.scoring import MaskSource
     from ovseg_cli.segmenter import Segmenter
 
-MASK_FILES = "file:"  # before the folder in --proposals
+MASK_FILES, SAM = "file:", "sam:"  # before a folder in --proposals
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -78,6 +78,12 @@ class Compute:
             from ovseg_cli.mask_files import MaskFiles
 
             return MaskFiles(Path(self.proposals.removeprefix(MASK_FILES)))
+        if self.proposals is not None and self.proposals.startswith(SAM):
+            from ovseg_cli.sam_masks import SamMasks
+            from ovseg_cli.segmenter import choose_device
+
+            checkpoint = Path(self.proposals.removeprefix(SAM))
+            return SamMasks(checkpoint, str(choose_device(self.device)))
         return None
 
     def record(self) -> dict[str, Any]:
@@ -111,7 +117,7 @@ class BatchSize(click.ParamType):
 
 
 class ProposalsType(click.ParamType):
-    """auto (None), queries, grid, regions or file:DIR."""
+    """auto (None), queries, grid, regions, file:DIR or sam:DIR."""
 
     name = "proposals"
 
@@ -119,10 +125,11 @@ class ProposalsType(click.ParamType):
         """Check what was typed."""
         if value in (None, "auto"):
             return None
-        folder = value.startswith(MASK_FILES) and value != MASK_FILES
+        folder = value.startswith((MASK_FILES, SAM)) and value not in (MASK_FILES, SAM)
         if folder or value in ("queries", "grid", "regions"):
             return str(value)
-        self.fail(f"{value!r} is none of auto, queries, grid, regions, file:DIR", param, ctx)
+        known = f"auto, queries, grid, regions, {MASK_FILES}DIR, {SAM}DIR"
+        self.fail(f"{value!r} is none of {known}", param, ctx)
 
 
 class ShardType(click.ParamType):
@@ -208,12 +215,13 @@ def compute_options(command: Command) -> Command:
     @click.option(
         "--proposals",
         type=ProposalsType(),
-        metavar="auto|queries|grid|regions|file:DIR",
+        metavar="auto|queries|grid|regions|file:DIR|sam:DIR",
         default="auto",
         show_default=True,
         help="What is classified: trained mask proposals (queries); every patch for itself (grid); "
         "superpixels, merged where they are alike (regions); or the masks in DIR/PHOTO.png, whose "
-        "pixels are ids, or DIR/PHOTO.json, as SAM and COCO write them.",
+        "pixels are ids, or DIR/PHOTO.json, as SAM and COCO write them; or what the "
+        "Segment-Anything model finds that transformers keeps in DIR (sam:DIR).",
     )
     @click.option(
         "--attention",
