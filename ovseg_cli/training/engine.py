@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,17 +72,24 @@ class Progress:
 
 
 def train(
-    stage: Stage, schedule: Schedule, run: Path, device: torch.device, stop_at: int | None = None
+    stage: Stage,
+    schedule: Schedule,
+    run: Path,
+    device: torch.device,
+    stop_at: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Iterator[Progress]:
     """Train and yield the log as it goes; checkpoints and log.jsonl lie in `run`.
 
     Goes on from `run/checkpoint.pt` where there is one; after it, `stage.model` holds the result
-    (the averaged weights). stop_at: leave after this many steps, for a run in parts.
-    Raises OvsegError when the loss is not finite, OutputError where `run` cannot be written.
+    (the averaged weights). stop_at: leave after this many steps, for a run in parts. recipe: what
+    the run depends on, plain values; only a run of the same is gone on with.
+    Raises OvsegError when the loss is not finite, OutputError where `run` cannot be written,
+    CheckpointError for a checkpoint that is damaged or of another recipe.
     """
     with _writing(run):
         run.mkdir(parents=True, exist_ok=True)
-    state = _State(stage, schedule)
+    state = _State(stage, schedule, recipe or {})
     state.restore(run / CHECKPOINT)
     _forget_later_lines(run / "log.jsonl", state.step)
     last = min(schedule.steps, stop_at or schedule.steps)
@@ -135,6 +142,12 @@ def _fitting(path: Path) -> Iterator[dict[str, Any] | None]:
         ) from error
 
 
+def _require_same(earlier: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]
+    if changed:
+        raise ValueError(f"it is of another recipe: {', '.join(sorted(changed))} changed")
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
@@ -164,9 +177,10 @@ def _forget_later_lines(path: Path, step: int) -> None:
 class _State:
     """Everything that changes while a stage learns."""
 
-    def __init__(self, stage: Stage, schedule: Schedule) -> None:
+    def __init__(self, stage: Stage, schedule: Schedule, recipe: Mapping[str, Any]) -> None:
         self.stage = stage
         self.schedule = schedule
+        self.recipe = json.dumps(recipe, sort_keys=True)
         self.step = 0
         self.sums: dict[str, float] = {}  # of the losses since the last line of the log
         self.counts: dict[str, int] = {}  # steps that had each of them
@@ -244,6 +258,7 @@ class _State:
         """Write beside the old checkpoint and rename, so that one whole file is always there."""
         state = {
             "step": self.step,
+            "recipe": self.recipe,
             "model": self.stage.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
             "optimizer": self.optimizer.state_dict(),
@@ -262,6 +277,7 @@ class _State:
         with _fitting(path) as state:
             if state is None:
                 return
+            _require_same(json.loads(state["recipe"]), json.loads(self.recipe))
             self.stage.model.load_state_dict(state["model"])
             if self.averaged is not None:
                 self.averaged.load_state_dict(state["averaged"])

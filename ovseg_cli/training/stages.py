@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from ovseg_cli.training.start import MODEL_FILE, FreshModel, finished_model, fre
 from ovseg_cli.training.teacher import TextTargets, build_targets, sentence_encoder
 from ovseg_cli.training.text import TextStage, TextStageConfig
 from ovseg_cli.vocabulary import preset, presets
+
+# Of the schedule: how often something is told or kept.
+REPORTING = ("evaluate_every", "checkpoint_every", "log_every")
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,22 @@ def run_stage(
     model = finished_model(run.init) if run.init is not None else fresh_model(recipe.model)
     restore_model(model.to(run.device), run.out)
     stage = make(model, stage_config, run, recipe.schedule)
-    yield from train(stage, recipe.schedule, run.out, run.device, run.stop_at)
+    yield from train(
+        stage, recipe.schedule, run.out, run.device, run.stop_at, _decisive(name, recipe)
+    )
     told = json.dumps({"stage": name, **values}, sort_keys=True)
     description = f"trained by ovseg train {name}, recipe {weights.digest(told.encode())[:12]}"
     checkpoint = weights.Checkpoint(model.config, model.state_dict(), description, recipe.licence)
     weights.save(checkpoint, run.out / MODEL_FILE, half=True)
+
+
+def _decisive(name: str, recipe: Recipe) -> dict[str, Any]:
+    """All of a recipe that the result depends on: key -> value."""
+    values = {"": {"stage": name, "seed": recipe.seed}, "stage.": recipe.stage}
+    values["schedule."] = {
+        key: value for key, value in asdict(recipe.schedule).items() if key not in REPORTING
+    }
+    return {prefix + key: value for prefix, table in values.items() for key, value in table.items()}
 
 
 def _text(model: DeOP, config: TextStageConfig, run: Run, schedule: Schedule) -> Stage:

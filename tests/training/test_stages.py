@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ovseg_cli import weights
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.training.stages import Run, run_stage
 
@@ -67,6 +67,18 @@ def test_parts_of_a_run_end_in_the_same_bytes_as_the_whole(data, tiny, start, tm
     assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
     files = [tmp_path / run / "model.safetensors" for run in ("whole", "parts")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_run_of_another_recipe_is_not_gone_on_with(data, start, tmp_path):
+    run = Run(data, tmp_path / "run", start, stop_at=2)
+    list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+    for changed in ("schedule.learning_rate=0.5", "schedule.steps=7", "stage.evaluate_size=96"):
+        key = changed.partition("=")[0]
+        with pytest.raises(CheckpointError, match=rf"another recipe: {key} changed.*--out"):
+            list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run, (changed,)))
+    told_more = ("schedule.log_every=1",)
+    finish = replace(run, stop_at=None)
+    assert list(run_stage("proposals", recipe(tmp_path, PROPOSALS), finish, told_more))
 
 
 def test_the_stages_of_deop_follow_each_other(data, tiny_clip, tmp_path):
