@@ -45,7 +45,7 @@ ALLOWED = {
     "segmenter": {"model", "scoring", "weights", "media", "text_cache"},
     "evaluation": {"data", "segmenter", "model"},
     "training": {"data", "importing", "model", "weights", "evaluation", "segmenter"},
-    "benchmark": {"segmenter", "batch", "cores", "media"},
+    "benchmark": {"segmenter", "batch", "cores", "data", "media", "model", "scoring"},
     "report": {"tables", "render"},
     "cli": {
         *(

@@ -1,4 +1,4 @@
-"""Speed and memory of the whole program on this machine, each measured as a process of its own.
+"""Speed and memory of the whole program, each measured as a process of its own.
 
 A process's time includes what a user waits for: start-up, reading, computing, writing. Each figure
 is the median of several runs, and what is compared runs in turn, so that a drift of the machine's
@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg_cli.batch import auto_streams
+from ovseg_cli.benchmark.figure import Figure
 from ovseg_cli.cores import available_cores, share_cores
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.media.images import read_image
@@ -31,15 +32,6 @@ from ovseg_cli.vocabulary import Vocabulary
 PHOTO_HW = (360, 480)
 LARGE_HW = (3000, 4000)  # 12 megapixels
 NAMES = ["sky", "building", "tree", "road", "car", "person", "grass", "water", "dog", "bird"]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the benchmark."""
-
-    name: str
-    value: float
-    unit: str
 
 
 @dataclass(frozen=True)
