@@ -8,6 +8,7 @@ of pictures that have one name as a whole: they widen the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class DenseConfig:
     image_sets: dict[str, str] = field(default_factory=dict)
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     synonym_share: float = 0.3  # how often a synonym stands in for a name
+    kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)  # name -> of pictures' classes
+    kind_share: float = 0.5  # mosaics whose pictures are called by their kind where they have one
     focus_share: float = 0.5  # views that aim at a class drawn evenly
     paste_share: float = 0.0  # views into which a thing of another photo is pasted
     drop_share: float = 0.25  # groups that leave some names out: their pixels are non-object
@@ -102,15 +105,30 @@ class DenseStage:
             },
             **{name: sampler.data.names for name, sampler in self.pictures.items()},
         }
+        self.rows = {name: self._kind_rows(s.data.names) for name, s in self.pictures.items()}
         self.weights = {
             name: torch.from_numpy(class_weights(sampler.pixels, config.weight_power)).to(device)
             for name, sampler in self.photos.items()
         }
         self.text = self._encode_phrases()
 
+    def _kind_rows(self, names: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Of each class the number of its kind, or -1; every kind's members must be classes."""
+        numbers = {row[0]: -1 for row in names}
+        for number, (kind, members) in enumerate(self.config.kinds.items()):
+            unknown = sorted(set(members) - set(numbers))
+            if unknown:
+                raise UsageError(f"the kind {kind} names no class of pictures: {unknown[0]}")
+            numbers |= dict.fromkeys(members, number)
+        return np.array(list(numbers.values()))
+
     def _encode_phrases(self) -> dict[str, Tensor]:
         """The frozen text tower's feature of every phrase, (C,) each."""
-        phrases = sorted({p for table in self.phrases.values() for row in table for p in row})
+        phrases = sorted(
+            {p for table in self.phrases.values() for row in table for p in row}.union(
+                self.config.kinds
+            )
+        )
         with torch.no_grad():
             features = self.model.text.encode(phrases)
         return dict(zip(phrases, features.to(self.device), strict=True))
@@ -193,10 +211,25 @@ class DenseStage:
         """Cross-entropy of each picture's mean patch."""
         tiles = views.classes.shape[1]
         means = F.adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), tiles).permute(0, 2, 3, 1)
-        text = TextFeatures(self._names(views.set_name, draw))
-        logits = self.model.class_logits(F.normalize(means.flatten(0, 2), dim=-1), text)
-        classes = torch.from_numpy(views.classes).to(self.device).flatten()
-        return F.cross_entropy(logits[:, :-1].float(), classes, label_smoothing=0.1)
+        text, classes = self._names(views.set_name, draw), views.classes.ravel()
+        if self.config.kinds and draw.random() < self.config.kind_share:
+            text, classes = self._by_kind(views.set_name, text, classes)
+        logits = self.model.class_logits(
+            F.normalize(means.flatten(0, 2), dim=-1), TextFeatures(text)
+        )
+        truth = torch.from_numpy(classes).to(self.device)
+        return F.cross_entropy(logits[:, :-1].float(), truth, label_smoothing=0.1)
+
+    def _by_kind(
+        self, set_name: str, text: Tensor, classes: np.ndarray
+    ) -> tuple[Tensor, np.ndarray]:
+        """Names and classes with the members of a kind put together under its name."""
+        rows = self.rows[set_name]
+        alone = np.flatnonzero(rows < 0)
+        table = np.where(rows < 0, 0, len(alone) + rows)
+        table[alone] = np.arange(len(alone))
+        kinds = [self.text[kind] for kind in self.config.kinds]
+        return torch.stack([*text[torch.from_numpy(alone).to(text.device)], *kinds]), table[classes]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """mIoU of each val split over its names (background is no name)."""

@@ -174,6 +174,23 @@ def test_pictures_alone_can_be_learnt(tiny, pictures):
     assert set(stage.losses(stage.batch(0))) == {"pictures"}
 
 
+def test_pictures_can_be_called_by_their_kind(tiny, pictures):
+    phase = replace(PHOTOS, sets={"moods": 1.0})
+    config = replace(
+        CONFIG, phases=(phase,), image_sets={"moods": "train"}, kinds={"day": ("sunny",)}
+    )
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    names = torch.stack([stage.text["bright"], stage.text["dark"]])
+    text, classes = stage._by_kind("moods", names, np.array([0, 1, 1, 0]))
+    torch.testing.assert_close(text, torch.stack([stage.text["dark"], stage.text["day"]]))
+    assert classes.tolist() == [1, 0, 0, 1]
+    assert set(stage.losses(stage.batch(0))) == {"pictures"}
+    with pytest.raises(UsageError, match="the kind day names no class of pictures: rainy"):
+        DenseStage(
+            build(tiny), replace(config, kinds={"day": ("sunny", "rainy")}), pictures, 40, CPU
+        )
+
+
 def test_the_picture_loss_names_the_mean_patch_of_each_picture(mixed, monkeypatch):
     monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
     views = np.random.default_rng(0).integers(256, size=(1, 64, 64, 3)).astype(np.uint8)
