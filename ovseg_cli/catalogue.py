@@ -73,7 +73,7 @@ def catalogue() -> list[Published]:
             name="deop-vit-b-16-r101c",
             description="DeOP as its authors trained it on 156 classes of COCO-Stuff",
             architecture="CLIP ViT-B/16, mask proposals of a MaskFormer with ResNet-101c",
-            licence="none stated: the authors' repository has no licence file",
+            licence="none stated (the repository has no licence file)",
             source="https://github.com/CongHan0808/DeOP",
             accuracy="mIoU: VOC-20 91.7, PC-59 48.8, A-150 22.9, PC-459 9.4, A-847 7.1 "
             "(its README)",

@@ -27,7 +27,7 @@ def command() -> None:
 def list_models(as_json: bool) -> None:
     """List the models that are here, then those that can be had.
 
-    The second column is the size; a hyphen before it: the model is not here yet.
+    A hyphen before the size: the model is not here yet.
     """
     from ovseg_cli import weights
     from ovseg_cli.catalogue import catalogue
@@ -36,14 +36,19 @@ def list_models(as_json: bool) -> None:
     names = {entry.name for entry in here}
     records = [_record(entry) for entry in here]
     records += [_offer(entry) for entry in catalogue() if entry.name not in names]
-    for record in records:
-        if as_json:
+    if as_json:
+        for record in records:
             console.json_line(record)
-        else:
-            size = f"{record['size_bytes'] / 1e6:.1f} MB" if record["size_bytes"] else "? MB"
-            size = size if record["here"] else f"- {size}"
-            line = f"{record['name']:<20} {size:>13}  {record['licence']:<27} "
-            console.data(line + record["description"])
+        return
+    rows = [(r["name"], _size(r), r["licence"], r["description"]) for r in records]
+    name, size, licence, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for row in rows:
+        console.data(f"{row[0]:<{name}}  {row[1]:>{size}}  {row[2]:<{licence}}  {row[3]}")
+
+
+def _size(record: dict[str, Any]) -> str:
+    known = f"{record['size_bytes'] / 1e6:.1f} MB" if record["size_bytes"] else "? MB"
+    return known if record["here"] else f"- {known}"
 
 
 @command.command("show")
