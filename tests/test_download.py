@@ -14,14 +14,12 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from small_models import openai_style_state
 
 from ovseg_cli import download, weights
 from ovseg_cli.catalogue import Published
 from ovseg_cli.download import Remote, ask, fetch, obtain
 from ovseg_cli.errors import CheckpointError, NetworkError, OutputError, UsageError
-from ovseg_cli.model.build import build
-from ovseg_cli.model.config import ClipVisualConfig, DeOPConfig, TextConfig
-from ovseg_cli.model.convert import source_name
 
 CONTENT = os.urandom(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -317,38 +315,17 @@ def test_a_disk_that_fills_up_keeps_nothing(server, tmp_path):
     assert kept(tmp_path / "d") == []
 
 
-CLIP = DeOPConfig(
-    joint_width=16,
-    proposals="grid",
-    backbone=None,
-    proposal=None,
-    heatmap=None,
-    visual=ClipVisualConfig(
-        patch_size=8, width=128, layers=1, heads=2, mlp_width=32, grid=2, run_grid=None,
-        position_layers=(), severed_layers=(0,), severance="gps",
-    ),
-    text=TextConfig(
-        width=128, heads=2, layers=1, context=8, tokens=20, prompt_prefix=0, prompt_suffix=0
-    ),
-)  # fmt: skip
-
-
 @pytest.fixture
 def clip_file(tmp_path) -> bytes:
     """A small CLIP as open_clip stores it."""
-    torch.manual_seed(0)
-    state = {
-        source_name(name).removeprefix("clip_adapter.clip_model."): value
-        for name, value in build(CLIP).state_dict().items()
-        if name != "text.non_object_embedding"
-    }
-    torch.save(state | {"logit_scale": torch.tensor(4.6)}, tmp_path / "clip.bin")
+    torch.save(openai_style_state(), tmp_path / "clip.bin")
     return (tmp_path / "clip.bin").read_bytes()
 
 
 def test_a_downloaded_clip_is_a_model_of_its_name(server, clip_file):
     server.answer = serve(clip_file)
-    wanted = published(server, options={"gelu": "exact"})
+    options = {"gelu": "exact", "visual_heads": 2, "text_heads": 2}
+    wanted = published(server, options=options)
     entry = obtain(wanted, ask(wanted), ignore)
     assert (entry.name, entry.licence, entry.description) == ("mine", "MIT", "a test")
     loaded = weights.load(weights.find("mine").path)

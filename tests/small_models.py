@@ -1,0 +1,87 @@
+"""Models of toy size, of each kind that there is."""
+
+from dataclasses import replace
+
+import torch
+
+from ovseg_cli.model.build import build
+from ovseg_cli.model.config import (
+    BackboneConfig,
+    ClipVisualConfig,
+    DeOPConfig,
+    HeatmapConfig,
+    InputConfig,
+    ProposalConfig,
+    PyramidVisualConfig,
+    TextConfig,
+)
+from ovseg_cli.model.convert import source_name
+
+CLIP = DeOPConfig(
+    joint_width=16,
+    input=InputConfig(min_size=64, max_size=160),
+    backbone=BackboneConfig(
+        stem_channels=(4, 4, 8),
+        depths=(1, 1, 1, 1),
+        inner_channels=(4, 4, 4, 4),
+        out_channels=(8, 8, 8, 8),
+        res5_multi_grid=(1,),
+    ),
+    proposal=ProposalConfig(
+        pixel_channels=32,
+        mask_channels=8,
+        queries=5,
+        hidden=8,
+        heads=2,
+        layers=1,
+        feedforward=16,
+        class_hidden=8,
+        class_channels=8,
+    ),
+    visual=ClipVisualConfig(
+        width=16,
+        layers=2,
+        heads=2,
+        mlp_width=32,
+        grid=3,
+        run_grid=4,
+        position_layers=(1,),
+        severed_layers=(1,),
+    ),
+    text=TextConfig(width=8, heads=2, layers=1, prompt_prefix=2, prompt_suffix=0),
+    heatmap=HeatmapConfig(heads=4, layers=1, feedforward=16),
+)
+PYRAMID = replace(
+    CLIP,
+    proposals="grid",
+    visual=PyramidVisualConfig(channels=8, norm_groups=4, context_width=8, context_heads=2),
+    text=replace(CLIP.text, prompt_prefix=0),
+)
+PLAIN = replace(
+    CLIP,
+    proposals="grid",
+    input=InputConfig(
+        min_size=64,
+        max_size=160,
+        size_divisibility=16,
+        pixel_mean=(122.7709383, 116.7460125, 104.09373615),
+        pixel_std=(68.5005327, 66.6321579, 70.32316305),
+    ),
+    backbone=None,
+    proposal=None,
+    heatmap=None,
+    visual=replace(CLIP.visual, run_grid=None, position_layers=(), severance="gps"),
+    text=replace(CLIP.text, prompt_prefix=0, templates=("a photo of a {}.",)),
+)
+
+
+def openai_style_state() -> dict[str, torch.Tensor]:
+    """A small CLIP under the names that OpenAI and open_clip use."""
+    torch.manual_seed(5)
+    state = build(PLAIN).state_dict()
+    theirs = {
+        source_name(name).removeprefix("clip_adapter.clip_model."): value
+        for name, value in state.items()
+        if name != "text.non_object_embedding"
+    }
+    return theirs | {"logit_scale": torch.tensor(4.6), "context_length": torch.tensor(77)}
