@@ -77,6 +77,7 @@ ONLY_IN = {
     "PIL": {"mask_files", "regions", "sam_masks", "media", "render", "legend", "exports", "data",
             "scoring", "segmenter", "benchmark"},
     "cv2": {"media"},
+    "av": {"media"},
     "skimage": {"regions"},
     "transformers": {"sam_masks"},
     "click": {"cli"},

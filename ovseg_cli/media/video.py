@@ -1,0 +1,209 @@
+"""Read video: files, streams, cameras, standard input and folders of numbered pictures as Frames.
+
+PyAV (ffmpeg's libraries) decodes, because it keeps what OpenCV drops: each frame's time stamp, the
+rotation that phones note, 10-bit colours, and what is left of a damaged file.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import find_images
+from ovseg_cli.media.opencv import load_opencv
+from ovseg_cli.vocabulary import printable
+
+USUAL_RATE = Fraction(25)  # frames a second, of pictures and cameras that do not tell
+CAMERA = "camera:"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before it is read."""
+
+    rate: Fraction  # frames a second, on average
+    frames: int | None  # about; None where nobody knows
+    has_audio: bool = False
+
+
+class Video(Protocol):
+    """An open video: `info`, and the frames in order, upright, with their times."""
+
+    info: VideoInfo
+
+    def frames(self, start: float = 0.0) -> Iterator[Frame]:
+        """Those from `start` seconds on; `index` counts from the video's first frame."""
+
+    def close(self) -> None:
+        """Let go of the file or device."""
+
+
+def load_av() -> ModuleType:
+    """The module av; raises UsageError that says how to get it."""
+    try:
+        import av
+    except ImportError as error:
+        raise UsageError(f"video needs PyAV ({error}): pip install 'ovseg-cli[video]'") from error
+    return av
+
+
+@contextmanager
+def open_video(source: str) -> Iterator[Video]:
+    """Open a file, folder of pictures, URL, `camera:N`, or `-` for standard input.
+
+    Raises UsageError where there is no such thing, InputError for what cannot be read as video.
+    """
+    video: Video
+    if source.startswith(CAMERA):
+        video = _Camera(source)
+    elif source != "-" and "://" not in source and Path(source).is_dir():
+        video = _Pictures(Path(source))
+    else:
+        video = _Stream(source)
+    try:
+        yield video
+    finally:
+        video.close()
+
+
+class _Stream:
+    """Anything that ffmpeg's libraries demultiplex."""
+
+    def __init__(self, source: str) -> None:
+        self._av = load_av()
+        self._source = source
+        if source != "-" and "://" not in source and not Path(source).is_file():
+            raise UsageError(f"no such video: {printable(source)}")
+        try:
+            file = sys.stdin.buffer if source == "-" else source
+            # Names and comments in a file may be in any encoding.
+            self._container = self._av.open(file, metadata_errors="replace")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{printable(source)}: not a video ({_reason(error)})") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise InputError(f"{printable(source)}: it holds no pictures")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self.info = self._look()
+
+    def _look(self) -> VideoInfo:
+        stream = self._stream
+        rate = Fraction(stream.average_rate or stream.base_rate or USUAL_RATE)
+        frames = stream.frames or None
+        if frames is None and self._container.duration:
+            frames = round(self._container.duration / self._av.time_base * rate)
+        return VideoInfo(rate, frames, bool(self._container.streams.audio))
+
+    def frames(self, start: float = 0.0) -> Iterator[Frame]:
+        """See `Video`. Ends with a warning where the rest of a file is damaged."""
+        seconds = first = None
+        for index, decoded in enumerate(self._decoded()):
+            if decoded.time is not None:
+                first = decoded.time if first is None else first
+                seconds = max(float(decoded.time - first), seconds or 0.0)
+            else:  # no time stamp: it follows at the usual distance
+                seconds = 0.0 if seconds is None else seconds + float(1 / self.info.rate)
+            if seconds >= start:
+                yield Frame(_upright(decoded), index, seconds, self._source)
+
+    def _decoded(self) -> Iterator[Any]:
+        count = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    for frame in packet.decode():
+                        count += 1
+                        yield frame
+                except self._av.error.InvalidDataError as error:
+                    log.debug("%s: a damaged packet: %s", self._source, error)
+        except OSError as error:
+            log.warning("%s: damaged after %d frames: %s", self._source, count, _reason(error))
+        if count == 0:
+            raise InputError(f"{printable(self._source)}: no frame of it can be decoded")
+
+    def close(self) -> None:
+        """See `Video`."""
+        self._container.close()
+
+
+def _upright(decoded: Any) -> np.ndarray:
+    """The picture (H, W, 3) uint8 RGB, turned as the file says."""
+    pixels = decoded.to_ndarray(format="rgb24")
+    quarters = round(decoded.rotation / 90) % 4  # counterclockwise
+    return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
+
+
+class _Pictures:
+    """A folder of numbered pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        self._images = find_images([str(folder)])
+        self.info = VideoInfo(USUAL_RATE, len(self._images))
+
+    def frames(self, start: float = 0.0) -> Iterator[Frame]:
+        """See `Video`. A picture that cannot be read raises InputError."""
+        for index, image in enumerate(self._images):
+            seconds = float(index / self.info.rate)
+            if seconds >= start:
+                pixels = read_image(image.path).pixels
+                yield Frame(pixels, index, seconds, str(image.path))
+
+    def close(self) -> None:
+        """See `Video`."""
+
+
+class _Camera:
+    """A camera of this machine, until somebody stops it."""
+
+    def __init__(self, source: str) -> None:
+        number = source.removeprefix(CAMERA)
+        if not number.isdecimal():
+            raise UsageError(f"{printable(source)}: a camera is {CAMERA}0, {CAMERA}1, ...")
+        self._cv2 = load_opencv()
+        self._source = source
+        self._device = self._cv2.VideoCapture(int(number))
+        if not self._device.isOpened():
+            raise InputError(f"{source}: there is no such camera, or another program holds it")
+        rate = self._device.get(self._cv2.CAP_PROP_FPS)
+        self.info = VideoInfo(
+            Fraction(rate).limit_denominator(1001) if rate > 0 else USUAL_RATE, None
+        )
+
+    def frames(self, start: float = 0.0) -> Iterator[Frame]:
+        """See `Video`; the times are those at which pictures came."""
+        import time
+
+        began = time.monotonic()
+        index = 0
+        while True:
+            there, picture = self._device.read()
+            if not there:
+                return
+            seconds = time.monotonic() - began
+            if seconds >= start:
+                pixels = np.ascontiguousarray(picture[..., ::-1])  # OpenCV has BGR
+                yield Frame(pixels, index, seconds, self._source)
+            index += 1
+
+    def close(self) -> None:
+        """See `Video`."""
+        self._device.release()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -1,0 +1,233 @@
+"""Reading video: every frame, at its time, upright, whatever the file is like."""
+
+import io
+import logging
+import struct
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.media import video as module
+from ovseg_cli.media.video import open_video
+
+av = pytest.importorskip("av")
+
+
+def picture(index: int, width: int = 64, height: int = 48) -> np.ndarray:
+    """Red at the top left, blue elsewhere; the green tells the index."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 2], pixels[..., 1] = 200, 8 * index
+    pixels[: height // 2, : width // 2] = (220, 8 * index, 20)
+    return pixels
+
+
+def index_of(pixels: np.ndarray) -> int:
+    return round(float(pixels[-8:, -8:, 1].mean()) / 8)
+
+
+def write(
+    path: Path,
+    times: list[float],
+    *,
+    codec: str = "libx264",
+    kind: str = "yuv420p",
+    size: tuple[int, int] = (64, 48),
+    rate: Fraction = Fraction(25),
+    audio: bool = False,
+) -> Path:
+    """A clip with a frame at each of these seconds."""
+    base = 1 / rate if codec == "mpeg4" else Fraction(1, 90000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = kind
+        stream.bit_rate = 4_000_000
+        stream.time_base = stream.codec_context.time_base = base
+        sound = container.add_stream("aac", rate=16000, layout="mono") if audio else None
+        for index, seconds in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(picture(index % 30, *size), format="rgb24")
+            frame.pts, frame.time_base = round(seconds / base), base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if sound is not None:
+            tone = np.zeros((1, 16000), np.int16)
+            frame = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode())
+    return path
+
+
+def read(source: object, start: float = 0.0):
+    with open_video(str(source)) as video:
+        return video.info, list(video.frames(start))
+
+
+STEADY = [i / 25 for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "kind"),
+    [
+        ("a.mp4", "libx264", "yuv420p"),
+        ("a.mkv", "ffv1", "bgr0"),
+        ("a.mov", "libx264", "yuv420p10le"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+        ("a.mkv", "libx264", "yuv444p"),
+    ],
+)
+def test_containers_codecs_and_depths(tmp_path, name, codec, kind):
+    info, frames = read(write(tmp_path / name, STEADY, codec=codec, kind=kind))
+    assert [index_of(frame.pixels) for frame in frames] == list(range(20))
+    assert [frame.index for frame in frames] == list(range(20))
+    assert [frame.seconds for frame in frames] == pytest.approx(STEADY, abs=0.002)
+    assert frames[0].pixels.shape == (48, 64, 3)
+    red = frames[3].pixels[8, 8].astype(int)
+    assert red[0] > 190 and red[2] < 60
+    assert info.frames is None or abs(info.frames - 20) <= 1
+    assert not info.has_audio
+
+
+def test_frames_keep_their_times_where_they_come_unevenly(tmp_path):
+    times = [0.0, 0.02, 0.1, 0.5, 0.51, 1.7]
+    _, frames = read(write(tmp_path / "a.mkv", times))
+    assert [frame.seconds for frame in frames] == pytest.approx(times, abs=0.002)
+
+
+def test_29_97_frames_a_second(tmp_path):
+    rate = Fraction(30000, 1001)
+    times = [float(i / rate) for i in range(60)]
+    info, frames = read(write(tmp_path / "a.mp4", times, rate=rate))
+    assert float(info.rate) == pytest.approx(29.97, abs=0.01)
+    assert frames[59].seconds == pytest.approx(59 * 1001 / 30000, abs=1e-3)
+
+
+def test_odd_sizes(tmp_path):
+    path = write(tmp_path / "a.mkv", STEADY, codec="ffv1", kind="bgr0", size=(63, 47))
+    _, frames = read(path)
+    assert np.array_equal(frames[5].pixels, picture(5, 63, 47))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "quarters"),
+    [
+        ((0, 1, -1, 0), -1),  # a phone held upright: turn clockwise
+        ((0, -1, 1, 0), 1),
+        ((-1, 0, 0, -1), 2),
+    ],
+)
+def test_a_phone_s_rotation(tmp_path, matrix, quarters):
+    path = write(tmp_path / "a.mp4", STEADY[:3])
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # behind version, times, ids, layer and volume
+    a, b, c, d = (value << 16 for value in matrix)
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
+    path.write_bytes(data)
+    _, frames = read(path)
+    expected = np.rot90(picture(0), quarters)
+    assert frames[0].pixels.shape == expected.shape
+    assert np.abs(frames[0].pixels.astype(int) - expected).mean() < 8
+    assert frames[0].pixels.flags["C_CONTIGUOUS"]
+
+
+def test_a_later_start(tmp_path):
+    _, frames = read(write(tmp_path / "a.mp4", STEADY), start=0.39)
+    assert [frame.index for frame in frames] == list(range(10, 20))
+    assert frames[0].seconds == pytest.approx(0.4)
+
+
+def test_a_damaged_tail_leaves_what_came_before(tmp_path, caplog):
+    path = write(tmp_path / "a.mkv", STEADY, codec="mpeg4")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with caplog.at_level(logging.DEBUG):
+        _, frames = read(path)
+    assert 5 <= len(frames) < 20
+    assert [index_of(frame.pixels) for frame in frames] == list(range(len(frames)))
+
+
+def test_an_encoded_stream_on_standard_input(tmp_path, monkeypatch):
+    data = write(tmp_path / "a.mkv", STEADY).read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    _, frames = read("-")
+    assert len(frames) == 20
+
+
+def test_a_folder_of_numbered_pictures(tmp_path):
+    for index in (1, 2, 10):
+        Image.fromarray(picture(index)).save(tmp_path / f"f{index}.png")
+    info, frames = read(tmp_path)
+    assert [index_of(frame.pixels) for frame in frames] == [1, 2, 10]
+    assert (info.rate, info.frames) == (25, 3)
+    assert [frame.seconds for frame in frames] == pytest.approx([0, 0.04, 0.08])
+
+
+def test_sound_is_noticed(tmp_path):
+    info, _ = read(write(tmp_path / "a.mp4", STEADY, audio=True))
+    assert info.has_audio
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all\n" * 50])
+def test_files_that_are_no_video(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.mp4: not a video"):
+        read(tmp_path / "a.mp4")
+
+
+def test_a_file_with_sound_alone(tmp_path):
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "mono")
+        frame.sample_rate = 16000
+        container.mux(sound.encode(frame))
+    with pytest.raises(InputError, match="holds no pictures"):
+        read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("absent.mp4", "no such video"), ("camera:front", "a camera is camera:0")],
+)
+def test_sources_that_are_none(source, message):
+    with pytest.raises(UsageError, match=message):
+        read(source)
+
+
+def test_a_camera_s_pictures_become_rgb(monkeypatch):
+    class Device:
+        left = 3
+
+        def __init__(self, number):
+            assert number == 2
+
+        def isOpened(self):
+            return True
+
+        def get(self, what):
+            return 0.0
+
+        def read(self):
+            self.left -= 1
+            return self.left >= 0, picture(1)[..., ::-1]
+
+        def release(self):
+            Device.left = -1
+
+    library = type("cv2", (), {"VideoCapture": Device, "CAP_PROP_FPS": 5})
+    monkeypatch.setattr(module, "load_opencv", lambda: library)
+    info, frames = read("camera:2")
+    assert info.rate == 25
+    assert [np.array_equal(frame.pixels, picture(1)) for frame in frames] == [True] * 3
+    assert Device.left == -1
+
+
+def test_without_the_library_the_error_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UsageError, match=r"pip install 'ovseg-cli\[video\]'"):
+        read(tmp_path / "a.mp4")
