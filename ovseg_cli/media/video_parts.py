@@ -1,0 +1,201 @@
+"""Write video in parts that survive a kill, and join them into one file with the sound of another.
+
+Pictures go into a fragmented MP4 (H.264), label maps into Matroska (FFV1, lossless): both can be
+read up to where they break off. `join` copies the packets, without encoding anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ovseg_cli.errors import OutputError
+from ovseg_cli.media.video import load_av
+
+BASE = Fraction(1, 90000)  # seconds, of the time stamps: whole for all usual rates
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a kind of video is stored."""
+
+    codec: str
+    pixels: str  # of the encoder, as ffmpeg names it
+    given: str  # of the arrays
+    suffix: str
+    options: dict[str, str]
+    container: dict[str, str]  # of a part
+    even: bool = False  # both sides must be even
+
+
+# yuv420p and Baseline to High profiles are what every browser plays.
+PICTURES = Format(
+    codec="libx264",
+    pixels="yuv420p",
+    given="rgb24",
+    suffix=".mp4",
+    options={"crf": "20", "preset": "veryfast", "bf": "0"},  # so that parts can be joined
+    container={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
+    even=True,
+)
+LABELS_8 = Format("ffv1", "gray", "gray", ".mkv", {"level": "3"}, {})
+LABELS_16 = Format("ffv1", "gray16le", "gray16le", ".mkv", {"level": "3"}, {})
+
+
+class Part:
+    """A part of a clip that is being written; `with` ends it in good order."""
+
+    def __init__(self, path: Path, form: Format, size_hw: tuple[int, int], rate: Fraction) -> None:
+        """rate: frames a second, about. Raises OutputError where it cannot be written."""
+        av = load_av()
+        self._av = av
+        self._path = path
+        self._form = form
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(path), "w", options=form.container)
+        except OSError as error:
+            raise self._complaint(error) from error
+        self._stream = self._container.add_stream(form.codec, rate=rate, options=form.options)
+        step = 2 if form.even else 1
+        height, width = (-(-side // step) * step for side in size_hw)
+        self._stream.height, self._stream.width = height, width
+        self._stream.pix_fmt = form.pixels
+        self._stream.codec_context.time_base = BASE
+        self._stream.codec_context.gop_size = max(1, round(2 * rate))  # a fragment is 2 s long
+        self._begin: float | None = None  # seconds of the first picture: there a part begins
+        self._last = -1
+        self._failed = False
+
+    def write(self, pixels: np.ndarray, seconds: float) -> None:
+        """Add a picture, (H, W, 3) uint8 RGB or (H, W) uint8 or uint16, to be shown from then on.
+
+        Raises OutputError (no space).
+        """
+        missing = (self._stream.height - pixels.shape[0], self._stream.width - pixels.shape[1])
+        if any(missing):
+            edges = [(0, missing[0]), (0, missing[1])] + [(0, 0)] * (pixels.ndim - 2)
+            pixels = np.pad(pixels, edges, mode="edge")
+        frame = self._av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(pixels), format=self._form.given
+        )
+        if self._begin is None:
+            self._begin = seconds
+        # Two pictures of one moment cannot both be stored.
+        self._last = frame.pts = max(round((seconds - self._begin) / BASE), self._last + 1)
+        frame.time_base = BASE
+        self._mux(frame)
+
+    def _mux(self, frame: Any) -> None:
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except OSError as error:
+            self._failed = True
+            raise self._complaint(error) from error
+
+    def _complaint(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self._path}: {error.strerror or error}")
+
+    def close(self) -> None:
+        """Write what is still held back, unless writing has failed. Raises OutputError."""
+        if self._failed:  # ffmpeg's muxers must not be asked again
+            return
+        self._mux(None)
+        try:
+            self._container.close()
+        except OSError as error:
+            raise self._complaint(error) from error
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def join(
+    parts: Sequence[tuple[Path, float]],
+    target: Path,
+    sound: str | None = None,
+    begin: float = 0.0,
+    end: float | None = None,
+) -> None:
+    """Put parts into one file that can be played while it is loaded.
+
+    parts: files, and the seconds at which each begins in the whole; sound: the video whose sound
+    between `begin` and `end` (seconds) goes along, as it is; a codec that the file cannot hold is
+    left out. Raises OutputError.
+    """
+    av = load_av()
+    try:
+        with av.open(str(target), "w", options={"movflags": "faststart"}) as container:
+            with av.open(str(parts[0][0])) as first:
+                pictures = container.add_stream_from_template(first.streams.video[0])
+            source = av.open(sound) if sound is not None else None
+            try:
+                heard = _sound(container, source)
+                packets = _of_parts(av, parts, pictures)
+                if source is not None and heard is not None:
+                    packets = _merged(packets, _of_sound(source, heard, begin, end))
+                for packet in packets:
+                    container.mux(packet)
+            finally:
+                if source is not None:
+                    source.close()
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _sound(container: Any, source: Any) -> Any:
+    """A stream like the source's sound, or None where there is none that fits."""
+    if source is None or not source.streams.audio:
+        return None
+    stream = source.streams.audio[0]
+    if stream.codec_context.name not in container.supported_codecs:
+        return None
+    return container.add_stream_from_template(stream)
+
+
+def _of_parts(av: Any, parts: Sequence[tuple[Path, float]], stream: Any) -> Iterator[Any]:
+    for part, begin in parts:
+        with av.open(str(part)) as container:
+            for packet in container.demux(video=0):
+                if packet.dts is not None:
+                    shift = round(begin / packet.time_base)
+                    packet.pts += shift
+                    packet.dts += shift
+                    packet.stream = stream
+                    yield packet
+
+
+def _of_sound(source: Any, stream: Any, begin: float, end: float | None) -> Iterator[Any]:
+    for packet in source.demux(audio=0):
+        if packet.dts is None:
+            continue
+        seconds = float(packet.pts * packet.time_base)
+        if end is not None and seconds >= end:
+            return
+        if seconds >= begin:
+            shift = round(begin / packet.time_base)
+            packet.pts -= shift
+            packet.dts -= shift
+            packet.stream = stream
+            yield packet
+
+
+def _merged(one: Iterator[Any], other: Iterator[Any]) -> Iterator[Any]:
+    """Both in the order of their times."""
+    import heapq
+
+    return heapq.merge(one, other, key=lambda packet: packet.dts * packet.time_base)

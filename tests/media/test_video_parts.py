@@ -1,0 +1,146 @@
+"""Video that is written in parts: whole after a kill, joined without loss, with its sound."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovseg_cli.errors import OutputError
+from ovseg_cli.media.video import open_video
+from ovseg_cli.media.video_parts import LABELS_8, LABELS_16, PICTURES, Part, join
+
+av = pytest.importorskip("av")
+RATE = Fraction(30000, 1001)
+
+
+def picture(index: int, size_hw: tuple[int, int] = (48, 64)) -> np.ndarray:
+    pixels = np.full((*size_hw, 3), 60, np.uint8)
+    pixels[: size_hw[0] // 2, :, 0] = 8 * index
+    return pixels
+
+
+def write(path: Path, indices: range, form=PICTURES, make=picture) -> Path:
+    first = make(indices[0])
+    with Part(path, form, first.shape[:2], RATE) as part:
+        for index in indices:
+            part.write(make(index), float(index / RATE))
+    return path
+
+
+def frames(path: Path):
+    with open_video(str(path)) as video:
+        return list(video.frames())
+
+
+def indices(path: Path) -> list[int]:
+    return [round(float(frame.pixels[4:8, :, 0].mean()) / 8) for frame in frames(path)]
+
+
+def test_parts_are_joined_without_loss_of_a_frame_or_its_time(tmp_path):
+    write(tmp_path / "1.mp4", range(20))
+    write(tmp_path / "2.mp4", range(20, 31))
+    parts = [(tmp_path / "1.mp4", 0.0), (tmp_path / "2.mp4", float(20 / RATE))]
+    join(parts, tmp_path / "whole.mp4")
+    assert indices(tmp_path / "whole.mp4") == list(range(31))
+    times = [frame.seconds for frame in frames(tmp_path / "whole.mp4")]
+    assert times == pytest.approx([float(i / RATE) for i in range(31)], abs=1e-4)
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
+    data = (tmp_path / "whole.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # it can be played while it is loaded
+
+
+def test_odd_sides_are_made_even_by_repeating_the_border(tmp_path):
+    path = write(tmp_path / "a.mp4", range(3), make=lambda index: picture(index, (47, 63)))
+    assert frames(path)[0].pixels.shape == (48, 64, 3)
+
+
+def test_what_a_kill_leaves_can_be_read(tmp_path):
+    part = Part(tmp_path / "a.mp4", PICTURES, (48, 64), RATE)
+    for index in range(200):
+        part.write(picture(index % 30), float(index / RATE))
+    left = (tmp_path / "a.mp4").read_bytes()  # as it lies on the disk while the part is open
+    part.close()
+    (tmp_path / "killed.mp4").write_bytes(left)
+    survived = indices(tmp_path / "killed.mp4")
+    assert len(survived) >= 50
+    assert survived == [index % 30 for index in range(len(survived))]
+
+
+@pytest.mark.parametrize(("form", "kind"), [(LABELS_8, np.uint8), (LABELS_16, np.uint16)])
+def test_label_maps_come_back_bit_for_bit(tmp_path, form, kind):
+    draw = np.random.default_rng(0)
+    maps = [draw.integers(0, np.iinfo(kind).max + 1, (47, 63)).astype(kind) for _ in range(5)]
+    write(tmp_path / "1.mkv", range(3), form, lambda index: maps[index])
+    write(tmp_path / "2.mkv", range(3, 5), form, lambda index: maps[index])
+    parts = [(tmp_path / "1.mkv", 0.0), (tmp_path / "2.mkv", float(3 / RATE))]
+    join(parts, tmp_path / "labels.mkv")
+    with av.open(str(tmp_path / "labels.mkv")) as container:
+        found = [frame.to_ndarray() for frame in container.decode(video=0)]
+    assert len(found) == 5
+    assert all(np.array_equal(a, b) for a, b in zip(found, maps, strict=True))
+
+
+def test_two_pictures_of_one_moment_are_both_kept(tmp_path):
+    with Part(tmp_path / "a.mp4", PICTURES, (48, 64), RATE) as part:
+        for index, seconds in enumerate([0.0, 0.5, 0.5, 0.4, 1.0]):
+            part.write(picture(index), seconds)
+    assert indices(tmp_path / "a.mp4") == list(range(5))
+
+
+def sounding(path: Path, codec: str = "aac") -> Path:
+    """Two seconds of a tone that grows louder."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=16000, layout="mono")
+        wave = np.sin(np.arange(32000) * 0.3) * np.arange(32000)
+        frame = av.AudioFrame.from_ndarray(wave[None].astype(np.int16), "s16", "mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_sound_goes_along_as_it_is_and_in_step(tmp_path):
+    part = write(tmp_path / "1.mp4", range(30))
+    source = sounding(tmp_path / "sound.mp4")
+    join([(part, 0.0)], tmp_path / "whole.mp4", str(source), begin=0.5, end=1.5)
+    with av.open(str(source)) as container:
+        given = [bytes(p) for p in container.demux(audio=0) if p.pts is not None and p.size]
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        packets = [p for p in container.demux(audio=0) if p.size]
+        copied = [bytes(p) for p in packets]
+        times = [float(p.pts * p.time_base) for p in packets]
+    first = given.index(copied[0])
+    assert given[first : first + len(copied)] == copied
+    assert times[0] == pytest.approx(0.0, abs=0.07)
+    assert 0.9 < times[-1] < 1.0
+    assert indices(tmp_path / "whole.mp4") == list(range(30))
+
+
+def test_sound_that_the_file_cannot_hold_is_left_out(tmp_path):
+    part = write(tmp_path / "1.mp4", range(5))
+    join([(part, 0.0)], tmp_path / "whole.mp4", str(sounding(tmp_path / "a.wav", "pcm_s16le")))
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        assert len(container.streams.audio) in (0, 1)
+    assert indices(tmp_path / "whole.mp4") == list(range(5))
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        Part(tmp_path / "file" / "a.mp4", PICTURES, (48, 64), RATE)
+    part = write(tmp_path / "1.mp4", range(3))
+    with pytest.raises(OutputError, match="cannot write"):
+        join([(part, 0.0)], tmp_path / "absent" / "a.mp4")
+
+
+def test_a_full_disk(tmp_path):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+    (tmp_path / "a.mp4").symlink_to(full)
+    with pytest.raises(OutputError, match="cannot write"):
+        write(tmp_path / "a.mp4", range(200))
