@@ -9,7 +9,7 @@ import numpy as np
 
 from ovseg_cli.data.pixel_set import IGNORE, PixelSet
 from ovseg_cli.frame import Frame
-from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.segmentation import UNLABELED, Segmentation
 
 
 @dataclass(eq=False)
@@ -17,31 +17,34 @@ class ConfusionMatrix:
     """Pixel counts by true class (rows) and predicted class (columns)."""
 
     classes: int
-    counts: np.ndarray = field(init=False)  # (classes, classes) int64
+    counts: np.ndarray = field(init=False)  # (classes, classes + 1) int64, unlabelled ones last
 
     def __post_init__(self) -> None:
-        self.counts = np.zeros((self.classes, self.classes), np.int64)
+        self.counts = np.zeros((self.classes, self.classes + 1), np.int64)
 
     def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
         """Count one photo; `truth` pixels equal to IGNORE are left out.
 
-        Both are integer arrays of one shape, with values in 0..classes-1 elsewhere.
+        Both are integer arrays of one shape, with values in 0..classes-1 elsewhere. What the
+        prediction leaves UNLABELED is wrong.
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}")
         valid = truth != IGNORE
         # int64 first: in the label maps' own uint8 the product would overflow silently.
         rows, columns = truth[valid].astype(np.int64), prediction[valid].astype(np.int64)
-        for labels in (rows, columns):
+        labelled = columns[columns != UNLABELED]
+        for labels in (rows, labelled):
             if labels.size and not 0 <= labels.min() <= labels.max() < self.classes:
                 raise ValueError(f"a label is not in 0..{self.classes - 1}")
-        flat = np.bincount(rows * self.classes + columns, minlength=self.classes**2)
-        self.counts += flat.reshape(self.classes, self.classes)
+        columns[columns == UNLABELED] = self.classes
+        flat = np.bincount(rows * (self.classes + 1) + columns, minlength=self.counts.size)
+        self.counts += flat.reshape(self.counts.shape)
 
     def iou(self) -> np.ndarray:
         """Intersection over union of each class (classes,), NaN where it occurs on neither side."""
         hit = np.diag(self.counts)
-        union = self.counts.sum(0) + self.counts.sum(1) - hit
+        union = self.counts.sum(0)[: self.classes] + self.counts.sum(1) - hit
         return np.divide(hit, union, out=np.full(self.classes, np.nan), where=union > 0)
 
     def mean_iou(self, classes: Sequence[int] | None = None) -> float:
@@ -96,5 +99,5 @@ def evaluate(
     """
     for key in data.keys:
         image, truth = data.load(key)
-        matrix.add(truth, segment(Frame(image, source=key)).labels)
+        matrix.add(truth, segment(Frame(image, source=f"{key}.jpg")).labels)
         yield key

@@ -6,7 +6,9 @@ import warnings
 import numpy as np
 import pytest
 
+from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.evaluation import ConfusionMatrix
+from ovseg_cli.segmentation import UNLABELED
 
 
 def slow_iou(photos, classes):
@@ -43,7 +45,7 @@ def test_iou_is_that_of_counting_pixels(kind):
 def test_rows_are_the_truth():
     matrix = ConfusionMatrix(3)
     matrix.add(np.array([0, 0, 2, 255]), np.array([1, 1, 0, 2]))
-    assert matrix.counts.tolist() == [[0, 2, 0], [0, 0, 0], [1, 0, 0]]
+    assert matrix.counts.tolist() == [[0, 2, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
 
 
 def test_many_classes_in_8_bits_do_not_overflow():
@@ -86,7 +88,7 @@ def test_maps_that_do_not_fit_are_refused():
     matrix = ConfusionMatrix(3)
     with pytest.raises(ValueError, match=r"truth is \(2,\), prediction \(3,\)"):
         matrix.add(np.zeros(2, int), np.zeros(3, int))
-    for truth, prediction in ((3, 0), (0, 3), (-1, 0), (0, -1), (1, -1)):
+    for truth, prediction in ((3, 0), (0, 3), (-1, 0), (0, -2), (1, -2)):
         with pytest.raises(ValueError, match=r"not in 0\.\.2"):
             matrix.add(np.array([truth]), np.array([prediction]))
     assert not matrix.counts.any()
@@ -132,3 +134,13 @@ def test_measures_of_nothing_are_not_a_number():
             matrix.harmonic_iou([1]),
         ):
             assert math.isnan(value)
+
+
+def test_what_is_left_unlabelled_is_wrong():
+    matrix = ConfusionMatrix(2)
+    matrix.add(np.array([0, 0, 0, 1, 1, IGNORE]), np.array([0, 0, UNLABELED, 1, 0, UNLABELED]))
+    assert matrix.iou().tolist() == [2 / 4, 1 / 2]
+    assert matrix.pixel_accuracy() == 3 / 5
+    assert matrix.mean_accuracy() == pytest.approx((2 / 3 + 1 / 2) / 2)
+    with pytest.raises(ValueError, match="not in 0..1"):
+        matrix.add(np.array([0]), np.array([-2]))
