@@ -1,4 +1,4 @@
-"""Small pictures with one class each, in tar shards: KEY.webp followed by KEY.cls."""
+"""Small pictures with one class each: tar shards of KEY.webp and KEY.cls, or cut out of photos."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ovseg_cli.data.pixel_set import PixelSet
+from ovseg_cli.data.transforms import square_around
 from ovseg_cli.errors import UsageError
 
 
@@ -52,4 +54,24 @@ def read_image_set(root: Path, split: str) -> ImageSet:
             f"{root}: the shards hold {len(images)} pictures and {len(classes)} class indices, "
             f"and classes.json {len(names)} classes"
         )
+    return ImageSet(np.stack(images), np.array(classes, np.int64), names)
+
+
+def cut_out_set(data: PixelSet, side: int, least: float) -> ImageSet:
+    """What a labelled set's photos show of each class, as pictures of side×side pixels.
+
+    A picture is the smallest square around a class's pixels, its surroundings included; least:
+    share of the photo that the class must cover. Raises UsageError where nothing does.
+    """
+    images, classes = [], []
+    for key in data.keys:
+        image, labels = data.load(key)
+        for number in range(len(data.names)):
+            mask = labels == number
+            if mask.mean() >= least:
+                images.append(square_around(image, mask, side))
+                classes.append(number)
+    if not images:
+        raise UsageError(f"{data.name}: no class covers {least:.0%} of a photo")
+    names = tuple((name,) for name in data.names)
     return ImageSet(np.stack(images), np.array(classes, np.int64), names)

@@ -156,19 +156,25 @@ class PixelMixture:
             name: PixelSampler(read_pixel_set(data / name, split))
             for name, split in sorted(config.sets.items())
         }
-        shares = np.array([config.shares.get(name, 1.0) for name in self.samplers])
-        self._shares = shares / shares.sum()
+        self._shares = {name: config.shares.get(name, 1.0) for name in self.samplers}
 
     def batch(self, step: int) -> PixelBatch:
         """The views of a step, drawn from a generator seeded by it alone."""
         config = self.config
         draw = np.random.default_rng((config.seed, step))
-        name = str(draw.choice(list(self.samplers), p=self._shares))
+        name = choose(self._shares, draw)
         views = self.samplers[name].draw(
             config.batch, config.size, config.scales, config.focus_share, draw
         )
         images = np.stack([distort_colour(image, draw) for image in views.images])
         return PixelBatch(name, images, views.labels)
+
+
+def choose(shares: dict[str, float], draw: np.random.Generator) -> str:
+    """A name drawn by its share, whatever the shares add up to."""
+    names = sorted(shares)
+    values = np.array([shares[name] for name in names])
+    return str(draw.choice(names, p=values / values.sum()))
 
 
 def class_weights(pixels: np.ndarray, power: float, largest: float = 8.0) -> np.ndarray:

@@ -56,12 +56,27 @@ def masked_crop(
     image: (H, W, 3) uint8; mask: (H, W) bool, not empty; colour: RGB in 0..255.
     """
     fill = np.array(colour).round().astype(np.uint8)
+    return _cut(
+        np.where(mask[..., None], image, fill),
+        _square(mask),
+        size,
+        Image.Resampling.BILINEAR,
+        fill,
+    )
+
+
+def square_around(image: np.ndarray, mask: np.ndarray, size: int) -> np.ndarray:
+    """The same with what is around the mask; what lies outside the photo is grey."""
+    return _cut(image, _square(mask), size, Image.Resampling.BILINEAR, GREY)
+
+
+def _square(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """The smallest square (left, top, right, bottom) around a mask, both with one centre."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     side = max(bottom - top, right - left)
     y, x = (top + bottom - side) / 2, (left + right - side) / 2
-    image = np.where(mask[..., None], image, fill)
-    return _cut(image, (x, y, x + side, y + side), size, Image.Resampling.BILINEAR, fill)
+    return x, y, x + side, y + side
 
 
 def _offset(length: int, box: float, draw: np.random.Generator) -> float:

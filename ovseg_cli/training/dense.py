@@ -19,7 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg_cli.data.image_set import read_image_set
-from ovseg_cli.data.mixture import ImageBatch, ImageSampler, PixelBatch, PixelSampler, class_weights
+from ovseg_cli.data.mixture import (
+    ImageBatch,
+    ImageSampler,
+    PixelBatch,
+    PixelSampler,
+    choose,
+    class_weights,
+)
 from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
@@ -150,7 +157,7 @@ class DenseStage:
 
     def _group(self, phase: Phase, draw: np.random.Generator) -> PixelBatch | ImageBatch:
         count = phase.batch // GROUPS
-        name = _choose(phase.sets, draw)
+        name = choose(phase.sets, draw)
         if name in self.pictures:
             return self.pictures[name].draw(count, phase.size, draw)
         scales = (phase.scales[0], phase.scales[1])
@@ -265,12 +272,6 @@ def soft_jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
     both = (probabilities * truth).sum((0, 2, 3))
     either = (probabilities + truth).sum((0, 2, 3)) - both
     return 1 - (both / either).mean()
-
-
-def _choose(shares: dict[str, float], draw: np.random.Generator) -> str:
-    names = sorted(shares)
-    values = np.array([shares[name] for name in names])
-    return str(draw.choice(names, p=values / values.sum()))
 
 
 def _leave_out(

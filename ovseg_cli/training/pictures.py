@@ -1,12 +1,13 @@
 """The bundled model's stage before "dense": whole pictures point at the text feature of their name.
 
 Small labelled pictures are many and cheap (the fine levels of the decoder are left out), and they
-show far more kinds of things than the photos with a label per pixel.
+show far more kinds of things than the photos with a label per pixel. What those photos show can be
+cut out of them and learnt in the same way.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg_cli.data.image_set import ImageSet, read_image_set
+from ovseg_cli.data.image_set import ImageSet, cut_out_set, read_image_set
+from ovseg_cli.data.mixture import choose
+from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.model.deop import DeOP, TextFeatures
 from ovseg_cli.training.engine import weight_decay_groups
@@ -26,6 +29,9 @@ class PicturesConfig:
     """What the stage learns from."""
 
     image_sets: tuple[str, ...]  # folders; each has splits train and val
+    cut_outs: dict[str, str] = field(default_factory=dict)  # folder -> split of labelled photos
+    shares: dict[str, float] = field(default_factory=dict)  # how often a set is drawn, default 1
+    least_cover: float = 0.02  # share of a photo that a class must cover to be cut out
     batch: int = 128
     sizes: tuple[int, ...] = (64,)  # sides of the views, pixels; each for an equal part of the run
     least_area: float = 0.25  # of a picture that a view shows
@@ -67,6 +73,10 @@ class PicturesStage:
             model.backbone.requires_grad_(True)
         self.sets = {name: read_image_set(data / name, "train") for name in config.image_sets}
         self.validation = {name: read_image_set(data / name, "val") for name in config.image_sets}
+        side, least = max(config.sizes), config.least_cover
+        for name, split in config.cut_outs.items():
+            for sets, part in ((self.sets, split), (self.validation, "val")):
+                sets[name] = cut_out_set(read_pixel_set(data / name, part), side, least)
         with torch.no_grad():  # the text tower is frozen
             self.text = {
                 name: [model.text.encode(list(phrases)).to(device) for phrases in pictures.names]
@@ -80,7 +90,7 @@ class PicturesStage:
     def batch(self, step: int) -> PicturesBatch:
         """Drawn from a generator seeded by the step alone."""
         draw = np.random.default_rng((self.config.seed, step))
-        name = str(draw.choice(sorted(self.sets)))
+        name = choose({name: self.config.shares.get(name, 1.0) for name in self.sets}, draw)
         pictures = self.sets[name]
         chosen = draw.integers(len(pictures.images), size=self.config.batch)
         sizes = self.config.sizes

@@ -132,6 +132,21 @@ def test_cutmix_says_how_much_is_a_pictures_own():
     assert torch.equal(images[0], torch.zeros(3, 20, 20))  # the input is as it was
 
 
+def test_what_photos_show_is_learnt_beside_the_pictures(tiny, pictures):
+    config = replace(
+        CONFIG, cut_outs={"discs": "train"}, shares={"moods": 1.0, "discs": 3.0}, sizes=(64,)
+    )
+    stage = PicturesStage(build(tiny), config, pictures, 100, CPU)
+    drawn = [stage.batch(step).set_name for step in range(200)]
+    assert 0.65 < drawn.count("discs") / 200 < 0.85
+    batch = next(b for b in map(stage.batch, range(50)) if b.set_name == "discs")
+    for image, label in zip(batch.images, batch.classes, strict=True):
+        red, _, blue = image[28:36, 28:36].reshape(-1, 3).mean(0)  # the disc fills its square
+        assert (blue > red) == label
+    assert set(stage.losses(batch)) == {"pictures"}
+    assert set(stage.evaluate(stage.model)) == {"moods", "discs"}
+
+
 @pytest.mark.parametrize("values", [{"sizes": ()}, {"least_area": 0.0}])
 def test_impossible_views_are_refused(values):
     with pytest.raises(ValueError, match="sizes"):
