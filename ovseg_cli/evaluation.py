@@ -22,15 +22,15 @@ class ConfusionMatrix:
     def __post_init__(self) -> None:
         self.counts = np.zeros((self.classes, self.classes + 1), np.int64)
 
-    def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Count one photo; `truth` pixels equal to IGNORE are left out.
+    def add(self, truth: np.ndarray, prediction: np.ndarray, ignore: int = IGNORE) -> None:
+        """Count one photo; `truth` pixels equal to `ignore` are left out.
 
         Both are integer arrays of one shape, with values in 0..classes-1 elsewhere. What the
         prediction leaves UNLABELED is wrong.
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}")
-        valid = truth != IGNORE
+        valid = truth != ignore
         # int64 first: in the label maps' own uint8 the product would overflow silently.
         rows, columns = truth[valid].astype(np.int64), prediction[valid].astype(np.int64)
         labelled = columns[columns != UNLABELED]
@@ -99,5 +99,6 @@ def evaluate(
     """
     for key in data.keys:
         image, truth = data.load(key)
-        matrix.add(truth, segment(Frame(image, source=f"{key}.jpg")).labels)
+        prediction = segment(Frame(image, source=f"{key}.jpg")).labels
+        matrix.add(truth, prediction, data.ignore)
         yield key

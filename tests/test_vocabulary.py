@@ -23,6 +23,7 @@ BENCHMARKS = {
     "camvid11": (11, "sky", "bicyclist"),
     "cityscapes19": (19, "road", "bicycle"),
     "coco171": (171, "person", "wood"),
+    "coco80": (80, "person", "toothbrush"),
     "pc459": (459, "accordion", "wool"),
     "pc59": (59, "aeroplane", "wood"),
     "voc20": (20, "aeroplane", "tvmonitor"),

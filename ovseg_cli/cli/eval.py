@@ -12,7 +12,10 @@ from ovseg_cli.cli.options import Compute, common_options, compute_options, list
 from ovseg_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ovseg_cli.data.pixel_set import PixelSet
+    from ovseg_cli.vocabulary import ClassName
 
 
 @click.command("eval", short_help="mIoU against labelled photos.")
@@ -21,9 +24,20 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="A labelled set: images/KEY.jpg, labels/KEY.png, SPLIT.txt and classes.json.",
+    help="A labelled set: images/KEY.jpg, labels/KEY.png, SPLIT.txt and classes.json; or, with "
+    "--benchmark, where that lies.",
 )
-@click.option("--split", default="val", show_default=True, help="Which list of photos.")
+@click.option(
+    "--benchmark",
+    "benchmark_name",
+    metavar="NAME",
+    help="The set is a public benchmark as it is downloaded: voc20, voc21, pc59, pc60, pc459, "
+    "ade150, coco171, coco80, coco81, cityscapes19 or camvid11. A DIR that does not hold it gives "
+    "an error that says where it is to be had.",
+)
+@click.option(
+    "--split", help="Which list of photos.  [default: val, or what the benchmark is scored on]"
+)
 @click.option(
     "--unseen",
     metavar="NAMES",
@@ -46,7 +60,8 @@ if TYPE_CHECKING:
 @common_options
 def command(
     data: Path,
-    split: str,
+    benchmark_name: str | None,
+    split: str | None,
     unseen: str | None,
     only: str | None,
     rename: str | None,
@@ -56,17 +71,22 @@ def command(
     """Segment the photos of a labelled set with its own names and count what is right.
 
     One confusion matrix over all photos; pixels labelled 255 are left out. Where the set has a
-    class named background, that is what fits none of the names, as with --other.
+    class named background, that is what fits none of the names, as with --other. Benchmarks are
+    scored with the class names, and synonyms, of the preset of that name.
     """
+    from ovseg_cli.data.benchmarks import benchmark, open_benchmark
     from ovseg_cli.data.pixel_set import BACKGROUND, read_pixel_set
     from ovseg_cli.evaluation import ConfusionMatrix, evaluate
-    from ovseg_cli.vocabulary import Vocabulary
+    from ovseg_cli.vocabulary import Vocabulary, preset
 
-    photos = read_pixel_set(data, split)
+    entry = benchmark(benchmark_name) if benchmark_name else None
+    split = split or (entry.splits[0] if entry else "val")
+    photos = open_benchmark(entry, data, split) if entry else read_pixel_set(data, split)
     if only:
         photos = photos.only(listed_names(only).names)
-    unseen_ids = photos.positions(listed_names(unseen).names) if unseen else []
-    words = _renamed(photos, rename or "")
+    unseen_names = listed_names(unseen).names if unseen else entry.unseen if entry else ()
+    unseen_ids = [] if only and not unseen else photos.positions(unseen_names)
+    words = _renamed(photos, preset(entry.classes).classes if entry else (), rename or "")
     other = BACKGROUND if photos.has_other else None
     segmenter = compute.segmenter(Vocabulary(words), other=other)
     names = (*photos.names, BACKGROUND) if photos.has_other else photos.names
@@ -95,9 +115,10 @@ def command(
         console.data(f"{name:<24} {value:.4f}")
 
 
-def _renamed(photos: PixelSet, text: str) -> list[str]:
-    """The set's names with those replaced that `text` has another word for."""
-    words = list(photos.names)
+def _renamed(photos: PixelSet, synonyms: Sequence[ClassName], text: str) -> list[str | ClassName]:
+    """The set's names, with synonyms where it has some, and replaced where `text` has another."""
+    known = {entry.name: entry for entry in synonyms}
+    words: list[str | ClassName] = [known.get(name, name) for name in photos.names]
     for pair in filter(None, (part.strip() for part in text.split(","))):
         name, equals, word = (part.strip() for part in pair.partition("="))
         if not equals or not word:

@@ -1,9 +1,11 @@
-"""Photos with a class id per pixel: images/KEY.*, labels/KEY.png, SPLIT.txt and classes.json."""
+"""Photos with a class id per pixel; our own layout: images/KEY.*, labels/KEY.png, SPLIT.txt and
+classes.json.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,20 @@ from PIL import Image
 from ovseg_cli.errors import UsageError
 
 IGNORE = 255  # label of a pixel that counts neither in training nor in scores
+IGNORE_16 = 65535  # the same in sets of 255 classes and more
 BACKGROUND = "background"  # the class name that means "none of this set's names"
+
+
+def _own_files(root: Path, key: str) -> tuple[Path, Path]:
+    return _photo(root / "images", key), root / "labels" / f"{key}.png"
+
+
+def read_ids(file: Path) -> np.ndarray:
+    """A label map of one channel, 8 or 16 bits: (H, W). Raises UsageError for any other."""
+    stored = _read(file)
+    if stored.ndim != 2 or stored.dtype == bool:
+        raise UsageError(f"{file}: the label map is not one of 8 or 16 bits a pixel")
+    return stored
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,8 @@ class PixelSet:
     names: tuple[str, ...]  # the classes without background; position = training id
     ids: tuple[int, ...]  # their ids in the label files
     other_ids: tuple[int, ...]  # in the label files: pixels of none of `names`
+    files: Callable[[Path, str], tuple[Path, Path]] = _own_files  # root, key -> photo, label map
+    stored: Callable[[Path], np.ndarray] = read_ids  # label map -> ids (H, W)
 
     @property
     def other(self) -> int:
@@ -57,23 +74,28 @@ class PixelSet:
         return [self.names.index(name) for name in names]
 
     def load(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Photo (H, W, 3) uint8 RGB and labels (H, W) uint8.
+        """Photo (H, W, 3) uint8 RGB and labels (H, W) uint8, or uint16 in sets of many classes.
 
-        A label is a position in `names`, `other` for background, or IGNORE.
+        A label is a position in `names`, `other` for background, or `ignore`.
         """
-        image = _read(_photo(self.root / "images", key), "RGB")
-        stored = _read(self.root / "labels" / f"{key}.png")
-        if stored.dtype != np.uint8:
-            raise UsageError(f"{self.name}/{key}: the label map is not one of 8 bits a pixel")
+        photo, labels = self.files(self.root, key)
+        image, stored = _read(photo, "RGB"), self.stored(labels)
         if stored.shape != image.shape[:2]:
             raise UsageError(
                 f"{self.name}/{key}: the label map is {stored.shape}, the photo {image.shape[:2]}"
             )
-        return image, self._lookup()[stored]
+        return image, self._lookup().take(stored, mode="clip")
+
+    @property
+    def ignore(self) -> int:
+        """Label of pixels that do not count."""
+        return IGNORE if self.other < IGNORE else IGNORE_16
 
     def _lookup(self) -> np.ndarray:
-        table = np.full(256, IGNORE, np.uint8)
-        table[list(self.ids)] = np.arange(len(self.ids), dtype=np.uint8)
+        """From ids to labels; the last entry is for all ids beyond."""
+        kind = np.uint8 if self.ignore == IGNORE else np.uint16
+        table = np.full(max(*self.ids, *self.other_ids, 0) + 2, self.ignore, kind)
+        table[list(self.ids)] = np.arange(len(self.ids), dtype=kind)
         table[list(self.other_ids)] = self.other
         return table
 

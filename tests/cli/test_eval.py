@@ -85,3 +85,28 @@ def test_a_folder_that_is_no_data_set(program, tmp_path):
     ended = program("eval", "--data", tmp_path)
     assert ended.code == 2
     assert "classes.json" in ended.err
+
+
+def test_a_benchmark_as_it_is_downloaded(program, tmp_path, fake):
+    """The stand-in labels a pixel by its red value modulo 11."""
+    (tmp_path / "CamVid/test").mkdir(parents=True)
+    (tmp_path / "CamVid/testannot").mkdir()
+    pixels = np.zeros((1, 4, 3), np.uint8)
+    pixels[0, :, 0] = [0, 1, 1, 5]
+    Image.fromarray(pixels).save(tmp_path / "CamVid/test/a.png")
+    Image.fromarray(np.array([[0, 1, 0, 11]], np.uint8)).save(tmp_path / "CamVid/testannot/a.png")
+    ended = program("eval", "--benchmark", "camvid11", "--data", tmp_path / "CamVid", "--json")
+    assert ended.code == 0
+    scores = json.loads(ended.out)
+    assert (scores["data"], scores["split"]) == ("camvid11", "test")
+    assert scores["iou"]["sky"] == scores["iou"]["building"] == 1 / 2
+    assert scores["mIoU"] == 1 / 2
+    assert len(fake.made[-1].vocabulary) == 11
+
+
+def test_a_benchmark_that_is_not_there(program, tmp_path, fake):
+    ended = program("eval", "--benchmark", "ade150", "--data", tmp_path)
+    assert ended.code == 2
+    assert "ADEChallengeData2016" in ended.err and "data.csail.mit.edu" in ended.err
+    assert program("eval", "--benchmark", "nonsense", "--data", tmp_path).code == 2
+    assert not fake.loaded

