@@ -144,3 +144,28 @@ def test_what_is_left_unlabelled_is_wrong():
     assert matrix.mean_accuracy() == pytest.approx((2 / 3 + 1 / 2) / 2)
     with pytest.raises(ValueError, match="not in 0..1"):
         matrix.add(np.array([0]), np.array([-2]))
+
+
+def test_the_scores_are_those_of_torchmetrics():
+    """A second implementation, on maps in which some class occurs on one side or none."""
+    torch = pytest.importorskip("torch")
+    metrics = pytest.importorskip("torchmetrics.functional.classification")
+    draw = np.random.default_rng(3)
+    truth = draw.integers(0, 5, (6, 40, 50))
+    prediction = np.where(draw.random(truth.shape) < 0.6, truth, draw.integers(0, 6, truth.shape))
+    truth[draw.random(truth.shape) < 0.1] = IGNORE
+    matrix = ConfusionMatrix(7)
+    for one, other in zip(truth, prediction, strict=True):
+        matrix.add(one, other)
+    sides = torch.from_numpy(prediction), torch.from_numpy(truth)
+    given = {"num_classes": 7, "ignore_index": IGNORE}
+    theirs = metrics.multiclass_jaccard_index(*sides, **given, average="none").numpy()
+    ours = matrix.iou()
+    assert np.isnan(ours).tolist() == [False] * 6 + [True]
+    np.testing.assert_allclose(ours[:6], theirs[:6], rtol=1e-6)
+    mean = metrics.multiclass_jaccard_index(*sides, **given, average="macro").item()
+    assert matrix.mean_iou() == pytest.approx(mean, rel=1e-6)  # it leaves out absent classes, too
+    weighted = metrics.multiclass_jaccard_index(*sides, **given, average="weighted").item()
+    assert matrix.frequency_weighted_iou() == pytest.approx(weighted, rel=1e-6)
+    accuracy = metrics.multiclass_accuracy(*sides, **given, average="micro").item()
+    assert matrix.pixel_accuracy() == pytest.approx(accuracy, rel=1e-6)
