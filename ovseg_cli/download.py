@@ -103,8 +103,6 @@ def fetch(remote: Remote, target: Path, sha256: str | None, progress: Progress) 
                 "later, and report it where it comes from if it stays so"
             )
         os.replace(partial, target)
-    except NetworkError:
-        raise
     except OSError as error:
         _remove(partial, note)
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error

@@ -44,12 +44,13 @@ def one_pass(runs: int, config: DeOPConfig | None = None) -> Iterator[Figure]:
     network = build(config or DeOPConfig()).eval().to(memory_format=torch.channels_last)
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     bench = _Bench(network, photo)
-    whole = {count: bench.labels(count) for count in (FEW, USUAL, MANY)}
-    seconds = _medians({**{str(n): way for n, way in whole.items()}, **bench.parts()}, runs)
+    whole = {str(count): bench.labels(count) for count in (FEW, USUAL, MANY)}
+    parts = bench.parts()
+    seconds = _medians({**whole, **parts}, runs)
     (two_stream,) = _medians({"": bench.two_stream}, 1).values()
     deop, forwards = seconds[str(USUAL)], seconds["the two networks alone"]
     yield Figure(f"one pass, {USUAL} names", deop, "s")
-    for name in bench.parts():
+    for name in parts:
         yield Figure(f"  {name}", seconds[name], "s")
     masks = network.config.proposal.queries if network.config.proposal else 0
     yield Figure(f"two-stream, {masks} masks", two_stream, "s")

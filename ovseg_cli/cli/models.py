@@ -57,14 +57,10 @@ def _size(record: dict[str, Any]) -> str:
 @common_options
 def show_model(name: str, as_json: bool) -> None:
     """Show what a model is, where it is or how to get it, its licence, checksum and accuracy."""
-    from ovseg_cli import weights
     from ovseg_cli.catalogue import lookup
 
-    try:
-        record = _record(weights.find(name))
-    except UsageError:
-        record = _offer(lookup(name))
-    _show(record, as_json)
+    here = _here(name)
+    _show(_record(here) if here else _offer(lookup(name)), as_json)
 
 
 @command.command("download")
@@ -83,13 +79,13 @@ def download_model(name: str, as_json: bool) -> None:
       ovseg models download clip-vit-b-16
       ovseg models download open_clip:ViT-B-32/laion2b_s34b_b79k
     """
-    from ovseg_cli import download, weights
+    from ovseg_cli import download
     from ovseg_cli.catalogue import lookup
 
-    here = {entry.name: entry for entry in weights.available()}
-    if name in here:
+    here = _here(name)
+    if here:
         console.note(f"{printable(name)} is here already")
-        _show(_record(here[name]), as_json)
+        _show(_record(here), as_json)
         return
     published = lookup(name)
     remote = download.ask(published)
@@ -168,6 +164,16 @@ def model_path(name: str) -> None:
     from ovseg_cli import weights
 
     console.data(str(weights.find(name).path))
+
+
+def _here(name: str) -> "ModelEntry | None":
+    """The model, if it is here; no other model's file is looked at."""
+    from ovseg_cli import weights
+
+    try:
+        return weights.find(name)
+    except UsageError:
+        return None
 
 
 def _show(record: dict[str, Any], as_json: bool) -> None:

@@ -46,7 +46,8 @@ class Benchmark:
     terms: str
     layout: str  # what lies below the folder that is given
     splits: tuple[str, ...]  # the first is the one that is scored usually
-    read: Callable[[Path, str], PixelSet]
+    read: Callable[[Benchmark, Path, str], PixelSet]  # of a folder and split
+    background: bool = False  # pixels of no class count, as what fits none of the names
     unseen: tuple[str, ...] = ()  # classes that the published model was not trained on
 
 
@@ -68,7 +69,7 @@ def open_benchmark(entry: Benchmark, root: Path, split: str | None = None) -> Pi
     if split not in entry.splits:
         raise UsageError(f"{entry.name} has no split {split!r}; it has {', '.join(entry.splits)}")
     try:
-        found = entry.read(root, split)
+        found = entry.read(entry, root, split)
         if not found.keys:
             raise UsageError(f"there is no photo of the split {split}")
     except UsageError as error:
@@ -79,61 +80,55 @@ def open_benchmark(entry: Benchmark, root: Path, split: str | None = None) -> Pi
     return found
 
 
-def _voc(name: str, background: bool) -> Callable[[Path, str], PixelSet]:
-    def read(root: Path, split: str) -> PixelSet:
-        root = _below(root, "VOCdevkit/VOC2012", "VOC2012")
-        return PixelSet(
-            name=name,
-            root=root,
-            keys=_lines(root / "ImageSets" / "Segmentation" / f"{split}.txt"),
-            names=preset("voc20").names,
-            ids=tuple(range(1, 21)),
-            other_ids=(0,) if background else (),
-            files=lambda root, key: (
-                root / "JPEGImages" / f"{key}.jpg",
-                root / "SegmentationClass" / f"{key}.png",
-            ),
-        )
-
-    return read
+def _voc(entry: Benchmark, root: Path, split: str) -> PixelSet:
+    root = _below(root, "VOCdevkit/VOC2012", "VOC2012")
+    return PixelSet(
+        name=entry.name,
+        root=root,
+        keys=_lines(root / "ImageSets" / "Segmentation" / f"{split}.txt"),
+        names=preset(entry.classes).names,
+        ids=tuple(range(1, 21)),
+        other_ids=(0,) if entry.background else (),
+        files=lambda root, key: (
+            root / "JPEGImages" / f"{key}.jpg",
+            root / "SegmentationClass" / f"{key}.png",
+        ),
+    )
 
 
-def _context(name: str, classes: str, background: bool) -> Callable[[Path, str], PixelSet]:
-    def read(root: Path, split: str) -> PixelSet:
-        photos = _below(root, "VOCdevkit/VOC2010", "VOC2010")
-        listed = [line.partition(":") for line in _lines(root / "labels.txt")]
-        numbers = {_plain(text): int(number) for number, _, text in listed}
-        numbers.setdefault("diningtable", numbers.get("table", 0))  # the list of 59 calls it so
-        names = preset(classes).names
-        missing = [text for text in names if not numbers.get(_plain(text))]
-        if missing:
-            raise UsageError(f"{root / 'labels.txt'} has no class {missing[0]}")
-        ids = tuple(numbers[_plain(text)] for text in names)
-        rest = sorted({0, *numbers.values()} - set(ids))
-        return PixelSet(
-            name=name,
-            root=root,
-            keys=_lines(photos / "ImageSets" / "Main" / f"{split}.txt"),
-            names=names,
-            ids=ids,
-            other_ids=tuple(rest) if background else (),
-            files=lambda root, key: (
-                photos / "JPEGImages" / f"{key}.jpg",
-                root / "trainval" / f"{key}.mat",
-            ),
-            stored=_label_map_of_mat,
-        )
-
-    return read
+def _context(entry: Benchmark, root: Path, split: str) -> PixelSet:
+    photos = _below(root, "VOCdevkit/VOC2010", "VOC2010")
+    listed = [line.partition(":") for line in _lines(root / "labels.txt")]
+    numbers = {_plain(text): int(number) for number, _, text in listed}
+    numbers.setdefault("diningtable", numbers.get("table", 0))  # the list of 59 calls it so
+    names = preset(entry.classes).names
+    missing = [text for text in names if not numbers.get(_plain(text))]
+    if missing:
+        raise UsageError(f"{root / 'labels.txt'} has no class {missing[0]}")
+    ids = tuple(numbers[_plain(text)] for text in names)
+    rest = sorted({0, *numbers.values()} - set(ids))
+    return PixelSet(
+        name=entry.name,
+        root=root,
+        keys=_lines(photos / "ImageSets" / "Main" / f"{split}.txt"),
+        names=names,
+        ids=ids,
+        other_ids=tuple(rest) if entry.background else (),
+        files=lambda root, key: (
+            photos / "JPEGImages" / f"{key}.jpg",
+            root / "trainval" / f"{key}.mat",
+        ),
+        stored=_label_map_of_mat,
+    )
 
 
-def _ade150(root: Path, split: str) -> PixelSet:
+def _ade150(entry: Benchmark, root: Path, split: str) -> PixelSet:
     root = _below(root, "ADEChallengeData2016")
     return PixelSet(
-        name="ade150",
+        name=entry.name,
         root=root,
         keys=_stems(root / "images" / split, ".jpg"),
-        names=preset("ade150").names,
+        names=preset(entry.classes).names,
         ids=tuple(range(1, 151)),
         other_ids=(),
         files=lambda root, key: (
@@ -143,37 +138,34 @@ def _ade150(root: Path, split: str) -> PixelSet:
     )
 
 
-def _coco(name: str, classes: str, background: bool) -> Callable[[Path, str], PixelSet]:
-    def read(root: Path, split: str) -> PixelSet:
-        categories = [number for number in range(1, 183) if number not in COCO_GAPS]
-        names = preset(classes).names
-        pixels = tuple(number - 1 for number in categories)  # as the label maps store them
-        return PixelSet(
-            name=name,
-            root=root,
-            keys=_stems(root / "stuffthingmaps" / split, ".png"),
-            names=names,
-            ids=pixels[: len(names)],
-            other_ids=pixels[len(names) :] if background else (),
-            files=lambda root, key: (
-                _one_of(root / split / f"{key}.jpg", root / "images" / split / f"{key}.jpg"),
-                root / "stuffthingmaps" / split / f"{key}.png",
-            ),
-        )
-
-    return read
+def _coco(entry: Benchmark, root: Path, split: str) -> PixelSet:
+    categories = [number for number in range(1, 183) if number not in COCO_GAPS]
+    names = preset(entry.classes).names
+    pixels = tuple(number - 1 for number in categories)  # as the label maps store them
+    return PixelSet(
+        name=entry.name,
+        root=root,
+        keys=_stems(root / "stuffthingmaps" / split, ".png"),
+        names=names,
+        ids=pixels[: len(names)],
+        other_ids=pixels[len(names) :] if entry.background else (),
+        files=lambda root, key: (
+            _one_of(root / split / f"{key}.jpg", root / "images" / split / f"{key}.jpg"),
+            root / "stuffthingmaps" / split / f"{key}.png",
+        ),
+    )
 
 
-def _cityscapes(root: Path, split: str) -> PixelSet:
+def _cityscapes(entry: Benchmark, root: Path, split: str) -> PixelSet:
     photos, ending = root / "leftImg8bit" / split, "_leftImg8bit.png"
     keys = sorted(
         str(path.relative_to(photos)).removesuffix(ending) for path in photos.glob(f"*/*{ending}")
     )
     return PixelSet(
-        name="cityscapes19",
+        name=entry.name,
         root=root,
         keys=tuple(keys),
-        names=preset("cityscapes19").names,
+        names=preset(entry.classes).names,
         ids=CITYSCAPES_IDS,
         other_ids=(),
         files=lambda root, key: (
@@ -183,12 +175,12 @@ def _cityscapes(root: Path, split: str) -> PixelSet:
     )
 
 
-def _camvid(root: Path, split: str) -> PixelSet:
+def _camvid(entry: Benchmark, root: Path, split: str) -> PixelSet:
     return PixelSet(
-        name="camvid11",
+        name=entry.name,
         root=root,
         keys=_stems(root / split, ".png"),
-        names=preset("camvid11").names,
+        names=preset(entry.classes).names,
         ids=tuple(range(11)),
         other_ids=(),
         files=lambda root, key: (
@@ -240,6 +232,7 @@ def _label_map_of_mat(file: Path) -> np.ndarray:
 _voc_entry = partial(
     Benchmark,
     classes="voc20",
+    read=_voc,
     source="host.robots.ox.ac.uk/pascal/VOC/voc2012",
     terms="photos under flickr's terms, research",
     layout="VOCdevkit/VOC2012 with JPEGImages, SegmentationClass, ImageSets/Segmentation",
@@ -247,6 +240,7 @@ _voc_entry = partial(
 )
 _context_entry = partial(
     Benchmark,
+    read=_context,
     source="cs.stanford.edu/~roozbeh/pascal-context, photos of VOC 2010 from "
     "host.robots.ox.ac.uk/pascal/VOC/voc2010",
     terms="photos under flickr's terms, research",
@@ -255,6 +249,7 @@ _context_entry = partial(
 )
 _coco_entry = partial(
     Benchmark,
+    read=_coco,
     source="cocodataset.org (val2017.zip) and github.com/nightrome/cocostuff "
     "(stuffthingmaps_trainval2017.zip)",
     terms="annotations CC BY 4.0, photos under flickr's terms",
@@ -262,11 +257,11 @@ _coco_entry = partial(
     splits=("val2017", "train2017"),
 )
 BENCHMARKS = (
-    _voc_entry("voc20", read=_voc("voc20", background=False)),
-    _voc_entry("voc21", read=_voc("voc21", background=True)),
-    _context_entry("pc59", classes="pc59", read=_context("pc59", "pc59", background=False)),
-    _context_entry("pc60", classes="pc59", read=_context("pc60", "pc59", background=True)),
-    _context_entry("pc459", classes="pc459", read=_context("pc459", "pc459", background=False)),
+    _voc_entry("voc20"),
+    _voc_entry("voc21", background=True),
+    _context_entry("pc59", classes="pc59"),
+    _context_entry("pc60", classes="pc59", background=True),
+    _context_entry("pc459", classes="pc459"),
     Benchmark(
         name="ade150",
         classes="ade150",
@@ -276,14 +271,9 @@ BENCHMARKS = (
         splits=("validation", "training"),
         read=_ade150,
     ),
-    _coco_entry(
-        "coco171",
-        classes="coco171",
-        read=_coco("coco171", "coco171", background=False),
-        unseen=COCO_UNSEEN,
-    ),
-    _coco_entry("coco80", classes="coco80", read=_coco("coco80", "coco80", background=False)),
-    _coco_entry("coco81", classes="coco80", read=_coco("coco81", "coco80", background=True)),
+    _coco_entry("coco171", classes="coco171", unseen=COCO_UNSEEN),
+    _coco_entry("coco80", classes="coco80"),
+    _coco_entry("coco81", classes="coco80", background=True),
     Benchmark(
         name="cityscapes19",
         classes="cityscapes19",

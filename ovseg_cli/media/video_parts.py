@@ -28,7 +28,6 @@ class Format:
     codec: str
     pixels: str  # of the encoder, as ffmpeg names it
     given: str  # of the arrays
-    suffix: str
     options: dict[str, str]
     container: dict[str, str]  # of a part
     even: bool = False  # both sides must be even
@@ -39,13 +38,12 @@ PICTURES = Format(
     codec="libx264",
     pixels="yuv420p",
     given="rgb24",
-    suffix=".mp4",
     options={"crf": "20", "preset": "veryfast", "bf": "0"},  # so that parts can be joined
     container={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
     even=True,
 )
-LABELS_8 = Format("ffv1", "gray", "gray", ".mkv", {"level": "3"}, {})
-LABELS_16 = Format("ffv1", "gray16le", "gray16le", ".mkv", {"level": "3"}, {})
+LABELS_8 = Format("ffv1", "gray", "gray", {"level": "3"}, {})
+LABELS_16 = Format("ffv1", "gray16le", "gray16le", {"level": "3"}, {})
 
 
 class Part:

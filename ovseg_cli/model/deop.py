@@ -109,11 +109,8 @@ class DeOP(nn.Module):
             return self._classify_patches(self.patch_features(images), text)
         features = self.backbone(images)
         mask_logits = self.proposals(features).mask_logits
-        if isinstance(self.visual, PyramidVisual):
-            patches = self.visual(features, mask_logits if self.looks_at_masks else None)
-        else:
-            patches = self.visual(images, mask_logits)
-        patches = F.normalize(patches, dim=-1)
+        seen = features if isinstance(self.visual, PyramidVisual) else images
+        patches = F.normalize(self.visual(seen, mask_logits), dim=-1)
         # Here the sigmoid comes before the resizing, in the visual encoder after it.
         masks = F.interpolate(
             mask_logits.sigmoid(), patches.shape[1:3], mode="bilinear", align_corners=False
@@ -127,14 +124,12 @@ class DeOP(nn.Module):
         mask_logits: (B, N, ., .) masks from elsewhere, for a severance that looks at masks; None =
         the model's own proposals, where it has them and is one that looks at them.
         """
+        pyramid = isinstance(self.visual, PyramidVisual)
         own_masks = mask_logits is None and self.looks_at_masks and self.has_regions
-        if own_masks or isinstance(self.visual, PyramidVisual):
-            features = self.backbone(images)
-            if own_masks:
-                mask_logits = self.proposals(features).mask_logits
-        return self.visual(
-            features if isinstance(self.visual, PyramidVisual) else images, mask_logits
-        )
+        features = self.backbone(images) if pyramid or own_masks else None
+        if own_masks:
+            mask_logits = self.proposals(features).mask_logits
+        return self.visual(features if pyramid else images, mask_logits)
 
     @property
     def looks_at_masks(self) -> bool:
