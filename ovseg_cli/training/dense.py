@@ -32,6 +32,7 @@ from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.deop import DeOP, TextFeatures
 from ovseg_cli.training.engine import weight_decay_groups
+from ovseg_cli.training.other_names import OtherNames
 from ovseg_cli.training.validation import mean_iou
 
 GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apart
@@ -57,15 +58,28 @@ class DenseConfig:
     image_sets: dict[str, str] = field(default_factory=dict)
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     synonym_share: float = 0.3  # how often a synonym stands in for a name
-    kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)  # name -> of pictures' classes
-    kind_share: float = 0.5  # mosaics whose pictures are called by their kind where they have one
+    other_names: tuple[OtherNames, ...] = ()  # vocabularies that sets take on beside their own
+    other_names_share: float = 0.4  # groups of those sets under such a vocabulary
+    unnamed_weight: float = 0.3  # there: of a picture that is none of the names
     focus_share: float = 0.5  # views that aim at a class drawn evenly
     paste_share: float = 0.0  # views into which a thing of another photo is pasted
-    drop_share: float = 0.25  # groups that leave some names out: their pixels are non-object
+    drop_share: float = 0.25  # groups that leave names out: their pixels are non-object
     weight_power: float = 0.4  # of the class weights; 0 = none
     jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
+
+
+Phrases = Sequence[tuple[str, ...]]  # of each class its name and synonyms
+
+
+@dataclass(frozen=True, eq=False)
+class Renaming:
+    """A vocabulary that is not a set's own, as one set takes it on."""
+
+    phrases: Phrases
+    table: Tensor  # (256,) int64: a label of the set -> number in phrases, len(phrases) or IGNORE
+    weights: Tensor  # (K+1,) of the loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,36 +120,44 @@ class DenseStage:
         if unknown:
             raise UsageError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
         self.phrases = {
-            **{
-                name: tuple((n, *config.synonyms.get(n, ())) for n in sampler.data.names)
-                for name, sampler in self.photos.items()
-            },
+            **{name: self._with_synonyms(s.data.names) for name, s in self.photos.items()},
             **{name: sampler.data.names for name, sampler in self.pictures.items()},
         }
-        self.rows = {name: self._kind_rows(s.data.names) for name, s in self.pictures.items()}
         self.weights = {
             name: torch.from_numpy(class_weights(sampler.pixels, config.weight_power)).to(device)
             for name, sampler in self.photos.items()
         }
+        self.others = self._other_vocabularies()
         self.text = self._encode_phrases()
 
-    def _kind_rows(self, names: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Of each class the number of its kind, or -1; every kind's members must be classes."""
-        numbers = {row[0]: -1 for row in names}
-        for number, (kind, members) in enumerate(self.config.kinds.items()):
-            unknown = sorted(set(members) - set(numbers))
-            if unknown:
-                raise UsageError(f"the kind {kind} names no class of pictures: {unknown[0]}")
-            numbers |= dict.fromkeys(members, number)
-        return np.array(list(numbers.values()))
+    def _with_synonyms(self, names: Sequence[str]) -> Phrases:
+        return tuple((name, *self.config.synonyms.get(name, ())) for name in names)
+
+    def _other_vocabularies(self) -> dict[str, list[Renaming]]:
+        """Of each set, the vocabularies that it takes on beside its own."""
+        classes = {name: [row[0] for row in rows] for name, rows in self.phrases.items()}
+        found: dict[str, list[Renaming]] = {name: [] for name in classes}
+        for other in self.config.other_names:
+            absent = sorted(set(other.sets) - set(classes))
+            if absent:
+                raise UsageError(f"other_names: the set {absent[0]} is not listed")
+            other.check(name for folder in other.sets for name in classes[folder])
+            for folder in other.sets:
+                table = torch.from_numpy(other.table(classes[folder])).to(self.device)
+                if folder in self.weights:
+                    weights = _renamed_weights(self.weights[folder], table, len(other.names))
+                else:
+                    weights = torch.ones(len(other.names) + 1, device=self.device)
+                    weights[-1] = self.config.unnamed_weight
+                phrases = self._with_synonyms(other.names)
+                found[folder].append(Renaming(phrases, table, weights))
+        return found
 
     def _encode_phrases(self) -> dict[str, Tensor]:
         """The frozen text tower's feature of every phrase, (C,) each."""
-        phrases = sorted(
-            {p for table in self.phrases.values() for row in table for p in row}.union(
-                self.config.kinds
-            )
-        )
+        tables = [*self.phrases.values()]
+        tables += [renaming.phrases for found in self.others.values() for renaming in found]
+        phrases = sorted({phrase for table in tables for row in table for phrase in row})
         with torch.no_grad():
             features = self.model.text.encode(phrases)
         return dict(zip(phrases, features.to(self.device), strict=True))
@@ -184,20 +206,31 @@ class DenseStage:
         images = to_tensor(views, self.device)
         return self.model.patch_features(self.model.normalise(jitter_colour(images, draw)))
 
-    def _names(self, set_name: str, draw: np.random.Generator) -> Tensor:
-        """Text features (K, C) of the set's names, some by a synonym."""
+    def _renaming(self, set_name: str, draw: np.random.Generator) -> Renaming | None:
+        """Another vocabulary for a group of this set, or None for its own."""
+        found = self.others[set_name]
+        if not found or draw.random() >= self.config.other_names_share:
+            return None
+        return found[draw.integers(len(found))]
+
+    def _encoded(self, phrases: Phrases, draw: np.random.Generator) -> Tensor:
+        """Text features (K, C) of the names, some by a synonym."""
         rows = []
-        for phrases in self.phrases[set_name]:
-            synonym = len(phrases) > 1 and draw.random() < self.config.synonym_share
-            rows.append(self.text[phrases[draw.integers(1, len(phrases)) if synonym else 0]])
+        for row in phrases:
+            synonym = len(row) > 1 and draw.random() < self.config.synonym_share
+            rows.append(self.text[row[draw.integers(1, len(row)) if synonym else 0]])
         return torch.stack(rows)
 
     def _pixel_losses(
         self, patches: Tensor, views: PixelBatch, draw: np.random.Generator
     ) -> dict[str, Tensor]:
-        text = self._names(views.set_name, draw)
+        phrases, weights = self.phrases[views.set_name], self.weights[views.set_name]
         labels = torch.from_numpy(views.labels).to(self.device).long()
-        weights = self.weights[views.set_name]
+        renaming = self._renaming(views.set_name, draw)
+        if renaming is not None:
+            phrases, weights = renaming.phrases, renaming.weights
+            labels = renaming.table[labels]
+        text = self._encoded(phrases, draw)
         if draw.random() < self.config.drop_share:
             text, labels, weights = _leave_out(text, labels, weights, draw)
         logits = self.model.patch_logits(patches, TextFeatures(text))
@@ -218,25 +251,17 @@ class DenseStage:
         """Cross-entropy of each picture's mean patch."""
         tiles = views.classes.shape[1]
         means = F.adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), tiles).permute(0, 2, 3, 1)
-        text, classes = self._names(views.set_name, draw), views.classes.ravel()
-        if self.config.kinds and draw.random() < self.config.kind_share:
-            text, classes = self._by_kind(views.set_name, text, classes)
-        logits = self.model.class_logits(
-            F.normalize(means.flatten(0, 2), dim=-1), TextFeatures(text)
-        )
-        truth = torch.from_numpy(classes).to(self.device)
-        return F.cross_entropy(logits[:, :-1].float(), truth, label_smoothing=0.1)
-
-    def _by_kind(
-        self, set_name: str, text: Tensor, classes: np.ndarray
-    ) -> tuple[Tensor, np.ndarray]:
-        """Names and classes with the members of a kind put together under its name."""
-        rows = self.rows[set_name]
-        alone = np.flatnonzero(rows < 0)
-        table = np.where(rows < 0, 0, len(alone) + rows)
-        table[alone] = np.arange(len(alone))
-        kinds = [self.text[kind] for kind in self.config.kinds]
-        return torch.stack([*text[torch.from_numpy(alone).to(text.device)], *kinds]), table[classes]
+        truth = torch.from_numpy(views.classes.ravel()).to(self.device)
+        phrases, weights = self.phrases[views.set_name], None
+        renaming = self._renaming(views.set_name, draw)
+        if renaming is not None:
+            phrases, weights, truth = renaming.phrases, renaming.weights, renaming.table[truth]
+        text = TextFeatures(self._encoded(phrases, draw))
+        logits = self.model.class_logits(F.normalize(means.flatten(0, 2), dim=-1), text).float()
+        if renaming is None:
+            logits = logits[:, :-1]  # one of the set's own names is right
+        loss = F.cross_entropy(logits, truth, weights, ignore_index=IGNORE, label_smoothing=0.1)
+        return loss if (truth != IGNORE).any() else logits.sum() * 0
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """mIoU of each val split over its names (background is no name)."""
@@ -274,13 +299,23 @@ def soft_jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return 1 - (both / either).mean()
 
 
+def _renamed_weights(weights: Tensor, table: Tensor, count: int) -> Tensor:
+    """(count+1,): a name weighs what the set's classes of that name do on average."""
+    found = torch.ones(count + 1, device=weights.device)
+    for number in range(count + 1):
+        members = weights[:-1][table[: len(weights) - 1] == number]
+        if len(members):
+            found[number] = members.mean()
+    return found
+
+
 def _leave_out(
     text: Tensor, labels: Tensor, weights: Tensor, draw: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Drop a third of the names; their pixels become non-object, as with `--other`."""
-    kept = np.flatnonzero(draw.random(len(text)) > 1 / 3)
+    """Drop many or few names; their pixels become non-object, as with `--other`."""
+    kept = np.flatnonzero(draw.random(len(text)) > draw.uniform(0.1, 0.95))
     if len(kept) == 0:
-        return text, labels, weights
+        kept = draw.integers(len(text), size=1)
     table = torch.full((IGNORE + 1,), len(kept))
     table[torch.from_numpy(kept)] = torch.arange(len(kept))
     table[IGNORE] = IGNORE

@@ -13,6 +13,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.training import dense
 from ovseg_cli.training.dense import DenseBatch, DenseConfig, DenseStage, Phase
+from ovseg_cli.training.other_names import OtherNames
 
 CPU = torch.device("cpu")
 SETS = {"discs": "train", "fields": "train"}
@@ -174,21 +175,83 @@ def test_pictures_alone_can_be_learnt(tiny, pictures):
     assert set(stage.losses(stage.batch(0))) == {"pictures"}
 
 
-def test_pictures_can_be_called_by_their_kind(tiny, pictures):
-    phase = replace(PHOTOS, sets={"moods": 1.0})
-    config = replace(
-        CONFIG, phases=(phase,), image_sets={"moods": "train"}, kinds={"day": ("sunny",)}
+@pytest.fixture
+def renamed(tiny, pictures):
+    """Both kinds of sets always under the names of another vocabulary."""
+    phase = replace(PHOTOS, sets={"discs": 1.0, "moods": 1.0})
+    other = OtherNames(
+        ("day", "blue", "green"), ("discs", "moods"), {"day": ("sunny",)}, unsure=("red",)
     )
-    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
-    names = torch.stack([stage.text["bright"], stage.text["dark"]])
-    text, classes = stage._by_kind("moods", names, np.array([0, 1, 1, 0]))
-    torch.testing.assert_close(text, torch.stack([stage.text["dark"], stage.text["day"]]))
-    assert classes.tolist() == [1, 0, 0, 1]
-    assert set(stage.losses(stage.batch(0))) == {"pictures"}
-    with pytest.raises(UsageError, match="the kind day names no class of pictures: rainy"):
-        DenseStage(
-            build(tiny), replace(config, kinds={"day": ("sunny", "rainy")}), pictures, 40, CPU
-        )
+    config = replace(
+        CONFIG,
+        phases=(phase,),
+        pixel_sets={"discs": "train"},
+        image_sets={"moods": "train"},
+        other_names=(other,),
+        other_names_share=1.0,
+        synonyms={"green": ("verdant",)},
+    )
+    return DenseStage(build(tiny), config, pictures, 40, CPU)
+
+
+def test_a_set_takes_on_the_names_of_another_vocabulary(renamed):
+    names = (("day",), ("blue",), ("green", "verdant"))
+    draw = np.random.default_rng(0)
+    discs, moods = (renamed._renaming(name, draw) for name in ("discs", "moods"))
+    assert discs.phrases == moods.phrases == names
+    assert discs.table[:3].tolist() == [IGNORE, 1, IGNORE]  # red, blue, none of these
+    assert moods.table[:2].tolist() == [0, 3]  # sunny is day, dark is none
+    assert discs.weights[1] == renamed.weights["discs"][1]
+    assert discs.weights[[0, 2, 3]].tolist() == [1, 1, 1]  # no class of the set has these names
+    assert moods.weights.tolist() == [1, 1, 1, pytest.approx(0.3)]
+    kinds = {type(group) for group in renamed.batch(1).groups}
+    assert kinds == {PixelBatch, ImageBatch}
+    assert set(renamed.losses(renamed.batch(1))) == {"pixels", "pictures"}
+    renamed.config = replace(renamed.config, other_names_share=0.0)
+    assert renamed._renaming("discs", draw) is None
+
+
+def test_a_picture_of_none_of_the_names_points_at_the_non_object(renamed, monkeypatch):
+    monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
+    renamed.config = replace(renamed.config, synonym_share=0.0)
+    group = renamed.pictures["moods"].draw(1, 64, np.random.default_rng(0))
+    found = renamed.losses(DenseBatch((group,) * 4, np.random.default_rng(0)))["pictures"].item()
+
+    model = renamed.model.train()
+    images = torch.from_numpy(group.images.copy()).permute(0, 3, 1, 2).float()
+    patches = model.patch_features(model.normalise(images))[0]  # (16, 16, C)
+    rows = model.text.encode(["day", "blue", "green"])
+    rows = torch.cat([rows, F.normalize(model.text.non_object_embedding, dim=-1)])
+    total = weight = 0.0
+    for row in range(2):
+        for column in range(2):
+            mean = patches[8 * row : 8 * row + 8, 8 * column : 8 * column + 8].mean((0, 1))
+            log = (20 * F.normalize(mean, dim=0) @ rows.T).log_softmax(0)
+            w = (1.0, 1.0, 1.0, 0.3)
+            truth = 0 if group.classes[0, row, column] == 0 else 3
+            smooth = sum(wk * lk for wk, lk in zip(w, log.tolist(), strict=True)) / 4
+            total -= 0.9 * w[truth] * log[truth].item() + 0.1 * smooth
+            weight += w[truth]
+    assert found == pytest.approx(total / weight, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["discs", "moods"])
+def test_what_may_be_anything_costs_nothing(renamed, name):
+    """Under a vocabulary that says of no class what it is."""
+    found = renamed.others[name][0]
+    renamed.others[name] = [replace(found, table=torch.full((256,), IGNORE))]
+    group = (renamed.photos.get(name) or renamed.pictures[name]).draw
+    draw = np.random.default_rng(0)
+    group = group(1, 64, (1.0, 1.0), 0.5, draw) if name == "discs" else group(1, 64, draw)
+    losses = renamed.losses(DenseBatch((group,) * 4, draw))
+    assert [loss.item() for loss in losses.values()] == [0]
+    sum(losses.values()).backward()
+
+
+def test_another_vocabulary_for_a_set_that_is_not_listed(tiny, data):
+    config = replace(CONFIG, other_names=(OtherNames(("red",), ("deserts",)),))
+    with pytest.raises(UsageError, match="the set deserts is not listed"):
+        DenseStage(build(tiny), config, data, 10, CPU)
 
 
 def test_the_picture_loss_names_the_mean_patch_of_each_picture(mixed, monkeypatch):
@@ -217,7 +280,7 @@ def test_synonyms_stand_in_for_a_share_of_the_names(tiny, data):
     config = replace(CONFIG, synonyms={"sky": ("heavens", "clouds")}, synonym_share=0.4)
     stage = DenseStage(build(tiny), config, data, 100, CPU)
     draw = np.random.default_rng(0)
-    rows = torch.stack([stage._names("fields", draw) for _ in range(500)])
+    rows = torch.stack([stage._encoded(stage.phrases["fields"], draw) for _ in range(500)])
     for phrase, share in (("sky", 0.6), ("heavens", 0.2), ("clouds", 0.2)):
         same = (rows[:, 0] == stage.text[phrase]).all(1).float().mean().item()
         assert same == pytest.approx(share, abs=0.07)

@@ -1,0 +1,46 @@
+"""A set's photos or pictures under the names of another vocabulary.
+
+Only what a set labels with a vocabulary's names teaches them, and its few photos of a bus or a boat
+teach little. Other sets show buses and boats, too, by other names, and much that is none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ovseg_cli.data.pixel_set import IGNORE
+from ovseg_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class OtherNames:
+    """A vocabulary, and what the sets that take it on would call its classes."""
+
+    names: tuple[str, ...]
+    sets: tuple[str, ...]  # folders
+    same: dict[str, tuple[str, ...]] = field(default_factory=dict)  # name -> of a set's classes
+    unsure: tuple[str, ...] = ()  # a set's classes that may or may not be one of the names
+
+    def check(self, classes: Iterable[str]) -> None:
+        """classes: all those of the sets. Raises UsageError for what is neither theirs nor ours."""
+        members = [member for row in self.same.values() for member in row]
+        for what, known in ((self.same, self.names), ((*members, *self.unsure), set(classes))):
+            unknown = sorted(set(what) - set(known))
+            if unknown:
+                raise UsageError(f"names of another vocabulary: no class {unknown[0]!r}")
+
+    def table(self, classes: Sequence[str]) -> np.ndarray:
+        """(256,) int64: of each of a set's classes the number here, K for none, or IGNORE.
+
+        Every other label, such as a set's own "none of these", becomes IGNORE: it may be anything.
+        """
+        numbers = {name: number for number, name in enumerate(self.names)}
+        for number, name in enumerate(self.names):
+            numbers |= dict.fromkeys(self.same.get(name, ()), number)
+        numbers |= dict.fromkeys(self.unsure, IGNORE)
+        table = np.full(IGNORE + 1, IGNORE)
+        table[: len(classes)] = [numbers.get(name, len(self.names)) for name in classes]
+        return table
