@@ -113,7 +113,8 @@ def _write_bytes(target: Path, data: bytes) -> list[Path]:
     return [target]
 
 
-def _write_png(target: Path, image: Image.Image, metadata: Metadata) -> list[Path]:
+def write_png(target: Path, image: Image.Image, metadata: Metadata) -> list[Path]:
+    """Write a PNG with text chunks; returns its path."""
     # Encoded in memory: Pillow's own writing hides why a disk refuses. Run-length strategy: for
     # label maps both faster and smaller than the default.
     buffer = io.BytesIO()
@@ -147,7 +148,7 @@ def _write_labels(
     target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
 ) -> list[Path]:
     kind = np.uint8 if len(segmentation.vocabulary) <= UNLABELED_8 else np.uint16
-    return _write_png(target, Image.fromarray(_ids(segmentation, kind)), metadata)
+    return write_png(target, Image.fromarray(_ids(segmentation, kind)), metadata)
 
 
 def _write_palette(
@@ -158,7 +159,7 @@ def _write_palette(
     ids = _ids(segmentation, np.uint8)
     image = Image.frombytes("P", (ids.shape[1], ids.shape[0]), ids.tobytes())
     image.putpalette(colors.tobytes())
-    return _write_png(target, image, metadata)
+    return write_png(target, image, metadata)
 
 
 def _write_masks(
@@ -171,7 +172,7 @@ def _write_masks(
             if area.class_id != UNLABELED:
                 mask = np.where(segmentation.labels == area.class_id, np.uint8(255), np.uint8(0))
                 stem = f"{area.class_id}-{slug(area.name)}".rstrip("-")
-                files += _write_png(target / f"{stem}.png", Image.fromarray(mask), metadata)
+                files += write_png(target / f"{stem}.png", Image.fromarray(mask), metadata)
         with _output_errors(target):
             target.mkdir(parents=True, exist_ok=True)  # also where every pixel is unlabelled
             for old in set(target.glob("*.png")).difference(files):
@@ -187,7 +188,7 @@ def _write_confidence(
     target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
 ) -> list[Path]:
     values = np.rint(segmentation.confidence * np.float32(65535)).astype(np.uint16)
-    return _write_png(target, Image.fromarray(values), metadata)
+    return write_png(target, Image.fromarray(values), metadata)
 
 
 def _ids(segmentation: Segmentation, kind: type[np.unsignedinteger]) -> np.ndarray:

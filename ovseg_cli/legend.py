@@ -44,9 +44,9 @@ class _Entry:
 
 
 def draw_legend(
-    areas: Sequence[ClassArea], colors: np.ndarray, size_hw: tuple[int, int]
+    areas: Sequence[ClassArea], colors: np.ndarray, size_hw: tuple[int, int], shares: bool = True
 ) -> np.ndarray:
-    """Swatch, name and share of each class, in the order given, wrapped into columns.
+    """Swatch, name and (shares) share of each class, in the order given, wrapped into columns.
 
     colors is (K, 3) uint8 by class id. Returns (h, w, 3) uint8 RGB with w the photo's width or
     MIN_WIDTH. Names too long for the strip end in an ellipsis.
@@ -54,7 +54,7 @@ def draw_legend(
     size = int(np.clip(round(0.036 * min(size_hw)), 12, 80))  # of the letters, pixels
     width = max(size_hw[1], MIN_WIDTH)
     margin = size // 2
-    columns = _columns(_entries(areas, colors, size), width - 2 * margin)
+    columns = _columns(_entries(areas, colors, size, shares), width - 2 * margin)
     line = round(1.5 * size)
     height = max(map(len, columns)) * line + 2 * margin
     image = Image.new("RGB", (width, height), PAPER)
@@ -68,7 +68,9 @@ def draw_legend(
     return np.asarray(image)
 
 
-def _entries(areas: Sequence[ClassArea], colors: np.ndarray, size: int) -> list[_Entry]:
+def _entries(
+    areas: Sequence[ClassArea], colors: np.ndarray, size: int, shares: bool
+) -> list[_Entry]:
     entries = []
     for area in areas[:MAX_CLASSES]:
         if area.class_id == UNLABELED:
@@ -76,19 +78,23 @@ def _entries(areas: Sequence[ClassArea], colors: np.ndarray, size: int) -> list[
         else:
             red, green, blue = colors[area.class_id].tolist()
             fill = outline = (red, green, blue)
-        entries.append(_entry(area.name, area.fraction, fill, outline, size))
+        share = _percent(area.fraction) if shares else ""
+        entries.append(_entry(area.name, share, fill, outline, size))
     rest = areas[MAX_CLASSES:]
     if rest:
-        share = sum(area.fraction for area in rest)
+        share = _percent(sum(area.fraction for area in rest)) if shares else ""
         entries.append(_entry(f"+ {len(rest)} more", share, None, None, size))
     return entries
 
 
+def _percent(fraction: float) -> str:
+    return f"{fraction:.1%}" if fraction >= 0.001 else "<0.1%"
+
+
 def _entry(
-    name: str, fraction: float, fill: _Color | None, outline: _Color | None, size: int
+    name: str, percent: str, fill: _Color | None, outline: _Color | None, size: int
 ) -> _Entry:
     text, font = _drawable(name, size)
-    percent = f"{fraction:.1%}" if fraction >= 0.001 else "<0.1%"
     length = font.getlength(text) + _font(None, size).getlength(percent)
     return _Entry(text, percent, fill, outline, font, round(length + 4.2 * size))
 

@@ -8,6 +8,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.legend import PAPER, draw_legend
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 
+ALPHA = 0.5  # share of the class colour
 _BAND = 1 << 16  # pixels tinted at a time: the temporaries stay in the processor's cache
 
 
@@ -37,14 +38,12 @@ def palette(count: int) -> np.ndarray:
     return colors
 
 
-def overlay(frame: Frame, segmentation: Segmentation, alpha: float = 0.5) -> np.ndarray:
+def overlay(frame: Frame, segmentation: Segmentation, alpha: float = ALPHA) -> np.ndarray:
     """The photo tinted by class, and below it a legend of the classes present.
 
     alpha in [0, 1] is the share of the class colour; unlabelled pixels keep their own. Returns
     (H', W', 3) uint8 RGB with the photo at the top left; W' exceeds W only for narrow photos.
     """
-    if segmentation.labels.shape != frame.size_hw:
-        raise ValueError(f"labels {segmentation.labels.shape} do not fit the photo {frame.size_hw}")
     height, width = frame.size_hw
     areas = sorted(segmentation.areas(), key=lambda area: -area.pixels)
     colors = palette(len(segmentation.vocabulary))
@@ -52,14 +51,21 @@ def overlay(frame: Frame, segmentation: Segmentation, alpha: float = 0.5) -> np.
     canvas = np.empty((height + legend.shape[0], legend.shape[1], 3), np.uint8)
     canvas[:height, width:] = PAPER
     canvas[height:] = legend
-    _tint(frame.pixels, segmentation.labels, colors, alpha, out=canvas[:height, :width])
+    tinted(frame, segmentation, alpha, out=canvas[:height, :width])
     return canvas
 
 
-def _tint(
-    pixels: np.ndarray, labels: np.ndarray, colors: np.ndarray, alpha: float, out: np.ndarray
+def tinted(
+    frame: Frame, segmentation: Segmentation, alpha: float = ALPHA, *, out: np.ndarray
 ) -> None:
-    """Blend in integers and draw each class's border in its plain colour."""
+    """Write the photo tinted by class into `out`, (H, W, 3) uint8: `overlay` without the legend.
+
+    Blended in integers; each class's border has its plain colour.
+    """
+    pixels, labels = frame.pixels, segmentation.labels
+    if labels.shape != frame.size_hw:
+        raise ValueError(f"labels {labels.shape} do not fit the photo {frame.size_hw}")
+    colors = palette(len(segmentation.vocabulary))
     height, width = labels.shape
     share = round(alpha * 256)
     tint = np.zeros((len(colors) + 1, 3), np.uint16)  # the last row is for UNLABELED = -1

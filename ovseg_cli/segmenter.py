@@ -251,7 +251,7 @@ class Segmenter:
     def segment(self, frames: Sequence[Frame]) -> list[Segmentation]:
         """Segment photos of one input size in one pass; each result depends on its photo alone."""
         return [
-            self._segmentation(scores, frame)
+            self.segmentation(scores, frame)
             for scores, frame in zip(self.score_maps(frames), frames, strict=True)
         ]
 
@@ -259,7 +259,9 @@ class Segmenter:
         """The scores of photos of one input size, at the network's own resolution."""
         return self._scorer.score_maps(frames, self._text)
 
-    def _segmentation(self, scores: ScoreMap, frame: Frame) -> Segmentation:
+    @torch.inference_mode()
+    def segmentation(self, scores: ScoreMap, frame: Frame) -> Segmentation:
+        """The labels of a photo by its scores."""
         labels, confidence = label_map(scores, frame.size_hw, self.other)
         if self.threshold is not None:
             labels[confidence < self.threshold] = UNLABELED

@@ -51,7 +51,7 @@ def class_areas(entry: Entry, vocabulary: Vocabulary) -> tuple[ClassArea, ...]:
     return tuple(
         ClassArea(
             class_id=class_id,
-            name=_class_name(class_id, vocabulary),
+            name=class_name(class_id, vocabulary),
             pixels=pixels,
             fraction=pixels / (entry.width * entry.height),
             mean_confidence=confidence,
@@ -123,7 +123,7 @@ def _totals(
     return [
         ClassTotal(
             class_id=class_id,
-            name=_class_name(class_id, vocabulary),
+            name=class_name(class_id, vocabulary),
             pixels=pixels[class_id],
             fraction=pixels[class_id] / everything if everything else 0.0,
             images=images[class_id],
@@ -151,5 +151,5 @@ def _write_summary(target: Path, totals: Sequence[ClassTotal]) -> None:
             )
 
 
-def _class_name(class_id: int, vocabulary: Vocabulary) -> str:
+def class_name(class_id: int, vocabulary: Vocabulary) -> str:
     return "unlabelled" if class_id == UNLABELED else vocabulary.names[class_id]

@@ -32,6 +32,10 @@ ALLOWED = {
     "batch": {"exports", "budget", "journal", "media", "output", "read_ahead", "results", "tables"},
     "media": set(),
     "model": set(),
+    "clips": {
+        *("exports", "legend", "media", "model", "read_ahead", "render", "results", "segmenter"),
+        "tables",
+    },
     "data": {"media"},
     "catalogue": set(),
     "weights": {"catalogue", "model"},
@@ -52,6 +56,7 @@ ALLOWED = {
             "batch",
             "benchmark",
             "catalogue",
+            "clips",
             "cores",
             "download",
             "evaluation",
@@ -71,11 +76,11 @@ ALLOWED = {
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.
 ONLY_IN = {
-    "torch": {"importing", "model", "scoring", "segmenter", "text_cache", "training", "weights",
-              "evaluation", "data", "benchmark"},
+    "torch": {"clips", "importing", "model", "scoring", "segmenter", "text_cache", "training",
+              "weights", "evaluation", "data", "benchmark"},
     "open_clip": {"catalogue", "model", "text_cache", "training"},
-    "PIL": {"mask_files", "regions", "sam_masks", "media", "render", "legend", "exports", "data",
-            "scoring", "segmenter", "benchmark"},
+    "PIL": {"clips", "mask_files", "regions", "sam_masks", "media", "render", "legend", "exports",
+            "data", "scoring", "segmenter", "benchmark"},
     "cv2": {"media"},
     "av": {"media"},
     "skimage": {"regions"},

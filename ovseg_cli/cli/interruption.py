@@ -5,7 +5,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-_MESSAGE = b"\novseg: stopping when the photos at hand are written; once more ends it at once\n"
+_MESSAGE = b"\novseg: stopping when what is at hand is written; once more ends it at once\n"
 
 
 class Interruption:

@@ -15,6 +15,7 @@ from ovseg_cli.errors import OvsegError
 # imports what is heavy only within its functions.
 COMMANDS = {
     "segment": "ovseg_cli.cli.segment",
+    "video": "ovseg_cli.cli.video",
     "eval": "ovseg_cli.cli.eval",
     "train": "ovseg_cli.cli.train",
     "bench": "ovseg_cli.cli.bench",

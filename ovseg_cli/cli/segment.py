@@ -15,10 +15,11 @@ from ovseg_cli.cli.options import (
     vocabulary_options,
     work_options,
 )
+from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import UsageError
 from ovseg_cli.shard import Shard
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_cli.media.images import ImageInput
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT = "ovseg-out"
 DEFAULT_SAVE = "overlay,labels,stats"
-_ECHOED = 40  # class names that are shown at the start
 
 
 @click.command("segment", short_help="Overlays, label maps and area tables of photos.")
@@ -146,7 +146,9 @@ def command(
         as_json=as_json,
         arguments=tuple(click.get_current_context().obj or ()),
     )
-    _echo(labelled, other, len(plan.own_images))
+    echo_vocabulary(labelled, other)
+    photos = len(plan.own_images)
+    console.note(f"{photos} photo{'' if photos == 1 else 's'} to segment")
     if dry_run:
         segment_run.list_work(plan)
         return 0
@@ -211,18 +213,3 @@ def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
     if not kept:
         raise UsageError("no input: all photos found are results of ovseg in the output folder")
     return kept
-
-
-def _echo(vocabulary: Vocabulary, other: str | None, photos: int) -> None:
-    """Show how the names were understood, so that a wrong comma is seen before the work."""
-    shown = [
-        f"{class_id} {'|'.join(map(printable, entry.phrases))}"
-        for class_id, entry in enumerate(vocabulary.classes[:_ECHOED])
-    ]
-    if len(vocabulary) > _ECHOED:
-        shown.append(f"... {len(vocabulary) - _ECHOED} more")
-    noun = "class" if len(vocabulary) == 1 else "classes"
-    console.note(f"{len(vocabulary)} {noun}: {', '.join(shown)}")
-    if other is not None:
-        console.note(f'"{printable(other)}" takes what fits none of the names')
-    console.note(f"{photos} photo{'' if photos == 1 else 's'} to segment")

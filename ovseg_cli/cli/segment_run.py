@@ -1,22 +1,19 @@
 """The work of `ovseg segment` once all options are checked."""
 
-import json
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from ovseg_cli import __version__, batch
+from ovseg_cli import batch
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.options import Compute
+from ovseg_cli.cli.provenance import Provenance, areas_record, moment
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
-from ovseg_cli.journal import run_fingerprint
 from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
 from ovseg_cli.media.window import Window
 from ovseg_cli.output import OutputFolder
@@ -76,8 +73,8 @@ def execute(plan: Plan, window: Window | None = None) -> int:
     run = _Run(plan, model, segmenter, window, started)
     plan.output.open(
         segmenter.vocabulary,
-        run=run_fingerprint(run.provenance()),
-        metadata=run.metadata(),
+        run=run.provenance.fingerprint(exif=plan.exif),
+        metadata=run.provenance.metadata(),
         overwrite=plan.overwrite,
     )
     code = run.execute()
@@ -95,6 +92,9 @@ class _Run:
         self.segmenter = segmenter
         self.window = window
         self.started = started
+        self.provenance = Provenance(
+            segmenter, plan.compute, plan.vocabulary, plan.other, plan.threshold
+        )
         self.load_seconds = time.time() - started
         self.report = RunReport()
         self.totals: Sequence[ClassTotal] = ()
@@ -158,16 +158,7 @@ class _Run:
                 "width": result.width,
                 "height": result.height,
                 "files": result.files,
-                "classes": [
-                    {
-                        "id": area.class_id,
-                        "name": area.name,
-                        "pixels": area.pixels,
-                        "fraction": round(area.fraction, 9),
-                        "mean_confidence": round(area.mean_confidence, 6),
-                    }
-                    for area in result.areas
-                ],
+                "classes": areas_record(result.areas),
                 "seconds": round(result.seconds, 4),
             }
         console.json_line(record)
@@ -219,54 +210,21 @@ class _Run:
         """Wall time from the loaded model to the end."""
         return time.time() - self.started - self.load_seconds
 
-    def provenance(self) -> dict[str, Any]:
-        """All that the outputs depend on, beside the input.
-
-        The device is left out, so that a run begun on one machine can go on on another.
-        """
-        plan = self.plan
-        return {
-            "version": __version__,
-            "model": self.model.checksum,
-            "precision": self.model.precision,
-            **plan.compute.record(),
-            "classes": [entry.phrases for entry in plan.vocabulary.classes],
-            "other": plan.other,
-            "threshold": plan.threshold,
-            "exif": plan.exif,
-        }
-
-    def metadata(self) -> dict[str, str]:
-        """What a label map says about its origin."""
-        return {
-            "Software": f"ovseg {__version__}",
-            "Model": f"{self.model.name} sha256:{self.model.checksum}",
-            "Vocabulary": json.dumps(list(self.segmenter.vocabulary.names)),
-        }
-
     def describe(self, status: str) -> dict[str, object]:
         """The contents of run.json."""
         plan, report = self.plan, self.report
-        begun = datetime.fromtimestamp(self.started, timezone.utc)
+        head = self.provenance.report(
+            status,
+            plan.arguments,
+            exif=plan.exif,
+            batch_size=plan.batch_size,
+            workers=plan.workers,
+            shard=str(plan.shard) if plan.shard else None,
+        )
         return {
-            "version": __version__,
-            "command": shlex.join(["ovseg", *plan.arguments]),
-            "status": status,
-            "model": {"name": self.model.name, "checksum": self.model.checksum},
-            "device": str(self.model.device),
-            "precision": self.model.precision,
-            "options": {
-                "classes": len(self.segmenter.vocabulary),
-                "other": plan.other,
-                "threshold": plan.threshold,
-                **plan.compute.record(),
-                "exif": plan.exif,
-                "batch_size": plan.batch_size,
-                "workers": plan.workers,
-                "shard": str(plan.shard) if plan.shard else None,
-            },
+            **head,
             "timing": {
-                "started": begun.isoformat(timespec="seconds"),
+                "started": moment(self.started),
                 "load_seconds": round(self.load_seconds, 3),
                 "run_seconds": round(self.run_seconds, 3),
                 "photos_per_second": round(report.done / max(self.run_seconds, 1e-9), 3),

@@ -27,6 +27,7 @@ from ovseg_cli.vocabulary import printable
 
 USUAL_RATE = Fraction(25)  # frames a second, of pictures and cameras that do not tell
 CAMERA = "camera:"
+STALL = 10.0  # seconds without a byte after which a stream is given up
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def load_av() -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise UsageError(f"video needs PyAV ({error}): pip install 'ovseg-cli[video]'") from error
+        raise UsageError(f"video needs PyAV ({error}): pip install av") from error
     return av
 
 
@@ -91,7 +92,10 @@ class _Stream:
         try:
             file = sys.stdin.buffer if source == "-" else source
             # Names and comments in a file may be in any encoding.
-            self._container = self._av.open(file, metadata_errors="replace")
+            timeout = STALL if "://" in source else None
+            self._container = self._av.open(file, metadata_errors="replace", timeout=timeout)
+        except self._av.error.ExitError as error:
+            raise InputError(f"{printable(source)}: no answer within {STALL:g} s") from error
         except (OSError, ValueError) as error:
             raise InputError(f"{printable(source)}: not a video ({_reason(error)})") from error
         if not self._container.streams.video:
@@ -131,6 +135,8 @@ class _Stream:
                         yield frame
                 except self._av.error.InvalidDataError as error:
                     log.debug("%s: a damaged packet: %s", self._source, error)
+        except self._av.error.ExitError:
+            log.warning("%s: stalled for %g s after %d frames", self._source, STALL, count)
         except OSError as error:
             log.warning("%s: damaged after %d frames: %s", self._source, count, _reason(error))
         if count == 0:

@@ -7,8 +7,9 @@ read up to where they break off. `join` copies the packets, without encoding ane
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +30,8 @@ class Format:
     pixels: str  # of the encoder, as ffmpeg names it
     given: str  # of the arrays
     options: dict[str, str]
-    container: dict[str, str]  # of a part
+    file: str  # the file's format, as ffmpeg names it
+    part: dict[str, str]  # options for a part
     even: bool = False  # both sides must be even
 
 
@@ -39,11 +41,12 @@ PICTURES = Format(
     pixels="yuv420p",
     given="rgb24",
     options={"crf": "20", "preset": "veryfast", "bf": "0"},  # so that parts can be joined
-    container={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
+    file="mp4",
+    part={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
     even=True,
 )
-LABELS_8 = Format("ffv1", "gray", "gray", {"level": "3"}, {})
-LABELS_16 = Format("ffv1", "gray16le", "gray16le", {"level": "3"}, {})
+LABELS_8 = Format("ffv1", "gray", "gray", {"level": "3"}, "matroska", {"flush_packets": "1"})
+LABELS_16 = replace(LABELS_8, pixels="gray16le", given="gray16le")
 
 
 class Part:
@@ -57,7 +60,7 @@ class Part:
         self._form = form
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(path), "w", options=form.container)
+            self._container = av.open(str(path), "w", form.file, options=form.part)
         except OSError as error:
             raise self._complaint(error) from error
         self._stream = self._container.add_stream(form.codec, rate=rate, options=form.options)
@@ -122,28 +125,57 @@ class Part:
         self.close()
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A part as it goes into the whole."""
+
+    path: Path
+    begin: float  # seconds in the whole
+    count: int  # pictures of it, from its first one
+
+
+def count_pictures(path: Path) -> int:
+    """How many pictures of a part can be read, also of one whose writing was cut off."""
+    av = load_av()
+    try:
+        with av.open(str(path)) as container:
+            return sum(packet.dts is not None for packet in _until_damage(container))
+    except (OSError, ValueError):  # what is no video is a ValueError of PyAV
+        return 0
+
+
+def _until_damage(container: Any) -> Iterator[Any]:
+    packets = container.demux(video=0)
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, OSError, ValueError):
+            return
+
+
 def join(
-    parts: Sequence[tuple[Path, float]],
+    pieces: Sequence[Piece],
     target: Path,
+    form: Format,
     sound: str | None = None,
     begin: float = 0.0,
     end: float | None = None,
 ) -> None:
     """Put parts into one file that can be played while it is loaded.
 
-    parts: files, and the seconds at which each begins in the whole; sound: the video whose sound
-    between `begin` and `end` (seconds) goes along, as it is; a codec that the file cannot hold is
-    left out. Raises OutputError.
+    form: of all the parts; sound: the video whose sound between `begin` and `end` (seconds) goes
+    along, as it is; a codec that the file cannot hold is left out. Raises OutputError.
     """
     av = load_av()
+    options = {"movflags": "faststart"} if form.file == "mp4" else {}
     try:
-        with av.open(str(target), "w", options={"movflags": "faststart"}) as container:
-            with av.open(str(parts[0][0])) as first:
+        with av.open(str(target), "w", form.file, options=options) as container:
+            with av.open(str(pieces[0].path)) as first:
                 pictures = container.add_stream_from_template(first.streams.video[0])
             source = av.open(sound) if sound is not None else None
             try:
                 heard = _sound(container, source)
-                packets = _of_parts(av, parts, pictures)
+                packets = _of_pieces(av, pieces, pictures)
                 if source is not None and heard is not None:
                     packets = _merged(packets, _of_sound(source, heard, begin, end))
                 for packet in packets:
@@ -165,16 +197,16 @@ def _sound(container: Any, source: Any) -> Any:
     return container.add_stream_from_template(stream)
 
 
-def _of_parts(av: Any, parts: Sequence[tuple[Path, float]], stream: Any) -> Iterator[Any]:
-    for part, begin in parts:
-        with av.open(str(part)) as container:
-            for packet in container.demux(video=0):
-                if packet.dts is not None:
-                    shift = round(begin / packet.time_base)
-                    packet.pts += shift
-                    packet.dts += shift
-                    packet.stream = stream
-                    yield packet
+def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any) -> Iterator[Any]:
+    for piece in pieces:
+        with av.open(str(piece.path)) as container:
+            packets = (packet for packet in _until_damage(container) if packet.dts is not None)
+            for packet in islice(packets, piece.count):
+                shift = round(piece.begin / packet.time_base)
+                packet.pts += shift
+                packet.dts += shift
+                packet.stream = stream
+                yield packet
 
 
 def _of_sound(source: Any, stream: Any, begin: float, end: float | None) -> Iterator[Any]:

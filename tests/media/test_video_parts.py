@@ -8,7 +8,15 @@ import pytest
 
 from ovseg_cli.errors import OutputError
 from ovseg_cli.media.video import open_video
-from ovseg_cli.media.video_parts import LABELS_8, LABELS_16, PICTURES, Part, join
+from ovseg_cli.media.video_parts import (
+    LABELS_8,
+    LABELS_16,
+    PICTURES,
+    Part,
+    Piece,
+    count_pictures,
+    join,
+)
 
 av = pytest.importorskip("av")
 RATE = Fraction(30000, 1001)
@@ -40,8 +48,8 @@ def indices(path: Path) -> list[int]:
 def test_parts_are_joined_without_loss_of_a_frame_or_its_time(tmp_path):
     write(tmp_path / "1.mp4", range(20))
     write(tmp_path / "2.mp4", range(20, 31))
-    parts = [(tmp_path / "1.mp4", 0.0), (tmp_path / "2.mp4", float(20 / RATE))]
-    join(parts, tmp_path / "whole.mp4")
+    second = Piece(tmp_path / "2.mp4", float(20 / RATE), 11)
+    join([Piece(tmp_path / "1.mp4", 0.0, 20), second], tmp_path / "whole.mp4", PICTURES)
     assert indices(tmp_path / "whole.mp4") == list(range(31))
     times = [frame.seconds for frame in frames(tmp_path / "whole.mp4")]
     assert times == pytest.approx([float(i / RATE) for i in range(31)], abs=1e-4)
@@ -68,6 +76,31 @@ def test_what_a_kill_leaves_can_be_read(tmp_path):
     survived = indices(tmp_path / "killed.mp4")
     assert len(survived) >= 50
     assert survived == [index % 30 for index in range(len(survived))]
+    assert count_pictures(tmp_path / "killed.mp4") == len(survived)
+
+
+@pytest.mark.parametrize("form", [PICTURES, LABELS_8])
+def test_a_piece_may_end_before_its_part_does_and_the_part_in_the_middle_of_a_picture(
+    tmp_path, form
+):
+    def make(index):
+        return picture(index) if form is PICTURES else picture(index)[..., 0]
+
+    data = write(tmp_path / "1", range(30), form, make).read_bytes()
+    (tmp_path / "1").write_bytes(data[: len(data) * 4 // 5])
+    whole = count_pictures(tmp_path / "1")
+    assert 0 < whole < 30 if form is LABELS_8 else whole <= 30
+    write(tmp_path / "2", range(7, 20), form, make)
+    if whole:
+        pieces = [Piece(tmp_path / "1", 0.0, 7), Piece(tmp_path / "2", float(7 / RATE), 13)]
+        join(pieces, tmp_path / "whole", form)
+        assert indices(tmp_path / "whole") == list(range(20))
+
+
+def test_what_is_no_part_has_no_pictures(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"\0" * 1000)
+    assert count_pictures(tmp_path / "a.mp4") == 0
+    assert count_pictures(tmp_path / "absent.mp4") == 0
 
 
 @pytest.mark.parametrize(("form", "kind"), [(LABELS_8, np.uint8), (LABELS_16, np.uint16)])
@@ -76,8 +109,8 @@ def test_label_maps_come_back_bit_for_bit(tmp_path, form, kind):
     maps = [draw.integers(0, np.iinfo(kind).max + 1, (47, 63)).astype(kind) for _ in range(5)]
     write(tmp_path / "1.mkv", range(3), form, lambda index: maps[index])
     write(tmp_path / "2.mkv", range(3, 5), form, lambda index: maps[index])
-    parts = [(tmp_path / "1.mkv", 0.0), (tmp_path / "2.mkv", float(3 / RATE))]
-    join(parts, tmp_path / "labels.mkv")
+    pieces = [Piece(tmp_path / "1.mkv", 0.0, 3), Piece(tmp_path / "2.mkv", float(3 / RATE), 2)]
+    join(pieces, tmp_path / "labels.mkv", form)
     with av.open(str(tmp_path / "labels.mkv")) as container:
         found = [frame.to_ndarray() for frame in container.decode(video=0)]
     assert len(found) == 5
@@ -106,7 +139,8 @@ def sounding(path: Path, codec: str = "aac") -> Path:
 def test_sound_goes_along_as_it_is_and_in_step(tmp_path):
     part = write(tmp_path / "1.mp4", range(30))
     source = sounding(tmp_path / "sound.mp4")
-    join([(part, 0.0)], tmp_path / "whole.mp4", str(source), begin=0.5, end=1.5)
+    piece = Piece(part, 0.0, 30)
+    join([piece], tmp_path / "whole.mp4", PICTURES, str(source), begin=0.5, end=1.5)
     with av.open(str(source)) as container:
         given = [bytes(p) for p in container.demux(audio=0) if p.pts is not None and p.size]
     with av.open(str(tmp_path / "whole.mp4")) as container:
@@ -122,7 +156,8 @@ def test_sound_goes_along_as_it_is_and_in_step(tmp_path):
 
 def test_sound_that_the_file_cannot_hold_is_left_out(tmp_path):
     part = write(tmp_path / "1.mp4", range(5))
-    join([(part, 0.0)], tmp_path / "whole.mp4", str(sounding(tmp_path / "a.wav", "pcm_s16le")))
+    source = sounding(tmp_path / "a.wav", "pcm_s16le")
+    join([Piece(part, 0.0, 5)], tmp_path / "whole.mp4", PICTURES, str(source))
     with av.open(str(tmp_path / "whole.mp4")) as container:
         assert len(container.streams.audio) in (0, 1)
     assert indices(tmp_path / "whole.mp4") == list(range(5))
@@ -134,7 +169,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
         Part(tmp_path / "file" / "a.mp4", PICTURES, (48, 64), RATE)
     part = write(tmp_path / "1.mp4", range(3))
     with pytest.raises(OutputError, match="cannot write"):
-        join([(part, 0.0)], tmp_path / "absent" / "a.mp4")
+        join([Piece(part, 0.0, 3)], tmp_path / "absent" / "a.mp4", PICTURES)
 
 
 def test_a_full_disk(tmp_path):

@@ -1,0 +1,351 @@
+"""The work of `ovseg video` once all options are checked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovseg_cli import batch, tables
+from ovseg_cli.cli import console
+from ovseg_cli.cli.interruption import Interruption
+from ovseg_cli.cli.options import Compute
+from ovseg_cli.cli.provenance import Provenance, areas_record, moment
+from ovseg_cli.clips import run as clip_run
+from ovseg_cli.clips.choice import Choice
+from ovseg_cli.clips.folder import ClipFolder, Origin
+from ovseg_cli.clips.live import Newest
+from ovseg_cli.clips.names import clip_names, is_stream
+from ovseg_cli.clips.overlay import ClipOverlay
+from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
+from ovseg_cli.errors import InputError, OutputError, OvsegError, UsageError
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.video import CAMERA, Video, open_video
+from ovseg_cli.media.window import Window
+from ovseg_cli.output import InputState
+from ovseg_cli.results import is_run_wide
+from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+if TYPE_CHECKING:
+    from ovseg_cli.segmenter import Segmenter
+
+WARM_UP = 10  # frames that are segmented once more where a clip goes on, for their effect on others
+BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of standard output went away
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run was asked for."""
+
+    clips: Sequence[str]
+    vocabulary: Vocabulary  # without `other`
+    other: str | None
+    threshold: float | None
+    out: Path
+    saves: Sequence[str]
+    choice: Choice
+    smooth: float  # strength; 0 = each frame for itself
+    audio: bool
+    live: str | None  # "drop" or "wait"; None = by source
+    resume: bool
+    overwrite: bool
+    compute: Compute
+    batch_size: int | None  # None = by device
+    as_json: bool
+    show: bool
+    arguments: tuple[str, ...]  # of the command line
+
+    def drops(self, source: str) -> bool:
+        """Whether frames for which there is no time are dropped."""
+        return self.live == "drop" or self.live is None and source.startswith(CAMERA)
+
+    def folder(self, name: str, rate: Any = 25) -> ClipFolder:
+        """Where the results of a clip go."""
+        labelled = self.vocabulary if self.other is None else self.vocabulary.with_class(self.other)
+        return ClipFolder(self.out, name, self.saves, labelled, rate)
+
+
+def check(plan: Plan) -> None:
+    """Before anything is loaded. Raises UsageError."""
+    if plan.clips.count("-") > 1:
+        raise UsageError("- (a video on standard input) can be given once")
+    for source in plan.clips:
+        if not is_stream(source) and not os.path.exists(source):
+            raise UsageError(f"no such video: {printable(source)}")
+        if plan.resume and is_stream(source):
+            raise UsageError(f"--resume cannot go on with {printable(source)}: it is over")
+        if plan.live is not None and not is_stream(source):
+            raise UsageError(f"--live is for cameras and streams, not {printable(source)}")
+    place = plan.out
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {plan.out}: {place} is no folder, or not to be written")
+    if plan.resume or plan.overwrite:
+        return
+    for name in clip_names(plan.clips):
+        if plan.folder(name).holds_results():
+            raise UsageError(
+                f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
+                "goes on with it, --overwrite replaces it, -o names another folder"
+            )
+
+
+def execute(plan: Plan) -> int:
+    """Segment the clips; returns the exit code."""
+    window = Window() if plan.show else None
+    streams = batch.auto_streams("cpu", available_cores(), available_cores())
+    share_cores(streams)  # before torch is imported
+    keep_freed_memory()
+    segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
+    model = segmenter.model
+    console.note(f"model {model.name} on {model.device} ({model.precision})")
+    try:
+        tables.write_classes(plan.out, segmenter.vocabulary)
+    except OutputError as error:
+        raise UsageError(str(error)) from error
+    code = 0
+    with Interruption() as interruption:
+        for source, name in zip(plan.clips, clip_names(plan.clips), strict=True):
+            clip = _Clip(plan, segmenter, source, name, interruption, window)
+            code = max(code, clip.execute())
+            if clip.last:
+                break
+    if window is not None:
+        window.close()
+    return code
+
+
+class _Clip:
+    """One clip on its way."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        segmenter: Segmenter,
+        source: str,
+        name: str,
+        interruption: Interruption,
+        window: Window | None,
+    ) -> None:
+        self.plan = plan
+        self.segmenter = segmenter
+        self.source = source
+        self.name = name
+        self.interruption = interruption
+        self.window = window
+        self.provenance = Provenance(
+            segmenter, plan.compute, plan.vocabulary, plan.other, plan.threshold
+        )
+        self.folder = plan.folder(name)
+        self.started = time.time()
+        self.segmented = self.before = self.dropped = 0  # frames
+        self.about: dict[str, Any] = {"source": source}
+        self.reason = ""  # why it failed
+        self.last = False  # whether no other clip is begun
+        self.overlay: ClipOverlay | None = None
+
+    def execute(self) -> int:
+        """Returns the exit code."""
+        status, code = "failed", 1
+        try:
+            if self.plan.overwrite:
+                self.folder.remove()
+            origin = self.origin()
+            if self.plan.resume and self.folder.finished(origin):
+                console.note(f"{printable(self.source)}: finished earlier")
+                return 0
+            with open_video(self.source) as video:
+                self.folder = self.plan.folder(self.name, video.info.rate)
+                status, code = self.work(video, origin)
+                self.finish(video, status, origin)
+        except OvsegError as error:
+            console.trace(error)
+            status, code = "failed", 1
+            self.fail(str(error))
+            self.last = isinstance(error, OutputError) and is_run_wide(error)
+            if isinstance(error, OutputError):
+                console.note("make room or mend it, then run the same command with --resume")
+        self.say_end(status)
+        return code
+
+    def origin(self) -> Origin:
+        plan = self.plan
+        run = self.provenance.fingerprint(
+            choice=vars(plan.choice), smooth=plan.smooth, saves=sorted(plan.saves)
+        )
+        if is_stream(self.source):
+            return Origin(self.source, -1, 0, run)
+        state = InputState.of(Path(self.source))
+        return Origin(state.path, state.size, state.modified_ns, run)
+
+    def work(self, video: Video, origin: Origin) -> tuple[str, int]:
+        """Go through the frames; returns how that ended and the exit code."""
+        self.before = self.folder.open(origin, self.provenance.metadata())
+        if self.before:
+            console.note(f"{printable(self.source)}: goes on after {self.before} frames")
+        device = str(self.segmenter.model.device)
+        options = clip_run.RunOptions(
+            batch_size=self.plan.batch_size or batch.auto_batch_size(device),
+            streams=batch.auto_streams(device, available_cores(), available_cores()),
+        )
+        results = clip_run.run(
+            self.frames(video), self.labeller(), _After(self.folder), options, self.stopped
+        )
+        try:
+            with closing(results), console.progress(self.expected(video), unit="frame") as progress:
+                for result in results:
+                    self.show(result)
+                    progress.advance()
+        except BrokenPipeError:
+            console.close_output()
+            self.last = True
+            return "interrupted", BROKEN_PIPE
+        except OutputError:
+            raise
+        except Exception as error:  # what is written is kept
+            if not self.folder.count:
+                raise
+            console.trace(error)
+            known = isinstance(error, OvsegError)
+            self.fail(str(error) if known else f"unexpected {type(error).__name__}: {error}")
+            return "failed", 1
+        if self.interruption.requested():
+            self.last = True
+            return "interrupted", self.interruption.exit_code
+        if not self.folder.count:
+            raise InputError(f"{printable(self.source)}: no frame lies in the part asked for")
+        return "complete", 0
+
+    def labeller(self) -> clip_run.Labeller:
+        if not self.plan.smooth:
+            return clip_run.EachForItself(self.segmenter)
+        from ovseg_cli.clips.smoothing import SmoothLabels
+
+        return SmoothLabels(self.segmenter, self.plan.smooth)
+
+    def stopped(self) -> bool:
+        closed = self.window is not None and not self.window.is_open
+        return self.interruption.requested() or closed
+
+    def expected(self, video: Video) -> int:
+        """Frames that will be written, about; 0 where nobody knows."""
+        choice = self.plan.choice
+        whole = choice.start == 0 and choice.end is None and choice.most is None and choice.hold
+        return max(0, (video.info.frames or 0) - self.before) if whole else 0
+
+    def frames(self, video: Video) -> Iterator[tuple[Frame, bool]]:
+        """Those to be labelled: where a clip goes on a few more, for their effect on the next."""
+        choice = self.plan.choice
+        frames: Iterable[Frame] = video.frames(choice.start)
+        newest = Newest(frames) if self.plan.drops(self.source) else None
+        try:
+            warm_up: deque[tuple[Frame, bool]] = deque(maxlen=WARM_UP)
+            chosen = choice.of(frames if newest is None else newest)
+            for position, (frame, due) in enumerate(chosen):
+                if position == 0:
+                    height, width = frame.size_hw
+                    self.about |= {"width": width, "height": height}
+                if position < self.before:
+                    if due:
+                        warm_up.append((frame, due))
+                    continue
+                while warm_up:
+                    yield warm_up.popleft()
+                yield frame, due
+        finally:
+            if newest is not None:
+                newest.close()
+                self.dropped = newest.dropped
+
+    def show(self, result: clip_run.FrameResult) -> None:
+        self.segmented += not result.held
+        frame = result.frame
+        if self.window is not None:
+            if self.overlay is None:
+                self.overlay = ClipOverlay(self.segmenter.vocabulary, frame.size_hw)
+            title = f"{printable(self.source)} {frame.seconds:.2f} s"
+            self.window.show(self.overlay.draw(frame, result.segmentation), title)
+        if self.plan.as_json:
+            console.json_line(
+                {
+                    "clip": self.source,
+                    "frame": frame.index + 1,
+                    "seconds": round(frame.seconds, 6),
+                    "held": result.held,
+                    "classes": areas_record(result.segmentation.areas()),
+                }
+            )
+
+    def finish(self, video: Video, status: str, origin: Origin) -> None:
+        """Put the clip's files together. Raises OutputError."""
+        heard = self.plan.audio and video.info.has_audio and not is_stream(self.source)
+        self.about |= {"frames_per_second": round(float(video.info.rate), 6)}
+        self.folder.finish(self.source if heard else None)
+        self.folder.write_report(self.describe(status), origin)
+
+    def describe(self, status: str) -> dict[str, Any]:
+        """The contents of run.json."""
+        plan, seconds = self.plan, time.time() - self.started
+        head = self.provenance.report(
+            status,
+            plan.arguments,
+            **vars(plan.choice),
+            smooth=plan.smooth,
+            batch_size=plan.batch_size,
+        )
+        return {
+            **head,
+            "clip": self.about,
+            "timing": {
+                "started": moment(self.started),
+                "run_seconds": round(seconds, 3),
+                "frames_per_second": round(self.segmented / max(seconds, 1e-9), 3),
+            },
+            "counts": {
+                "written": self.folder.count,
+                "of_earlier_runs": self.before,
+                "segmented": self.segmented,
+                "dropped": self.dropped,
+            },
+            "failure": self.reason or None,
+        }
+
+    def fail(self, reason: str) -> None:
+        self.reason = reason
+        named = reason if printable(self.source) in reason else f"{self.source}: {reason}"
+        console.error(printable(named))
+
+    def say_end(self, status: str) -> None:
+        seconds = time.time() - self.started
+        most = self.plan.choice.most
+        if status == "complete" and most is not None and self.segmented < most and not self.before:
+            console.note(f"the clip ended after {self.segmented} of at most {most} frames")
+        speed = f", {self.segmented / seconds:.1f} a second" if self.segmented else ""
+        lost = f", {self.dropped} dropped" if self.dropped else ""
+        console.note(
+            f"{printable(self.source)}: {self.folder.count} frames in {seconds:.1f} s{speed}{lost}"
+            f": {self.plan.out / self.name}.*"
+        )
+        if status == "interrupted":
+            console.note("interrupted: to go on, run the same command with --resume")
+
+
+class _After:
+    """Leaves out the frames that an earlier run has written."""
+
+    def __init__(self, folder: ClipFolder) -> None:
+        self._folder = folder
+        self._last = -1
+        for record in folder.records():
+            self._last = record.index
+
+    def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> None:
+        if frame.index > self._last:
+            self._folder.write(frame, segmentation, held)

@@ -1,0 +1,22 @@
+"""Shows how class names were understood."""
+
+from __future__ import annotations
+
+from ovseg_cli.cli import console
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+_SHOWN = 40  # class names
+
+
+def echo_vocabulary(vocabulary: Vocabulary, other: str | None) -> None:
+    """Before the work, so that a wrong comma is seen."""
+    shown = [
+        f"{class_id} {'|'.join(map(printable, entry.phrases))}"
+        for class_id, entry in enumerate(vocabulary.classes[:_SHOWN])
+    ]
+    if len(vocabulary) > _SHOWN:
+        shown.append(f"... {len(vocabulary) - _SHOWN} more")
+    noun = "class" if len(vocabulary) == 1 else "classes"
+    console.note(f"{len(vocabulary)} {noun}: {', '.join(shown)}")
+    if other is not None:
+        console.note(f'"{printable(other)}" takes what fits none of the names')

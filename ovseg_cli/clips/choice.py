@@ -1,0 +1,49 @@
+"""Which frames of a clip are segmented, and what becomes of those between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ovseg_cli.errors import UsageError
+from ovseg_cli.frame import Frame
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A part of a clip, and how many of its frames."""
+
+    start: float = 0.0  # seconds
+    end: float | None = None  # seconds; a frame at this time is not part of it
+    every: int = 1  # of so many frames the first
+    rate: float | None = None  # so many frames a second at most, instead of `every`
+    most: int | None = None  # frames that are segmented
+    hold: bool = True  # the frames between go along with the labels of the last one segmented
+
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end <= self.start:
+            raise UsageError(f"the end at {self.end:g} s is not after the start at {self.start:g}")
+        if self.every > 1 and self.rate is not None:
+            raise UsageError("--every and --fps exclude each other")
+
+    def of(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
+        """The frames of the part that are written, and of each whether it is segmented anew.
+
+        frames: those from `start` on, in order.
+        """
+        chosen = 0
+        span = None  # the number of the last 1/rate seconds that have their frame
+        for count, frame in enumerate(frames):
+            if self.end is not None and frame.seconds >= self.end:
+                return
+            if self.rate is None:
+                due = count % self.every == 0
+            else:
+                now = math.floor((frame.seconds - self.start) * self.rate + 1e-6)
+                due, span = now != span, now
+            if due and chosen == self.most:
+                return
+            chosen += due
+            if due or self.hold:
+                yield frame, due

@@ -1,0 +1,336 @@
+"""The files of one clip: written in parts that survive a kill, put together in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TextIO
+
+from PIL import Image
+
+from ovseg_cli.clips.overlay import ClipOverlay
+from ovseg_cli.clips.timeline import draw_timeline
+from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, WRITERS, atomic_path, write_png
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.video_parts import (
+    LABELS_8,
+    LABELS_16,
+    PICTURES,
+    Format,
+    Part,
+    Piece,
+    count_pictures,
+    join,
+)
+from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.tables import class_name, write_json
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+OVERLAY, LABELS, STATS, TIMELINE = "overlay", "labels", "stats", "timeline"  # names in --save
+LABELS_VIDEO = "labels=video"
+SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "confidence")
+DEFAULT_SAVE = (OVERLAY, LABELS, STATS, TIMELINE)
+STATS_COLUMNS = (
+    "frame",
+    "seconds",
+    "class_id",
+    "class",
+    "pixels",
+    "fraction",
+    "mean_confidence",
+)
+_NUMBER = "{:06d}"  # of a frame, in file names
+_STATE = ".ovseg"  # folder of what is under way
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """A frame that is written."""
+
+    index: int  # in the clip, from 0
+    seconds: float
+    size: int  # pixels
+    areas: tuple[tuple[int, int, float], ...] | None  # class id, pixels, confidence; None: held
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a clip's results were made from; they go on only from the same."""
+
+    source: str
+    size: int  # of the file, bytes; -1 where there is none
+    modified_ns: int
+    run: str  # fingerprint of the model and options
+
+
+def check_saves(names: Sequence[str], vocabulary: Vocabulary) -> None:
+    """Raise UsageError for what cannot be written."""
+    for name in names:
+        if name not in SAVES:
+            known = ", ".join(SAVES)
+            raise UsageError(f"--save does not know '{printable(name)}'; there are: {known}")
+        if name in WRITERS:
+            WRITERS[name].check(vocabulary)
+    if LABELS in names and LABELS_VIDEO in names:
+        raise UsageError(f"{LABELS} and {LABELS_VIDEO} exclude each other")
+    if LABELS_VIDEO in names and len(vocabulary) > UNLABELED_16:
+        raise UsageError(f"--save {LABELS_VIDEO} holds at most {UNLABELED_16} classes")
+
+
+class ClipFolder:
+    """Where the results of the clip CLIP go: OUT/CLIP.*."""
+
+    def __init__(
+        self, out: Path, clip: str, saves: Sequence[str], vocabulary: Vocabulary, rate: Fraction
+    ) -> None:
+        """rate: pictures a second in the videos, about."""
+        self.out = out
+        self.clip = clip
+        self.saves = tuple(saves)
+        self.vocabulary = vocabulary
+        self.rate = rate
+        self.count = 0  # frames that are written
+        self._state = out / _STATE / clip
+        self._metadata: dict[str, str] = {}
+        self._overlay: ClipOverlay | None = None
+        self._parts: dict[str, Part] = {}  # by name in saves
+        self._records: TextIO | None = None
+        self._begin = 0.0  # seconds of the first frame that is written
+
+    @property
+    def report(self) -> Path:
+        """Where run.json of the clip goes."""
+        return self._file("run.json")
+
+    def targets(self) -> dict[str, Path]:
+        """What is written: name in --save -> file or folder."""
+        suffixes = {
+            OVERLAY: "overlay.mp4",
+            LABELS_VIDEO: "labels.mkv",
+            STATS: "stats.csv",
+            TIMELINE: "timeline.png",
+        }
+        return {name: self._file(suffixes.get(name, name)) for name in self.saves}
+
+    def _file(self, suffix: str) -> Path:
+        return self.out / f"{self.clip}.{suffix}"
+
+    def holds_results(self) -> bool:
+        """Whether an earlier run has written here."""
+        return self.report.exists() or self._state.exists()
+
+    def finished(self, origin: Origin) -> bool:
+        """Whether an earlier run with the same origin has come to the clip's end."""
+        try:
+            told = json.loads(self.report.read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        there = all(path.exists() for path in self.targets().values())
+        return told.get("status") == "complete" and told.get("origin") == asdict(origin) and there
+
+    def remove(self) -> None:
+        """Remove what an earlier run has written of this clip. Raises OutputError."""
+        try:
+            for name in SAVES:
+                path = ClipFolder(self.out, self.clip, [name], self.vocabulary, self.rate)
+                (target,) = path.targets().values()
+                if target.is_dir():
+                    shutil.rmtree(target)
+                else:
+                    target.unlink(missing_ok=True)
+            self.report.unlink(missing_ok=True)
+            shutil.rmtree(self._state, ignore_errors=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
+
+    def open(self, origin: Origin, metadata: dict[str, str]) -> int:
+        """Begin, or go on where a run of the same origin was interrupted.
+
+        metadata goes into every label map. Returns how many frames are written already: as many as
+        can be read in all of the parts. Raises OutputError.
+        """
+        self._metadata = metadata
+        try:
+            self._state.mkdir(parents=True, exist_ok=True)
+            records = self._kept_records(origin)
+            with self._journal.open("w", encoding="utf-8") as journal:
+                journal.writelines(_line(record) for record in records)
+            (self._state / "origin.json").write_text(json.dumps(asdict(origin)), "utf-8")
+            self._records = self._journal.open("a", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write to {self._state}: {error.strerror}") from error
+        self.count = len(records)
+        if records:
+            self._begin = records[0].seconds
+        return self.count
+
+    @property
+    def _journal(self) -> Path:
+        return self._state / "frames.jsonl"
+
+    def _kept_records(self, origin: Origin) -> list[FrameRecord]:
+        """Of the frames that an earlier run has written those that can be gone on from."""
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads((self._state / "origin.json").read_text("utf-8")) == asdict(origin):
+                records = list(self.records())
+                counts = [self._written(name) for name in self._videos()]
+                kept = records[: min([len(records), *counts])]
+                for name in self._videos():
+                    for first, path in self._part_files(name):
+                        if first >= len(kept):
+                            path.unlink()
+                return kept
+        shutil.rmtree(self._state)
+        self._state.mkdir()
+        return []
+
+    def _videos(self) -> dict[str, Format]:
+        """The videos that are written, and how."""
+        small = len(self.vocabulary) <= UNLABELED_8
+        forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
+        return {name: form for name, form in forms.items() if name in self.saves}
+
+    def _part_files(self, name: str) -> list[tuple[int, Path]]:
+        """The number of the first frame of each part that is there, and the part."""
+        files = sorted(self._state.glob(f"{name}-*"))
+        return [(int(path.name.rpartition("-")[2]), path) for path in files]
+
+    def _written(self, name: str) -> int:
+        """How many frames can be read of a video's parts."""
+        parts = self._part_files(name)
+        if not parts:
+            return 0
+        first, path = parts[-1]  # the earlier ones were whole up to where the next one begins
+        return first + count_pictures(path)
+
+    def records(self) -> Iterator[FrameRecord]:
+        """The frames that are written, in order."""
+        with contextlib.suppress(FileNotFoundError), self._journal.open(encoding="utf-8") as lines:
+            for line in lines:
+                if not line.endswith("\n"):  # cut off by a kill
+                    return
+                index, seconds, size, areas = json.loads(line)
+                held = areas is None
+                yield FrameRecord(index, seconds, size, None if held else tuple(map(tuple, areas)))
+
+    def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> None:
+        """Add a frame. held: the labels are those of an earlier one. Raises OutputError."""
+        if self.count == 0:
+            self._begin = frame.seconds
+        number = _NUMBER.format(frame.index + 1)
+        for name in self.saves:
+            if name in self._videos():
+                self._show(name, frame, segmentation)
+            elif name in WRITERS:
+                writer = WRITERS[name]
+                target = self.targets()[name] / f"{number}{writer.suffix}"
+                writer.write(target, frame, segmentation, self._metadata)
+        areas = None
+        if not held:
+            areas = tuple(
+                (area.class_id, area.pixels, round(area.mean_confidence, 6))
+                for area in segmentation.areas()
+            )
+        self._note(FrameRecord(frame.index, frame.seconds, segmentation.labels.size, areas))
+        self.count += 1
+
+    def _show(self, name: str, frame: Frame, segmentation: Segmentation) -> None:
+        """Add a picture to a video."""
+        form = self._videos()[name]
+        if name == OVERLAY:
+            if self._overlay is None:
+                self._overlay = ClipOverlay(self.vocabulary, frame.size_hw)
+            picture = self._overlay.draw(frame, segmentation)
+        else:  # UNLABELED = -1 becomes the greatest value
+            picture = segmentation.labels.astype("u1" if form is LABELS_8 else "u2")
+        if name not in self._parts:
+            path = self._state / f"{name}-{_NUMBER.format(self.count)}"
+            self._parts[name] = Part(path, form, picture.shape[:2], self.rate)
+        self._parts[name].write(picture, frame.seconds)
+
+    def _note(self, record: FrameRecord) -> None:
+        assert self._records is not None
+        try:
+            self._records.write(_line(record))
+            self._records.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write {self._journal}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """End the parts. Raises OutputError."""
+        with contextlib.suppress(OSError):  # what could not be flushed was told by `_note`
+            if self._records is not None:
+                self._records.close()
+        parts, self._parts = list(self._parts.values()), {}
+        for part in parts:
+            part.close()
+
+    def finish(self, sound: str | None = None) -> None:
+        """Put together what is written so far. sound: the video whose sound goes along.
+
+        Raises OutputError.
+        """
+        self.close()
+        if self.count:
+            self._join(sound)
+        if STATS in self.saves:
+            self._write_stats()
+        if TIMELINE in self.saves:
+            picture = draw_timeline(self.records, self.vocabulary)
+            write_png(self.targets()[TIMELINE], Image.fromarray(picture), self._metadata)
+
+    def _join(self, sound: str | None) -> None:
+        seconds = [record.seconds for record in itertools.islice(self.records(), self.count)]
+        end = seconds[-1] + float(1 / self.rate)
+        for name, form in self._videos().items():
+            parts = self._part_files(name)
+            ends = [first for first, _ in parts[1:]] + [self.count]
+            pieces = [
+                Piece(path, seconds[first] - self._begin, last - first)
+                for (first, path), last in zip(parts, ends, strict=True)
+            ]
+            heard = sound if name == OVERLAY else None
+            with atomic_path(self.targets()[name]) as temporary:
+                join(pieces, temporary, form, heard, self._begin, end)
+
+    def _write_stats(self) -> None:
+        with (
+            atomic_path(self.targets()[STATS]) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+        ):
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(STATS_COLUMNS)
+            for record in self.records():
+                for class_id, pixels, confidence in record.areas or ():
+                    table.writerow(
+                        (
+                            record.index + 1,
+                            f"{record.seconds:.6f}",
+                            class_id,
+                            class_name(class_id, self.vocabulary),
+                            pixels,
+                            f"{pixels / record.size:.9f}",
+                            f"{confidence:.6f}",
+                        )
+                    )
+
+    def write_report(self, values: dict[str, Any], origin: Origin) -> None:
+        """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
+        write_json(self.report, {**values, "origin": asdict(origin)})
+        if values["status"] == "complete":
+            shutil.rmtree(self._state, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other clips are under way
+                os.rmdir(self.out / _STATE)
+
+
+def _line(record: FrameRecord) -> str:
+    return json.dumps([record.index, record.seconds, record.size, record.areas]) + "\n"

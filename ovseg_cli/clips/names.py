@@ -1,0 +1,53 @@
+"""What the results of a clip are called."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from ovseg_cli.media.video import CAMERA
+
+_LONGEST = 120  # characters of a name; suffixes follow
+
+
+def is_stream(source: str) -> bool:
+    """Whether it is neither a file nor a folder, so that nothing of it can be read again."""
+    return source == "-" or source.startswith(CAMERA) or "://" in source
+
+
+def clip_names(sources: Sequence[str]) -> list[str]:
+    """One name for each clip: its file's without the suffix, with it where two would be the same.
+
+    Where even that is the same they are counted.
+    """
+    short = [_name(source, whole=False) for source in sources]
+    folded = Counter(name.casefold() for name in short)  # of file systems that do not tell case
+    names = [
+        name if folded[name.casefold()] == 1 else _name(source, whole=True)
+        for name, source in zip(short, sources, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    for position, name in enumerate(names):
+        seen[name.casefold()] += 1
+        if seen[name.casefold()] > 1:
+            names[position] = f"{name}-{seen[name.casefold()]}"
+    return names
+
+
+def _name(source: str, whole: bool) -> str:
+    if source == "-":
+        return "stdin"
+    if source.startswith(CAMERA):
+        return source.replace(":", "-")
+    if "://" in source:
+        parts = urlsplit(source)
+        path = PurePosixPath(unquote(parts.path))
+        name = (path.name if whole else path.stem) or parts.hostname or "stream"
+        name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "stream"
+    else:
+        file = Path(source).resolve()
+        name = file.name if whole or file.is_dir() else file.stem
+    return name[:_LONGEST] or "clip"

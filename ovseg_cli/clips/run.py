@@ -1,0 +1,234 @@
+"""One clip through a model: decoding, computing and writing overlap, in bounded memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.opencv import load_opencv
+from ovseg_cli.read_ahead import ReadAhead
+from ovseg_cli.results import is_out_of_memory
+from ovseg_cli.segmentation import Segmentation
+
+PIXELS_AT_A_STAGE = 64_000_000  # read ahead, being computed, being written: each about
+
+logger = logging.getLogger(__name__)
+
+Chosen = tuple[Frame, bool]  # and whether it is segmented anew
+
+
+class Labeller(Protocol):
+    """What turns frames into labels; one for each clip."""
+
+    def look(self, frames: Sequence[Frame], before: Frame | None) -> Any:
+        """The part of the work that does not depend on earlier frames; for several threads.
+
+        frames: consecutive ones of one size; before: the one before the first of them.
+        """
+
+    def label(self, seen: Any) -> list[Segmentation]:
+        """The rest, in the order of the frames."""
+
+
+class EachForItself:
+    """Labels that depend on their frame alone."""
+
+    def __init__(self, segmenter: Any) -> None:
+        """segmenter: has `segment` as `ovseg_cli.segmenter.Segmenter` has."""
+        self._segmenter = segmenter
+
+    def look(self, frames: Sequence[Frame], before: Frame | None) -> list[Segmentation]:
+        """See `Labeller`."""
+        found: list[Segmentation] = self._segmenter.segment(frames)
+        return found
+
+    def label(self, seen: list[Segmentation]) -> list[Segmentation]:
+        """See `Labeller`."""
+        return seen
+
+
+class Writer(Protocol):
+    """Where labelled frames go, one after the other."""
+
+    def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> None:
+        """held: the labels are those of an earlier frame. Raises OutputError."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How the work is done; nothing of it changes what comes out."""
+
+    batch_size: int = 1  # frames in one pass of the model, at most
+    streams: int = 1  # passes at the same time
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """A frame that is labelled and written."""
+
+    frame: Frame
+    segmentation: Segmentation
+    held: bool
+
+
+def run(
+    frames: Iterable[Chosen],
+    labeller: Labeller,
+    writer: Writer,
+    options: RunOptions,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[FrameResult, None, None]:
+    """Label frames and hand them to the writer; yields each when it is written, in order.
+
+    The first frame must be one that is segmented. Where stop() becomes true, what is computed is
+    still written. What goes wrong in reading, computing or writing is raised after everything
+    before it has been written and yielded.
+    """
+    return _Run(labeller, writer, options, stop).results(frames)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    chosen: list[Chosen]
+    before: Frame | None  # the last one segmented before these
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [frame for frame, due in self.chosen if due]
+
+
+class _Run:
+    """Its threads: the caller's, which labels in order; one that reads; `streams` that look; one
+    that writes.
+    """
+
+    def __init__(
+        self, labeller: Labeller, writer: Writer, options: RunOptions, stop: Callable[[], bool]
+    ) -> None:
+        self.labeller = labeller
+        self.writer = writer
+        self.options = options
+        self.stop = stop
+        self.looking: deque[tuple[_Batch, Future[list[Any]]]] = deque()
+        self.writing: deque[Future[FrameResult]] = deque()
+        self.last: Segmentation | None = None
+        self.unread: Exception | None = None  # why no more frames come
+        self.unwritten: Exception | None = None  # why no more can be written
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="ovseg-reader")
+        self.streams = ThreadPoolExecutor(options.streams, thread_name_prefix="ovseg-model")
+        self.files = ThreadPoolExecutor(1, thread_name_prefix="ovseg-files")
+
+    def results(self, frames: Iterable[Chosen]) -> Generator[FrameResult, None, None]:
+        following = _following(frames)
+        ahead = ReadAhead(
+            iter(lambda: 0, 1),
+            lambda _: next(following),
+            self.reader,
+            workers=1,
+            max_items=self.options.streams * self.options.batch_size + 1,
+            max_pixels=PIXELS_AT_A_STAGE,
+        )
+        try:
+            for batch in self.batches(ahead):
+                self.looking.append((batch, self.streams.submit(self.look, batch)))
+                # One more than there are streams, so that none idles while labels are made.
+                while len(self.looking) > self.options.streams + 1:
+                    yield from self.label_oldest()
+                yield from self.written(wait=False)
+            while self.looking:
+                yield from self.label_oldest()
+            yield from self.written(wait=True)
+            if self.unread is not None:
+                raise self.unread
+        except Exception:
+            yield from self.written(wait=True)
+            raise
+        finally:
+            ahead.close()
+            for pool in (self.reader, self.streams, self.files):
+                pool.shutdown(cancel_futures=True)
+
+    def batches(self, ahead: Iterable[Chosen | None]) -> Iterator[_Batch]:
+        """So many frames to be segmented at a time, each with those that take its labels."""
+        before: Frame | None = None
+        batch: list[Chosen] = []
+        due_frames: list[Frame] = []
+        for chosen in self.read(ahead):
+            if chosen is None or self.stop():
+                break
+            if chosen[1] and len(due_frames) == self.options.batch_size:
+                yield _Batch(batch, before)
+                before, batch, due_frames = due_frames[-1], [], []
+            batch.append(chosen)
+            if chosen[1]:
+                due_frames.append(chosen[0])
+        if batch:
+            yield _Batch(batch, before)
+
+    def read(self, ahead: Iterable[Chosen | None]) -> Iterator[Chosen | None]:
+        """Until an error, which is kept for later."""
+        try:
+            yield from ahead
+        except Exception as error:
+            self.unread = error
+
+    def look(self, batch: _Batch) -> list[Any]:
+        try:
+            return [self.labeller.look(batch.frames, batch.before)]
+        except Exception as error:
+            if not is_out_of_memory(error) or len(batch.frames) < 2:
+                raise
+        logger.warning("%d frames at once need too much memory", len(batch.frames))
+        pairs = zip([batch.before, *batch.frames], batch.frames, strict=False)
+        return [self.labeller.look([frame], before) for before, frame in pairs]
+
+    def label_oldest(self) -> Iterator[FrameResult]:
+        batch, future = self.looking.popleft()
+        found = deque(s for seen in future.result() for s in self.labeller.label(seen))
+        for frame, due in batch.chosen:
+            if due:
+                self.last = found.popleft()
+            assert self.last is not None
+            # The writer may be slower: wait for its oldest rather than pile up pictures.
+            room = PIXELS_AT_A_STAGE // self.last.labels.size
+            while len(self.writing) > min(max(room, 1), 8):
+                self.writing[0].exception()  # waits
+                yield from self.written(wait=False)
+            self.writing.append(self.files.submit(self.write, frame, self.last, not due))
+
+    def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> FrameResult:
+        if self.unwritten is not None:  # what follows a gap must not be written
+            raise self.unwritten
+        try:
+            self.writer.write(frame, segmentation, held)
+        except Exception as error:
+            self.unwritten = error
+            raise
+        return FrameResult(frame, segmentation, held)
+
+    def written(self, wait: bool) -> Iterator[FrameResult]:
+        """Those that are written by now, or all; none after one that could not be."""
+        while self.writing and (wait or self.writing[0].done()):
+            result = self.writing.popleft()
+            if result.exception() is not None:
+                self.writing.clear()
+            yield result.result()
+
+
+def _following(frames: Iterable[Chosen]) -> Iterator[tuple[Chosen | None, int]]:
+    """Each with its pixels, all at the first one's size; then None without end."""
+    size_hw = None
+    for frame, due in frames:
+        size_hw = size_hw or frame.size_hw
+        if frame.size_hw != size_hw:
+            logger.debug("frame %d is of another size", frame.index)
+            pixels = load_opencv().resize(frame.pixels, size_hw[::-1])
+            frame = replace(frame, pixels=pixels)
+        yield (frame, due), size_hw[0] * size_hw[1]
+    while True:
+        yield None, 0

@@ -1,0 +1,625 @@
+"""`ovseg video`: options, files, exit codes, and what goes wrong."""
+
+import contextlib
+import csv
+import functools
+import http.server
+import json
+import shutil
+import signal
+import socketserver
+import subprocess
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+av = pytest.importorskip("av")
+
+COUNT = 30
+OPTIONS = ["--classes", "sky,road,car", "-o", "out", "--smooth", "0"]
+
+
+def picture(index, size_hw=(48, 64)):
+    """Bluish above, of another colour each time."""
+    pixels = np.full((*size_hw, 3), 90, np.uint8)
+    pixels[: size_hw[0] // 2] = ((40 + index) % 256, 130, 60)
+    return pixels
+
+
+def write_clip(path, count=COUNT, *, sound=False, size_hw=(48, 64)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25))
+        stream.height, stream.width = size_hw
+        stream.pix_fmt = "yuv420p"
+        tone = container.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for index in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(index, size_hw), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if tone is not None:
+            wave = (8000 * np.sin(np.arange(16000 * count // 25) * 0.3)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave[None], "s16", "mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(tone.encode(frame))
+            container.mux(tone.encode())
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "clip.mp4")
+
+
+@pytest.fixture
+def video(program):
+    """Runs `ovseg video` with three classes into out/."""
+    return lambda *arguments, **how: program("video", *OPTIONS, *arguments, **how)
+
+
+def rows(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def report(tmp_path, name="clip"):
+    return json.loads((tmp_path / "out" / f"{name}.run.json").read_text())
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [float(frame.time) for frame in container.decode(video=0)]
+
+
+def results(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith("run.json") and ".ovseg" not in path.parts
+    }
+
+
+def test_a_clip_gives_its_files(video, clip, tmp_path):
+    ended = video(clip)
+    assert (ended.code, ended.out) == (0, "")
+    assert "3 classes: 0 sky, 1 road, 2 car" in ended.err
+    out = tmp_path / "out"
+    names = {path.name for path in out.iterdir()}
+    assert names == {"classes.json"} | {
+        f"clip.{end}" for end in ("overlay.mp4", "labels", "stats.csv", "timeline.png", "run.json")
+    }
+    assert len(frames_of(out / "clip.overlay.mp4")) == COUNT
+    files = sorted(path.name for path in (out / "clip.labels").iterdir())
+    assert files == [f"{number:06d}.png" for number in range(1, COUNT + 1)]
+    with av.open(str(clip)) as container:
+        given = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for name, pixels in zip(files, given, strict=True):
+        labels = np.asarray(Image.open(out / "clip.labels" / name))
+        assert np.array_equal(labels, pixels[..., 0] % 3)
+    table = rows(out / "clip.stats.csv")
+    assert {row["frame"] for row in table} == {str(number) for number in range(1, COUNT + 1)}
+    told = report(tmp_path)
+    assert told["status"] == "complete" and told["counts"]["written"] == COUNT
+    assert told["clip"] == {
+        "source": str(clip),
+        "width": 64,
+        "height": 48,
+        "frames_per_second": 25.0,
+    }
+
+
+def test_fewer_frames(video, clip, tmp_path):
+    ended = video(clip, "--every", 4, "--fill", "none", "--start", "0.4", "--end", "1")
+    assert ended.code == 0
+    numbers = [int(path.stem) for path in sorted((tmp_path / "out/clip.labels").iterdir())]
+    assert numbers == [11, 15, 19, 23]
+    times = frames_of(tmp_path / "out/clip.overlay.mp4")
+    assert times == pytest.approx([0, 0.16, 0.32, 0.48], abs=0.001)
+
+
+def test_frames_between_are_held(video, clip, tmp_path):
+    assert video(clip, "--fps", 5, "--max-frames", 3).code == 0
+    files = sorted((tmp_path / "out/clip.labels").iterdir())
+    assert len(files) == 15
+    assert len({path.read_bytes() for path in files[:5]}) == 1
+    assert {row["frame"] for row in rows(tmp_path / "out/clip.stats.csv")} == {"1", "6", "11"}
+    assert report(tmp_path)["counts"] == {
+        "written": 15,
+        "of_earlier_runs": 0,
+        "segmented": 3,
+        "dropped": 0,
+    }
+
+
+def test_a_limit_past_the_end(video, clip):
+    ended = video(clip, "--max-frames", 1000)
+    assert ended.code == 0
+    assert f"the clip ended after {COUNT} of at most 1000 frames" in ended.err
+
+
+def test_sound_goes_along_unless_it_is_not_wanted(video, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", sound=True)
+    for arguments, streams in (([], 1), (["--no-audio", "--overwrite"], 0)):
+        assert video(clip, *arguments).code == 0
+        with av.open(str(tmp_path / "out/clip.overlay.mp4")) as container:
+            assert len(container.streams.audio) == streams
+
+
+def test_several_clips_of_one_name(video, tmp_path):
+    one, other = write_clip(tmp_path / "a/x.mp4", 3), write_clip(tmp_path / "b/x.mkv", 4)
+    assert video(one, other, "--save", "stats").code == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.csv")) == [
+        "x.mkv.stats.csv",
+        "x.mp4.stats.csv",
+    ]
+
+
+def test_a_folder_of_pictures(video, tmp_path):
+    for index in range(4):
+        (tmp_path / "takes").mkdir(exist_ok=True)
+        Image.fromarray(picture(index)).save(tmp_path / f"takes/{index:03}.png")
+    assert video("takes", "--save", "labels=video,stats").code == 0
+    assert len(frames_of(tmp_path / "out/takes.labels.mkv")) == 4
+
+
+def test_a_video_on_standard_input(video, clip, tmp_path):
+    assert video("-", "--save", "stats", stdin=clip.read_bytes()).code == 0
+    assert len({row["frame"] for row in rows(tmp_path / "out/stdin.stats.csv")}) == COUNT
+
+
+def test_json_is_a_line_per_frame_and_nothing_else(video, clip):
+    ended = video(clip, "--json", "--every", 3)
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [line["frame"] for line in lines] == list(range(1, COUNT + 1))
+    assert [line["held"] for line in lines] == [index % 3 != 0 for index in range(COUNT)]
+    assert sum(entry["fraction"] for entry in lines[0]["classes"]) == pytest.approx(1)
+
+
+def test_results_are_not_overwritten_unasked(video, clip, tmp_path):
+    assert video(clip, "--save", "stats").code == 0
+    ended = video(clip, "--save", "stats")
+    assert ended.code == 2
+    assert "--resume" in ended.err and "--overwrite" in ended.err
+    before = (tmp_path / "out/clip.run.json").read_bytes()
+    ended = video(clip, "--save", "stats", "--resume")
+    assert ended.code == 0 and "finished earlier" in ended.err
+    assert (tmp_path / "out/clip.run.json").read_bytes() == before
+    assert video(clip, "--save", "stats", "--overwrite").code == 0
+    assert (tmp_path / "out/clip.run.json").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["absent.mp4"], "no such video: absent.mp4"),
+        (["clip.mp4", "--start", "2", "--end", "1"], "the end at 1 s is not after the start"),
+        (["clip.mp4", "--every", "2", "--fps", "3"], "exclude each other"),
+        (["clip.mp4", "--fps", "0"], "--fps"),
+        (["clip.mp4", "--start", "soon"], "'soon' is no time"),
+        (["clip.mp4", "--resume", "--overwrite"], "exclude each other"),
+        (["clip.mp4", "--live", "drop"], "--live is for cameras and streams"),
+        (["-", "--resume"], "--resume cannot go on with -"),
+        (["-", "-"], "can be given once"),
+        (["clip.mp4", "--save", "film"], "does not know 'film'"),
+        (["clip.mp4", "--smooth", "1"], "--smooth"),
+    ],
+)
+def test_wrong_usage(video, clip, tmp_path, arguments, reason):
+    ended = video(*arguments)
+    assert ended.code == 2
+    assert reason in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_opened(program, clip, tmp_path):
+    ended = program("video", clip, *OPTIONS[:2], "-o", "clip.mp4/below")
+    assert ended.code == 2 and "is no folder" in ended.err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".ovseg").write_text("")
+    ended = program("video", clip, *OPTIONS)
+    assert ended.code == 1 and "cannot write to" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not a video"),
+        (b"these are words\n" * 100, "not a video|no frame"),
+        ("sound", "it holds no pictures"),
+        ("photo", None),
+    ],
+)
+def test_what_is_no_video_fails_by_name_and_the_next_goes_on(
+    video, clip, tmp_path, content, reason
+):
+    bad = tmp_path / "bad.mp4"
+    if content == "sound":
+        with av.open(str(bad), "w") as container:
+            tone = container.add_stream("aac", rate=16000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.int16), "s16", "mono")
+            frame.sample_rate = 16000
+            container.mux(tone.encode(frame))
+            container.mux(tone.encode())
+    elif content == "photo":  # a single picture is a video of one frame
+        Image.fromarray(picture(0)).save(tmp_path / "bad.png")
+        bad = tmp_path / "bad.png"
+    else:
+        bad.write_bytes(content)
+    ended = video(bad, clip, "--save", "stats")
+    if reason is None:
+        assert ended.code == 0
+    else:
+        assert ended.code == 1
+        assert "bad.mp4" in ended.err
+        assert any(part in ended.err for part in reason.split("|"))
+    assert report(tmp_path)["status"] == "complete"
+
+
+def test_a_part_without_frames(video, clip, tmp_path):
+    ended = video(clip, "--start", "1:00")
+    assert ended.code == 1
+    assert "no frame lies in the part asked for" in ended.err
+
+
+def test_a_damaged_tail_keeps_what_is_before_it(video, tmp_path):
+    whole = write_clip(tmp_path / "whole.mkv", 200)
+    data = whole.read_bytes()
+    clip = tmp_path / "clip.mkv"
+    clip.write_bytes(data[: len(data) * 2 // 3])
+    assert video(clip, "--save", "stats").code == 0
+    assert 50 < len({row["frame"] for row in rows(tmp_path / "out/clip.stats.csv")}) < 200
+
+
+def test_an_error_of_the_model_keeps_what_is_done(video, clip, fake, tmp_path, monkeypatch):
+    segmenters = fake.Segmenter
+
+    def make(*arguments, **options):
+        segmenter = segmenters(*arguments, **options)
+        right = segmenter.segment
+
+        def segment(frames):
+            if frames[0].index == 20:
+                raise ValueError("a loose wire")
+            return right(frames)
+
+        segmenter.segment = segment
+        return segmenter
+
+    monkeypatch.setattr(fake, "Segmenter", make)
+    ended = video(clip)
+    assert ended.code == 1
+    assert "clip.mp4: unexpected ValueError: a loose wire" in ended.err
+    assert len(frames_of(tmp_path / "out/clip.overlay.mp4")) == 20
+    told = report(tmp_path)
+    assert told["status"] == "failed" and "a loose wire" in told["failure"]
+    monkeypatch.setattr(fake, "Segmenter", segmenters)
+    assert video(clip, "--resume").code == 0
+    assert len(frames_of(tmp_path / "out/clip.overlay.mp4")) == COUNT
+
+
+def await_labels(tmp_path, count):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if len(list((tmp_path / "out/clip.labels").glob("*.png"))) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("no results appear")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_clip_can_be_played_and_gone_on_with(start, tmp_path, number, code):
+    write_clip(tmp_path / "clip.mp4", 150)
+    arguments = ["video", "clip.mp4", *OPTIONS]
+    process = start(*arguments, seconds=0.02)
+    await_labels(tmp_path, 70)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    if number != signal.SIGKILL:
+        assert "--resume" in err and "Traceback" not in err
+        done = len(frames_of(tmp_path / "out/clip.overlay.mp4"))
+        assert 70 <= done < 150
+        assert report(tmp_path)["status"] == "interrupted"
+        assert len(list((tmp_path / "out/clip.labels").iterdir())) == done
+    else:
+        (part,) = (tmp_path / "out/.ovseg/clip").glob("overlay-*")
+        assert len(frames_of(part)) >= 20
+
+    process = start(*arguments, "--resume")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "goes on after" in err
+    arguments[arguments.index("out")] = "whole"
+    start(*arguments).communicate(timeout=60)
+    resumed, whole = results(tmp_path / "out"), results(tmp_path / "whole")
+    overlays = [files.pop("clip.overlay.mp4") for files in (resumed, whole)]
+    assert resumed == whole
+    assert overlays[0] != b"" and len(frames_of(tmp_path / "out/clip.overlay.mp4")) == 150
+    times = frames_of(tmp_path / "out/clip.overlay.mp4")
+    assert times == pytest.approx([i / 25 for i in range(150)], abs=0.001)
+
+
+def test_a_full_disk_at_frame_500(start, tmp_path):
+    write_clip(tmp_path / "clip.mp4", 700)
+    (tmp_path / "out").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2000k", "tmpfs", str(tmp_path / "out")]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    arguments = ["video", "clip.mp4", *OPTIONS]
+    try:
+        # A label map takes a page of 4096 bytes: room for fewer than 500 of them.
+        _, err = start(*arguments).communicate(timeout=120)
+        assert "No space left" in err and "--resume" in err and "Traceback" not in err
+        there = len(list((tmp_path / "out/clip.labels").iterdir()))
+        assert 300 < there < 500
+        larger = ["mount", "-o", "remount,size=40m", str(tmp_path / "out")]
+        subprocess.run(larger, check=True)
+        process = start(*arguments, "--resume")
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert len(frames_of(tmp_path / "out/clip.overlay.mp4")) == 700
+        assert len(list((tmp_path / "out/clip.labels").iterdir())) == 700
+    finally:
+        subprocess.run(["umount", str(tmp_path / "out")], check=True)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Serves tmp_path by HTTP; returns the address."""
+    servers = []
+
+    def begin(handler=None):
+        handler = handler or functools.partial(Quiet, directory=str(tmp_path))
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield begin
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_stream_by_its_address(video, clip, serve, tmp_path):
+    assert video(f"{serve()}/clip.mp4", "--save", "stats").code == 0
+    assert len({row["frame"] for row in rows(tmp_path / "out/clip.stats.csv")}) == COUNT
+
+
+def test_a_stream_that_stalls_ends_with_what_came(video, serve, tmp_path, monkeypatch):
+    monkeypatch.setattr("ovseg_cli.media.video.STALL", 1.0)
+    data = write_clip(tmp_path / "stall.mkv", 300).read_bytes()
+    release = threading.Event()
+
+    class Stalling(Quiet):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "video/x-matroska")
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            release.wait(20)
+
+    began = time.monotonic()
+    ended = video(f"{serve(Stalling)}/stall.mkv", "--save", "overlay,stats")
+    release.set()
+    assert time.monotonic() - began < 15
+    assert ended.code == 0 and "stalled for 1 s after" in ended.err
+    assert 20 < len(frames_of(tmp_path / "out/stall.overlay.mp4")) < 300
+
+
+def test_a_server_that_never_answers(video, serve, monkeypatch):
+    monkeypatch.setattr("ovseg_cli.media.video.STALL", 1.0)
+
+    class Silent(Quiet):
+        def do_GET(self):
+            time.sleep(5)
+
+    began = time.monotonic()
+    ended = video(f"{serve(Silent)}/a.mkv")
+    assert ended.code == 1 and "no answer within 1 s" in ended.err
+    assert time.monotonic() - began < 5
+
+
+def test_a_reader_of_the_lines_that_goes_away(start, tmp_path):
+    write_clip(tmp_path / "clip.mp4", 100)
+    process = start("video", "clip.mp4", *OPTIONS, "--json", seconds=0.02)
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(30) == 141
+    assert "Traceback" not in err
+    assert report(tmp_path)["status"] == "interrupted"
+
+
+PAGE = """<!doctype html><video muted autoplay src="clip.overlay.mp4"></video><script>
+const video = document.querySelector("video"), seen = [];
+const told = text => fetch("/told", {method: "POST", body: text});
+video.onerror = () => told(JSON.stringify({error: String(video.error.message)}));
+video.onended = () => told(JSON.stringify({seen, size: [video.videoWidth, video.videoHeight]}));
+const look = (now, {mediaTime}) => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 8;
+  const drawn = canvas.getContext("2d");
+  drawn.drawImage(video, 0, 0, 8, 8, 0, 0, 8, 8);
+  seen.push([mediaTime, [...drawn.getImageData(4, 4, 1, 1).data]]);
+  video.requestVideoFrameCallback(look);
+};
+video.requestVideoFrameCallback(look);
+</script>"""
+
+
+def test_a_browser_plays_the_tinted_clip(video, serve, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium here")
+    write_clip(tmp_path / "clip.mp4", 50, sound=True)
+    assert video(tmp_path / "clip.mp4", "--save", "overlay").code == 0
+    (tmp_path / "out" / "page.html").write_text(PAGE)
+    told = []
+    heard = threading.Event()
+
+    class Listening(Quiet):
+        def do_POST(self):
+            told.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+            heard.set()
+
+    address = serve(functools.partial(Listening, directory=str(tmp_path / "out")))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--mute-audio"]
+    command += ["--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0"]
+    process = subprocess.Popen(
+        [*command, f"--user-data-dir={tmp_path / 'profile'}", f"{address}/page.html"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert heard.wait(60), "the browser says nothing"
+    finally:
+        process.terminate()
+        process.wait(10)
+    played = json.loads(told[0])
+    assert "error" not in played
+    times = [seconds for seconds, _ in played["seen"]]
+    assert len(times) >= 10 and times == sorted(times) and times[-1] > 1.5
+    assert played["size"][0] >= 64 and played["size"][1] % 2 == 0
+    colors = {tuple(color) for _, color in played["seen"]}
+    assert len(colors) > 2  # the picture changes, as the clip's does
+
+
+class Endless:
+    """A camera that gives a picture every few milliseconds."""
+
+    def __init__(self):
+        from ovseg_cli.media.video import VideoInfo
+
+        self.info = VideoInfo(Fraction(100), None)
+        self.given = 0
+
+    def frames(self, start=0.0):
+        from ovseg_cli.frame import Frame
+
+        began = time.monotonic()
+        while True:
+            time.sleep(0.002)
+            yield Frame(picture(self.given), self.given, time.monotonic() - began, "camera:0")
+            self.given += 1
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def camera(monkeypatch, fake):
+    """A camera; the model is slower than it."""
+    from ovseg_cli.cli import video_run
+
+    device = Endless()
+    monkeypatch.setattr(video_run, "open_video", lambda source: contextlib.nullcontext(device))
+    make = fake.Segmenter
+
+    def slow(*arguments, **options):
+        segmenter = make(*arguments, **options)
+        segmenter.seconds = 0.03
+        return segmenter
+
+    monkeypatch.setattr(fake, "Segmenter", slow)
+    return device
+
+
+@pytest.mark.parametrize("live", ["drop", "wait"])
+def test_a_camera_is_faster_than_the_model(video, camera, tmp_path, live):
+    ended = video("camera:0", "--live", live, "--max-frames", 20, "--save", "overlay,stats")
+    assert ended.code == 0
+    told = report(tmp_path, "camera-0")
+    assert told["counts"]["segmented"] == 20
+    if live == "drop":
+        assert told["counts"]["dropped"] > 20
+        assert f"{told['counts']['dropped']} dropped" in ended.err
+    else:
+        assert told["counts"]["dropped"] == 0
+    numbers = sorted({int(row["frame"]) for row in rows(tmp_path / "out/camera-0.stats.csv")})
+    assert (max(np.diff(numbers)) > 1) == (live == "drop")
+
+
+def test_a_camera_runs_until_its_window_is_closed(video, camera, tmp_path, monkeypatch):
+    class Screen:
+        def __init__(self):
+            self.is_open, self.shown = True, []
+
+        def show(self, pixels, title):
+            self.shown.append((pixels.shape, title))
+            self.is_open = len(self.shown) < 6
+
+        def close(self):
+            self.is_open = False
+
+    screens = []
+    monkeypatch.setattr(
+        "ovseg_cli.cli.video_run.Window", lambda: screens.append(Screen()) or screens[-1]
+    )
+    assert video("camera:0", "--show", "--save", "stats").code == 0
+    (screen,) = screens
+    assert 6 <= len(screen.shown) < 20
+    assert len({shape for shape, _ in screen.shown}) == 1
+    assert screen.shown[0][1].startswith("camera:0 0.")
+
+
+def flicker(label_maps, flows):
+    """Share of pixels whose label changes although flow says that they show the same thing."""
+    changed = followed = 0
+    for before, now, (x, y, sure) in zip(label_maps[:-1], label_maps[1:], flows, strict=True):
+        there = before[np.rint(y).astype(int)[sure], np.rint(x).astype(int)[sure]]
+        changed += int((there != now[sure]).sum())
+        followed += int(sure.sum())
+    return changed / followed
+
+
+def followed_back(before, now):
+    """Where each pixel was, by another flow than the product's, and where that can be believed."""
+    cv2 = pytest.importorskip("cv2")
+    grey = [cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) for part in (before, now)]
+    there = cv2.calcOpticalFlowFarneback(grey[1], grey[0], None, 0.5, 4, 21, 5, 7, 1.5, 0)
+    back = cv2.calcOpticalFlowFarneback(grey[0], grey[1], None, 0.5, 4, 21, 5, 7, 1.5, 0)
+    height, width = grey[0].shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    x, y = x + there[..., 0], y + there[..., 1]
+    returned = there + cv2.remap(back, x, y, cv2.INTER_LINEAR)
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    return x, y, inside & (np.hypot(returned[..., 0], returned[..., 1]) < 1)
+
+
+def test_labels_of_a_real_clip_are_steady(shared_dir, tmp_path):
+    from ovseg_cli.cli.main import ovseg
+
+    clips = shared_dir / "data" / "davis-clips"
+    keys = (clips / "clip-blackswan.txt").read_text().split()[:16]
+    folder = tmp_path / "swan"
+    folder.mkdir()
+    for key in keys:
+        shutil.copy(clips / "images" / f"{key}.jpg", folder)
+    pictures = [np.asarray(Image.open(folder / f"{key}.jpg").convert("RGB")) for key in keys]
+    flows = [followed_back(*pair) for pair in zip(pictures[:-1], pictures[1:], strict=True)]
+    found = {}
+    for strength in ("0", "0.85"):
+        out = tmp_path / strength
+        arguments = ["video", str(folder), "--classes", "bird,water,grass,tree,sky"]
+        with pytest.raises(SystemExit) as end:
+            ovseg.main([*arguments, "--smooth", strength, "--save", "labels", "-o", str(out)])
+        assert end.value.code == 0
+        maps = [np.asarray(Image.open(path)) for path in sorted((out / "swan.labels").iterdir())]
+        found[strength] = flicker(maps, flows)
+    assert 0 < found["0.85"] <= 0.5 * found["0"]

@@ -1,0 +1,228 @@
+"""The files of one clip: parts that survive a kill, put together in the end."""
+
+import csv
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg_cli.clips.folder import SAVES, ClipFolder, Origin, check_saves
+from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.video import open_video
+from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.vocabulary import Vocabulary
+
+av = pytest.importorskip("av")
+
+NAMES = Vocabulary(["sky", "road", "car"])
+RATE = Fraction(10)
+ORIGIN = Origin("/clips/a.mp4", 1234, 99, "run")
+ALL = ("overlay", "labels=video", "stats", "timeline")
+SIZE_HW = (48, 64)
+
+
+def frame(index):
+    return Frame(np.full((*SIZE_HW, 3), 10 * index % 256, np.uint8), index, index / 10)
+
+
+def segmentation(index):
+    """Sky above, road below a line that sinks; the last columns are unlabelled."""
+    labels = np.zeros(SIZE_HW, np.int32)
+    labels[10 + index % 30 :] = 1
+    labels[:, -8:] = -1
+    return Segmentation(labels, np.full(SIZE_HW, 0.5, np.float32), NAMES)
+
+
+def folder(tmp_path, saves=ALL, names=NAMES):
+    return ClipFolder(tmp_path, "a", saves, names, RATE)
+
+
+def fill(clip, indices, held=()):
+    for index in indices:
+        clip.write(frame(index), segmentation(index), index in held)
+
+
+def label_maps(path):
+    with av.open(str(path)) as container:
+        return [picture.to_ndarray() for picture in container.decode(video=0)]
+
+
+def test_everything_that_can_be_saved(tmp_path):
+    saves = [name for name in SAVES if name != "labels"]
+    clip = folder(tmp_path, saves)
+    assert clip.open(ORIGIN, {"Model": "mini"}) == 0
+    fill(clip, range(5))
+    clip.finish()
+    clip.write_report({"status": "complete"}, ORIGIN)
+    there = sorted(path.name for path in tmp_path.iterdir())
+    assert there == sorted(
+        [
+            *("a.overlay.mp4", "a.labels.mkv", "a.stats.csv", "a.timeline.png", "a.run.json"),
+            *("a.palette", "a.masks", "a.confidence"),
+        ]
+    )
+    for found, index in zip(label_maps(tmp_path / "a.labels.mkv"), range(5), strict=True):
+        assert np.array_equal(found, segmentation(index).labels.astype(np.uint8))
+    palette = Image.open(tmp_path / "a.palette" / "000005.png")
+    assert palette.mode == "P" and palette.text["Model"] == "mini"
+    assert np.array_equal(np.asarray(palette), segmentation(4).labels.astype(np.uint8))
+    assert Image.open(tmp_path / "a.timeline.png").text["Model"] == "mini"
+    with open_video(str(tmp_path / "a.overlay.mp4")) as video:
+        assert [round(f.seconds, 3) for f in video.frames()] == [0.0, 0.1, 0.2, 0.3, 0.4]
+
+
+def test_label_maps_bear_the_number_of_their_frame(tmp_path):
+    clip = folder(tmp_path, ["labels"])
+    clip.open(ORIGIN, {})
+    fill(clip, [2, 5])
+    clip.finish()
+    files = sorted((tmp_path / "a.labels").iterdir())
+    assert [file.name for file in files] == ["000003.png", "000006.png"]
+    assert np.array_equal(np.asarray(Image.open(files[1])), segmentation(5).labels.astype("u1"))
+
+
+def test_more_than_255_classes_take_16_bits(tmp_path):
+    names = Vocabulary([f"n{i}" for i in range(300)])
+    clip = folder(tmp_path, ["labels=video"], names)
+    clip.open(ORIGIN, {})
+    labels = np.arange(48 * 64, dtype=np.int32).reshape(SIZE_HW) % 301 - 1
+    clip.write(frame(0), Segmentation(labels, np.ones(SIZE_HW, np.float32), names), False)
+    clip.finish()
+    (found,) = label_maps(tmp_path / "a.labels.mkv")
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, labels.astype(np.uint16))
+
+
+def test_the_table_has_a_row_per_frame_and_class(tmp_path):
+    clip = folder(tmp_path, ["stats"])
+    clip.open(ORIGIN, {})
+    fill(clip, [0, 1, 4], held=[1])
+    clip.finish()
+    with (tmp_path / "a.stats.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["frame"], row["class_id"], row["class"]) for row in rows] == [
+        (frame, *entry)
+        for frame in ("1", "5")
+        for entry in (("0", "sky"), ("1", "road"), ("-1", "unlabelled"))
+    ]
+    assert rows[0]["seconds"] == "0.000000" and rows[3]["seconds"] == "0.400000"
+    assert rows[0]["pixels"] == str(10 * 56)
+    assert float(rows[0]["fraction"]) == pytest.approx(10 * 56 / (48 * 64), abs=1e-9)
+    assert float(rows[0]["mean_confidence"]) == 0.5
+    for number in ("1", "5"):
+        assert sum(float(r["fraction"]) for r in rows if r["frame"] == number) == pytest.approx(1)
+
+
+def test_after_an_interruption_it_goes_on(tmp_path):
+    clip = folder(tmp_path)
+    clip.open(ORIGIN, {})
+    fill(clip, range(7))
+    clip.finish()
+    clip.write_report({"status": "interrupted"}, ORIGIN)
+    assert len(label_maps(tmp_path / "a.labels.mkv")) == 7  # a whole file of what was done
+    assert not clip.finished(ORIGIN) and clip.holds_results()
+
+    again = folder(tmp_path)
+    assert again.open(ORIGIN, {}) == 7
+    assert [record.index for record in again.records()] == list(range(7))
+    fill(again, range(7, 12))
+    again.finish()
+    again.write_report({"status": "complete"}, ORIGIN)
+    assert again.finished(ORIGIN) and not again.finished(replace(ORIGIN, run="other"))
+    found = label_maps(tmp_path / "a.labels.mkv")
+    assert [int((f[:, 0] == 0).sum()) for f in found] == [10 + index for index in range(12)]
+    with open_video(str(tmp_path / "a.overlay.mp4")) as video:
+        times = [f.seconds for f in video.frames()]
+    assert times == pytest.approx([index / 10 for index in range(12)], abs=0.001)
+    assert not (tmp_path / ".ovseg").exists()
+
+
+def test_after_a_kill_it_goes_on_where_all_parts_can_be_read(tmp_path):
+    """The parts are left as they lie on the disk while they are open."""
+    clip = folder(tmp_path)
+    clip.open(ORIGIN, {})
+    fill(clip, range(60))
+    state = tmp_path / ".ovseg" / "a"
+    left = {path: path.read_bytes() for path in state.iterdir()}
+    clip.close()
+    for path, data in left.items():
+        path.write_bytes(data)
+    with (state / "frames.jsonl").open("a") as journal:
+        journal.write("[60, 6.0, 30")  # cut off
+
+    again = folder(tmp_path)
+    done = again.open(ORIGIN, {})
+    assert 20 <= done < 60
+    fill(again, range(done, 70))
+    again.finish()
+    found = label_maps(tmp_path / "a.labels.mkv")
+    assert len(found) == 70
+    for index, labels in enumerate(found):
+        assert np.array_equal(labels, segmentation(index).labels.astype(np.uint8))
+    with open_video(str(tmp_path / "a.overlay.mp4")) as video:
+        values = [int(f.pixels[:5, 60].mean()) for f in video.frames()]
+    assert values == pytest.approx([10 * index % 256 for index in range(70)], abs=6)
+
+
+@pytest.mark.parametrize("change", [{"run": "other"}, {"size": 5}, {"modified_ns": 5}])
+def test_what_another_run_left_is_begun_anew(tmp_path, change):
+    clip = folder(tmp_path)
+    clip.open(ORIGIN, {})
+    fill(clip, range(5))
+    clip.close()
+    assert folder(tmp_path).open(replace(ORIGIN, **change), {}) == 0
+    assert not list((tmp_path / ".ovseg" / "a").glob("overlay-*"))
+
+
+def test_remove_takes_its_own_results_only(tmp_path):
+    clip = folder(tmp_path, ("overlay", "labels", "stats"))
+    clip.open(ORIGIN, {})
+    fill(clip, range(3))
+    clip.finish()
+    clip.write_report({"status": "complete"}, ORIGIN)
+    (tmp_path / "a.txt").write_text("mine")
+    (tmp_path / "ab.stats.csv").write_text("another clip's")
+    folder(tmp_path).remove()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "ab.stats.csv"]
+
+
+def test_a_clip_of_no_frames_has_empty_tables(tmp_path):
+    clip = folder(tmp_path)
+    clip.open(ORIGIN, {})
+    clip.finish()
+    assert (tmp_path / "a.stats.csv").read_text().count("\n") == 1
+    assert not (tmp_path / "a.overlay.mp4").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / ".ovseg").write_text("")
+    with pytest.raises(OutputError, match="cannot write to"):
+        folder(tmp_path).open(ORIGIN, {})
+
+
+def test_a_report_that_is_damaged_is_none(tmp_path):
+    (tmp_path / "a.run.json").write_text("{")
+    assert not folder(tmp_path).finished(ORIGIN)
+    (tmp_path / "a.run.json").write_text(json.dumps({"status": "complete"}))
+    assert not folder(tmp_path).finished(ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["overlay", "film"], "does not know 'film'"),
+        (["labels", "labels=video"], "exclude each other"),
+    ],
+)
+def test_what_cannot_be_saved(names, reason):
+    with pytest.raises(UsageError, match=reason):
+        check_saves(names, NAMES)
+
+
+def test_a_format_with_too_few_values():
+    with pytest.raises(UsageError, match="palette holds at most 255 classes"):
+        check_saves(["palette"], Vocabulary([f"n{i}" for i in range(256)]))

@@ -1,0 +1,43 @@
+"""What the results of a clip are called."""
+
+import pytest
+
+from ovseg_cli.clips.names import clip_names, is_stream
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/videos/My clip.mp4", "My clip"),
+        ("clip.tar.mp4", "clip.tar"),
+        ("-", "stdin"),
+        ("camera:1", "camera-1"),
+        ("rtsp://user@host:554/live/front%20door?x=1", "front-door"),
+        ("http://host/", "host"),
+        ("https://host/../..", "stream"),
+        ("ähre.mov", "ähre"),
+    ],
+)
+def test_a_clip_alone(source, name):
+    assert clip_names([source]) == [name]
+
+
+def test_a_folder_keeps_its_whole_name(tmp_path):
+    (tmp_path / "take.1").mkdir()
+    assert clip_names([str(tmp_path / "take.1")]) == ["take.1"]
+    assert clip_names([f"{tmp_path / 'take.1'}/"]) == ["take.1"]
+
+
+def test_clips_that_would_have_one_name():
+    assert clip_names(["a/x.mp4", "a/x.MOV", "y.mp4"]) == ["x.mp4", "x.MOV", "y"]
+    assert clip_names(["a/x.mp4", "b/x.mp4", "c/X.mp4"]) == ["x.mp4", "x.mp4-2", "X.mp4-3"]
+
+
+def test_no_name_leads_out_of_the_folder():
+    for name in clip_names(["http://h/%2e%2e", "http://h/a%2Fb%2F..%2Fc.mp4", "..", "/"]):
+        assert "/" not in name and name not in ("", ".", "..")
+
+
+def test_streams():
+    assert all(map(is_stream, ["-", "camera:0", "rtsp://host/a"]))
+    assert not any(map(is_stream, ["a.mp4", "folder", "./-"]))
