@@ -18,7 +18,8 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import PROPOSALS
 from ovseg_cli.model.deop import DeOP
-from ovseg_cli.model.score_map import ScoreMap, full_scores, label_map
+from ovseg_cli.model.label_map import label_map
+from ovseg_cli.model.score_map import ScoreMap, full_scores
 from ovseg_cli.scoring import OVERLAP, PRECISIONS, MaskSource, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.text_cache import text_features

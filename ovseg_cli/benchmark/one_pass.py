@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg_cli.benchmark.figure import Figure
+from ovseg_cli.cores import keep_freed_memory
 from ovseg_cli.data.transforms import masked_crop, to_tensor
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import build
 from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.config import DeOPConfig
 from ovseg_cli.model.deop import DeOP, TextFeatures
-from ovseg_cli.model.score_map import label_map
+from ovseg_cli.model.label_map import label_map
 from ovseg_cli.scoring import Scorer
 
 SIDE = 512  # of the photo, pixels
@@ -40,6 +41,7 @@ def one_pass(runs: int, config: DeOPConfig | None = None) -> Iterator[Figure]:
 
     config: other sizes than the published ones.
     """
+    keep_freed_memory()  # as the commands do
     torch.manual_seed(0)
     network = build(config or DeOPConfig()).eval().to(memory_format=torch.channels_last)
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg_cli.model.score_map import ScoreMap, class_maps, label_map
+from ovseg_cli.model.label_map import label_map
+from ovseg_cli.model.score_map import ScoreMap, class_maps
 
 STEPS = 5
 DILATIONS = (1, 2, 4)

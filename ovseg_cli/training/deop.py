@@ -20,7 +20,8 @@ from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.deop import DeOP, TextFeatures
-from ovseg_cli.model.score_map import label_map, score_map
+from ovseg_cli.model.label_map import label_map
+from ovseg_cli.model.score_map import score_map
 from ovseg_cli.training.criterion import score_losses
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.validation import mean_iou

@@ -1,26 +1,19 @@
-"""Scores and labels of pixels against the plain way: everything at full size, then argmax."""
+"""Scores of pixels against the plain way: everything at full size."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg_cli.model import score_map as module
 from ovseg_cli.model.deop import DeOPOutput
 from ovseg_cli.model.score_map import (
     GridScores,
     MaskScores,
     QueryScores,
+    class_maps,
     full_scores,
     interpolation,
-    label_map,
     score_map,
 )
-
-
-def smooth(channels: int, height: int, width: int, contrast: float = 5.0) -> torch.Tensor:
-    """Probabilities that change slowly, as a photo's do: (channels, height, width)."""
-    coarse = torch.randn(1, channels, max(2, height // 6), max(2, width // 6)) * contrast
-    return F.interpolate(coarse, (height, width), mode="bicubic")[0].softmax(0)
 
 
 def queries(channels: int = 6, count: int = 7) -> QueryScores:
@@ -67,59 +60,6 @@ def test_padding_is_left_out():
     torch.testing.assert_close(actual, expected.clamp(min=0))
 
 
-@pytest.mark.parametrize("classes", [1, 3, 40, 300])
-@pytest.mark.parametrize("other", [False, True])
-@pytest.mark.parametrize("size_hw", [(131, 97), (20, 17)])
-def test_labels_and_confidence_are_those_of_the_full_scores(classes, other, size_hw):
-    scores = GridScores(smooth(classes + 1, 20, 30), (18.6, 29.1))
-    full = full_scores(scores, size_hw)
-    rivals = full if other else full[:-1]
-    labels, confidence = label_map(scores, size_hw, other)
-    best = rivals.amax(0)
-    chosen = rivals.gather(0, labels[None].long())[0]
-    torch.testing.assert_close(chosen, best, atol=1e-6, rtol=0)  # a tie may fall either way
-    torch.testing.assert_close(confidence, best / full.sum(0), atol=1e-5, rtol=0)
-    assert labels.dtype == torch.int32
-
-
-@pytest.mark.parametrize("contrast", [0.01, 30.0])
-def test_labels_where_all_classes_are_alike_and_where_they_are_far_apart(contrast):
-    scores = GridScores(smooth(50, 33, 47, contrast), (33.0, 47.0))
-    full = full_scores(scores, (150, 210))[:-1]
-    labels, _ = label_map(scores, (150, 210))
-    chosen = full.gather(0, labels[None].long())[0]
-    torch.testing.assert_close(chosen, full.amax(0), atol=1e-6, rtol=0)
-
-
-def test_small_bands_give_the_same(monkeypatch):
-    scores = queries(channels=40)
-    labels, confidence = label_map(scores, (230, 301))
-    monkeypatch.setattr(module, "BAND", 40 * 90 * 3)  # three rows at a time
-    again, confidence_again = label_map(scores, (230, 301))
-    torch.testing.assert_close(confidence_again, confidence)
-    assert (again == labels).float().mean() > 0.9999
-
-
-def test_confidence_takes_the_non_object_mass_into_account():
-    # One proposal that covers all: half 'car', a quarter 'sky', a quarter no object.
-    scores = QueryScores(torch.tensor([[0.5, 0.25, 0.25]]), torch.full((1, 8, 8), 100.0), (32, 32))
-    labels, confidence = label_map(scores, (5, 5))
-    assert (labels == 0).all()
-    torch.testing.assert_close(confidence, torch.full((5, 5), 0.5))
-    mostly_nothing = QueryScores(
-        torch.tensor([[0.3, 0.1, 0.6]]), torch.full((1, 8, 8), 100.0), (32, 32)
-    )
-    labels, confidence = label_map(mostly_nothing, (5, 5), other=True)
-    assert (labels == 2).all()
-    torch.testing.assert_close(confidence, torch.full((5, 5), 0.6))
-
-
-def test_nothing_covered_has_no_confidence():
-    scores = QueryScores(torch.tensor([[0.5, 0.5]]), torch.full((1, 8, 8), -200.0), (32, 32))
-    _, confidence = label_map(scores, (4, 4))
-    assert (confidence == 0).all()
-
-
 def test_score_map_of_a_batch():
     logits = torch.randn(2, 6, 4)
     grid = score_map(DeOPOutput(None, logits, (2, 3)), 1, (30, 40), patch=16)
@@ -135,7 +75,7 @@ def test_score_map_of_a_batch():
     torch.testing.assert_close(proposals.mask_logits, masks[0])
 
 
-def test_masks_from_elsewhere_add_up_and_what_none_covers_is_unlabelled():
+def test_masks_from_elsewhere_add_up():
     masks = torch.zeros(3, 4, 6, dtype=torch.bool)
     masks[0, :, :3], masks[1, :2, 2:4], masks[2, 3, 5] = True, True, True
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.9, 0.1], [0.1, 0.1, 0.8]])
@@ -144,13 +84,16 @@ def test_masks_from_elsewhere_add_up_and_what_none_covers_is_unlabelled():
     torch.testing.assert_close(full[:, 3, 0], probabilities[0])
     torch.testing.assert_close(full[:, 0, 2], probabilities[0] + probabilities[1])
     assert (full[:, 3, 4] == 0).all()
-    labels, confidence = label_map(scores, (4, 6))
-    assert labels.tolist() == [
-        [0, 0, 1, 1, -1, -1],
-        [0, 0, 1, 1, -1, -1],
-        [0, 0, 0, -1, -1, -1],
-        [0, 0, 0, -1, -1, 0],
-    ]
-    assert confidence[3, 5] == pytest.approx(0.1)
-    assert confidence[0, 5] == 0
-    assert label_map(scores, (4, 6), other=True)[0][3, 5] == 2
+
+
+@pytest.mark.parametrize("size_hw", [(57, 90), (15, 23), (130, 200)])
+def test_maps_of_some_classes_at_another_size(size_hw):
+    scores = queries()
+    full = full_scores(scores, size_hw)
+    maps, total = class_maps(scores, torch.tensor([4, 0]), size_hw)
+    torch.testing.assert_close(maps, full[[4, 0]], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(total, full.sum(0), atol=1e-5, rtol=1e-4)
+    grid = GridScores(scores.rows(0, 57), (57, 90))
+    again, total_again = class_maps(grid, torch.tensor([4, 0]), size_hw)
+    torch.testing.assert_close(again, maps, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(total_again, total, atol=1e-5, rtol=1e-4)
