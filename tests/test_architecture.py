@@ -42,6 +42,8 @@ ALLOWED = {
     "importing": {"model", "weights"},
     "download": {"catalogue", "importing", "weights"},
     "text_cache": {"model"},
+    "nouns": set(),
+    "vocabulary_check": {"nouns"},
     "regions": set(),
     "mask_files": set(),
     "sam_masks": set(),
@@ -72,6 +74,7 @@ ALLOWED = {
             "sam_masks",
         ),
         *("data", "report", "scoring", "segmenter", "shard", "tables", "training", "weights"),
+        "vocabulary_check",
     },
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "ovseg_cli.cli.train",
     "bench": "ovseg_cli.cli.bench",
     "models": "ovseg_cli.cli.models",
+    "vocab": "ovseg_cli.cli.vocab",
 }
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

@@ -147,32 +147,36 @@ class ShardType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def vocabulary_options(command: Command) -> Command:
-    """--classes, --vocab and --preset; the command gets `vocabulary`."""
+def vocabulary_options(required: bool = True) -> Callable[[Command], Command]:
+    """--classes, --vocab and --preset; the command gets `vocabulary`, None where none is given."""
 
-    @click.option(
-        "--classes",
-        metavar="NAMES",
-        help="Class names, separated by commas; 'car|automobile' are synonyms of one class. "
-        "@FILE reads them from a file.",
-    )
-    @click.option(
-        "--vocab",
-        metavar="FILE",
-        help="Class names from a file: one class a line, '#' starts a comment.",
-    )
-    @click.option(
-        "--preset",
-        metavar="NAME",
-        help=f"Class names of a public benchmark: {', '.join(names.presets())}.",
-    )
-    @wraps(command)
-    def with_vocabulary(
-        *args: Any, classes: str | None, vocab: str | None, preset: str | None, **options: Any
-    ) -> Any:
-        return command(*args, vocabulary=_vocabulary(classes, vocab, preset), **options)
+    def add(command: Command) -> Command:
+        @click.option(
+            "--classes",
+            metavar="NAMES",
+            help="Class names, separated by commas; 'car|automobile' are synonyms of one class. "
+            "@FILE reads them from a file.",
+        )
+        @click.option(
+            "--vocab",
+            metavar="FILE",
+            help="Class names from a file: one class a line, '#' starts a comment.",
+        )
+        @click.option(
+            "--preset",
+            metavar="NAME",
+            help=f"Class names of a public benchmark: {', '.join(names.presets())}.",
+        )
+        @wraps(command)
+        def with_vocabulary(
+            *args: Any, classes: str | None, vocab: str | None, preset: str | None, **options: Any
+        ) -> Any:
+            vocabulary = _vocabulary(classes, vocab, preset, required)
+            return command(*args, vocabulary=vocabulary, **options)
 
-    return with_vocabulary  # type: ignore[return-value]
+        return with_vocabulary  # type: ignore[return-value]
+
+    return add
 
 
 def model_option(command: Command) -> Command:
@@ -354,12 +358,16 @@ def common_options(command: Command) -> Command:
     return command
 
 
-def _vocabulary(classes: str | None, vocab: str | None, preset: str | None) -> Vocabulary:
+def _vocabulary(
+    classes: str | None, vocab: str | None, preset: str | None, required: bool
+) -> Vocabulary | None:
     given = [
         name
         for name, value in (("--classes", classes), ("--vocab", vocab), ("--preset", preset))
         if value is not None
     ]
+    if not given and not required:
+        return None
     if not given:
         raise UsageError(
             'no class names: give them as --classes "sky, road, car", --vocab FILE or --preset NAME'

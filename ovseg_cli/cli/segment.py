@@ -31,7 +31,7 @@ DEFAULT_SAVE = "overlay,labels,stats"
 
 @click.command("segment", short_help="Overlays, label maps and area tables of photos.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@vocabulary_options
+@vocabulary_options()
 @click.option("--other", metavar="NAME", help="Add a class that takes what fits none of the names.")
 @click.option(
     "--threshold",

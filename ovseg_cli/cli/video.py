@@ -46,7 +46,7 @@ class Seconds(click.ParamType):
 
 @click.command("video", short_help="Tinted clips, label maps and tables of videos and cameras.")
 @click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
-@vocabulary_options
+@vocabulary_options()
 @click.option("--other", metavar="NAME", help="Add a class that takes what fits none of the names.")
 @click.option(
     "--threshold",
