@@ -94,7 +94,7 @@ def _percent(fraction: float) -> str:
 def _entry(
     name: str, percent: str, fill: _Color | None, outline: _Color | None, size: int
 ) -> _Entry:
-    text, font = _drawable(name, size)
+    text, font = drawable(name, size)
     length = font.getlength(text) + _font(None, size).getlength(percent)
     return _Entry(text, percent, fill, outline, font, round(length + 4.2 * size))
 
@@ -119,11 +119,12 @@ def _draw_entry(
     percent_left = right - percent_font.getlength(entry.percent)
     draw.text((percent_left, baseline), entry.percent, _FAINT, percent_font, "ls")
     text_left = left + round(1.5 * size)
-    text = _shortened(entry.text, entry.font, percent_left - text_left - 0.5 * size)
+    text = shortened(entry.text, entry.font, percent_left - text_left - 0.5 * size)
     draw.text((text_left, baseline), text, _INK, entry.font, "ls")
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text, or as much of it as fits into so many pixels with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     low, high = 0, len(text)
@@ -136,7 +137,7 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return text[:low].rstrip() + "..."
 
 
-def _drawable(name: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
+def drawable(name: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
     """The name as it can be drawn here, and the font for it."""
     text = unicodedata.normalize("NFC", printable(name)[:500])
     for file in (None, *_FALLBACK_FONTS):

@@ -7,30 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from ovseg_cli.data.ade847 import ADE847_IDS
 from ovseg_cli.data.pixel_set import PixelSet
+from ovseg_cli.data.stored_labels import label_map_of_mat, objects_of_ade
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import preset
 
 COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # category ids that do not occur
 # The paper's split of COCO-Stuff: the other 156 classes are seen in training.
 COCO_UNSEEN = (
-    "cow",
-    "giraffe",
-    "suitcase",
-    "frisbee",
-    "skateboard",
-    "carrot",
-    "scissors",
-    "cardboard",
-    "clouds",
-    "grass",
-    "playingfield",
-    "river",
-    "road",
-    "tree",
-    "wall-concrete",
+    *("cow", "giraffe", "suitcase", "frisbee", "skateboard", "carrot", "scissors", "cardboard"),
+    *("clouds", "grass", "playingfield", "river", "road", "tree", "wall-concrete"),
 )
 # labelIds of the 19 classes that Cityscapes scores, in the order of its train ids.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -118,7 +105,7 @@ def _context(entry: Benchmark, root: Path, split: str) -> PixelSet:
             photos / "JPEGImages" / f"{key}.jpg",
             root / "trainval" / f"{key}.mat",
         ),
-        stored=_label_map_of_mat,
+        stored=label_map_of_mat,
     )
 
 
@@ -135,6 +122,23 @@ def _ade150(entry: Benchmark, root: Path, split: str) -> PixelSet:
             root / "images" / split / f"{key}.jpg",
             root / "annotations" / split / f"{key}.png",
         ),
+    )
+
+
+def _ade847(entry: Benchmark, root: Path, split: str) -> PixelSet:
+    """At the photos' own size; MaskFormer's conversion makes shorter sides 512 at most."""
+    root = _below(root, "ADE20K_2021_17_01")
+    photos = root / "images" / "ADE" / split
+    files = sorted(photos.rglob("ADE_*.jpg"))
+    return PixelSet(
+        name=entry.name,
+        root=root,
+        keys=tuple(file.relative_to(photos).with_suffix("").as_posix() for file in files),
+        names=preset(entry.classes).names,
+        ids=ADE847_IDS,
+        other_ids=(),
+        files=lambda root, key: (photos / f"{key}.jpg", photos / f"{key}_seg.png"),
+        stored=objects_of_ade,
     )
 
 
@@ -215,20 +219,6 @@ def _plain(name: str) -> str:
     return name.replace(" ", "").casefold()
 
 
-def _label_map_of_mat(file: Path) -> np.ndarray:
-    """`LabelMap` of a file of MATLAB's."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UsageError(
-            f"Pascal Context's label maps need scipy ({error}): pip install 'ovseg-cli[train]'"
-        ) from error
-    try:
-        return np.asarray(loadmat(file)["LabelMap"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{file} cannot be read: {error!r}") from error
-
-
 _voc_entry = partial(
     Benchmark,
     classes="voc20",
@@ -270,6 +260,15 @@ BENCHMARKS = (
         layout="ADEChallengeData2016 with images/validation and annotations/validation",
         splits=("validation", "training"),
         read=_ade150,
+    ),
+    Benchmark(
+        name="ade847",
+        classes="ade847",
+        source="groups.csail.mit.edu/vision/datasets/ADE20K (the full one, ADE20K_2021_17_01)",
+        terms="after registration; non-commercial research and education",
+        layout="ADE20K_2021_17_01 with images/ADE/validation/.../NAME.jpg and NAME_seg.png",
+        splits=("validation", "training"),
+        read=_ade847,
     ),
     _coco_entry("coco171", classes="coco171", unseen=COCO_UNSEEN),
     _coco_entry("coco80", classes="coco80"),

@@ -31,6 +31,11 @@ def read_ids(file: Path) -> np.ndarray:
     return stored
 
 
+def read_colours(file: Path) -> np.ndarray:
+    """A picture's colours: (H, W, 3) uint8 RGB. Raises UsageError where it cannot be read."""
+    return _read(file, "RGB")
+
+
 @dataclass(frozen=True)
 class PixelSet:
     """One split of a labelled data set. Background is no class: see `load`."""
@@ -79,12 +84,16 @@ class PixelSet:
         A label is a position in `names`, `other` for background, or `ignore`.
         """
         photo, labels = self.files(self.root, key)
-        image, stored = _read(photo, "RGB"), self.stored(labels)
+        image, stored = read_colours(photo), self.stored(labels)
         if stored.shape != image.shape[:2]:
             raise UsageError(
                 f"{self.name}/{key}: the label map is {stored.shape}, the photo {image.shape[:2]}"
             )
-        return image, self._lookup().take(stored, mode="clip")
+        return image, self.labels_of(stored)
+
+    def labels_of(self, stored: np.ndarray) -> np.ndarray:
+        """Labels, as of `load`, for ids as the set's label files have them."""
+        return self._lookup().take(stored, mode="clip")
 
     @property
     def ignore(self) -> int:

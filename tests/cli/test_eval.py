@@ -1,5 +1,6 @@
 """`ovseg eval` on a labelled set that the stand-in's rule gets half right."""
 
+import csv
 import json
 
 import numpy as np
@@ -109,4 +110,153 @@ def test_a_benchmark_that_is_not_there(program, tmp_path, fake):
     assert ended.code == 2
     assert "ADEChallengeData2016" in ended.err and "data.csail.mit.edu" in ended.err
     assert program("eval", "--benchmark", "nonsense", "--data", tmp_path).code == 2
+    assert not fake.loaded
+
+
+def predictions(folder, maps):
+    """Label maps of another program, by key."""
+    folder.mkdir()
+    for key, ids in maps.items():
+        Image.fromarray(np.array(ids, np.uint8)).save(folder / f"{key}.png")
+    return folder
+
+
+# The same that the stand-in gives: 0 cat, 1 dog, 2 background, once as 255.
+MAPS = {"a": [[0, 0, 1, 1], [2, 2, 255, 2]], "b": [[0, 0, 0, 0], [1, 1, 1, 1]]}
+
+
+def test_label_maps_of_another_program(program, labelled, tmp_path, fake):
+    folder = predictions(tmp_path / "maps", MAPS)
+    ended = program("eval", "--data", labelled, "--predictions", folder, "--json")
+    assert ended.code == 0
+    assert not fake.loaded
+    ours = program("eval", "--data", labelled, "--json")
+    assert json.loads(ended.out) == json.loads(ours.out)
+
+
+def test_label_maps_with_the_set_s_own_ids(program, labelled, tmp_path):
+    folder = predictions(tmp_path / "maps", {"a": [[1, 1, 2, 2], [0] * 4], "b": [[1] * 4] * 2})
+    arguments = ("--predictions", folder, "--prediction-ids", "file", "--json")
+    scores = json.loads(program("eval", "--data", labelled, *arguments).out)
+    assert scores["iou"] == pytest.approx({"cat": 6 / 9, "dog": 2 / 3, "background": 4 / 6})
+
+
+def test_label_maps_that_are_missing_or_do_not_fit(program, labelled, tmp_path, fake):
+    folder = predictions(tmp_path / "maps", {"a": MAPS["a"]})
+    ended = program("eval", "--data", labelled, "--predictions", folder)
+    assert ended.code == 2
+    assert "lacks 1 of 2 label maps: b.png" in ended.err
+    predictions(tmp_path / "wrong", {"a": MAPS["a"], "b": [[0, 1]]})
+    ended = program("eval", "--data", labelled, "--predictions", tmp_path / "wrong")
+    assert ended.code == 2
+    assert "b.png is 2×1 pixels, its photo 4×2" in ended.err
+    assert not fake.loaded
+
+
+def test_boundaries_and_sizes(program, labelled):
+    """In photos of two rows every pixel lies at a border, and every region is large."""
+    scores = json.loads(program("eval", "--data", labelled, "--json").out)
+    assert scores["boundary_iou"] == scores["iou"]
+    assert scores["boundary_mIoU"] == pytest.approx(scores["mIoU"])
+    assert scores["regions"] == {"small": 0, "medium": 0, "large": 7}
+    assert (scores["accuracy_small"], scores["accuracy_large"]) == (None, pytest.approx(11 / 15))
+
+
+def test_files_are_written(program, labelled, tmp_path):
+    ended = program(
+        *("eval", "--data", labelled, "--csv", "out/classes.csv", "--photos", "out/photos.csv"),
+        *("--confusion", "out/confusion.png", "--worst-dir", "out/worst", "--worst", "1"),
+    )
+    assert ended.code == 0
+    with (tmp_path / "out/classes.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["class"] for row in rows] == ["cat", "dog", "background"]
+    assert rows[0] == {
+        **{"class": "cat", "iou": "0.500000", "boundary_iou": "0.500000"},
+        **{"accuracy": "0.666667", "true_pixels": "6", "predicted_pixels": "6"},
+    }
+    with (tmp_path / "out/photos.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["photo"] for row in rows] == ["b", "a"]
+    assert rows[1]["mIoU"] == "1.000000"
+    assert [path.name for path in (tmp_path / "out/worst").iterdir()] == ["01-b.jpg"]
+    with Image.open(tmp_path / "out/confusion.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 100
+
+
+def test_a_table_on_a_terminal(program, labelled, monkeypatch):
+    from ovseg_cli.cli import console
+
+    monkeypatch.setattr(console, "is_terminal", lambda: True)
+    ended = program("eval", "--data", labelled)
+    assert "pets, val: 2 photos" in ended.err and "boundary IoU" in ended.err
+    cells = [line.split("│")[1:-1] for line in ended.err.splitlines() if "cat" in line]
+    assert [cell.strip() for cell in cells[0]] == [
+        *("cat", "0.500", "0.500", "0.667", "40.0%", "40.0%")
+    ]
+    assert "cat                      0.5000" in ended.out  # data is what it was
+
+
+@pytest.fixture
+def unsure(labelled):
+    """The same photos; the stand-in is sure (green 255) but where it is wrong (51, that is 0.2)."""
+    for key, wrong in (("a", []), ("b", [(0, 2), (0, 3), (1, 2), (1, 3)])):
+        with Image.open(labelled / "images" / f"{key}.png") as picture:
+            pixels = np.array(picture)
+        pixels[..., 1] = 255
+        for place in wrong:
+            pixels[(*place, 1)] = 51
+        Image.fromarray(pixels).save(labelled / "images" / f"{key}.png")
+    return labelled
+
+
+def test_the_best_threshold(program, unsure):
+    """Above 0.2 the four wrong ones become background, which is right for two of them."""
+    scores = json.loads(program("eval", "--data", unsure, "--tune", "--json").out)
+    assert scores["best_threshold"] == pytest.approx(0.205)
+    assert scores["mIoU_at_best_threshold"] == pytest.approx((4 / 6 + 1 + 6 / 8) / 3)
+    assert scores["mIoU"] == pytest.approx((4 / 8 + 3 / 5 + 4 / 6) / 3)
+    for threshold, mean in ((0.205, (4 / 6 + 1 + 6 / 8) / 3), (0.2, scores["mIoU"])):
+        arguments = ("--threshold", threshold, "--json")
+        found = json.loads(program("eval", "--data", unsure, *arguments).out)
+        assert found["mIoU"] == pytest.approx(mean)
+
+
+def test_several_ways_in_one_table(program, unsure, fake):
+    arguments = ("--compare", "size=320,480", "--compare", "templates=single,vild", "--tune")
+    ended = program("eval", "--data", unsure, *arguments)
+    assert ended.code == 0
+    header, *rows = [line.split("\t") for line in ended.out.splitlines()]
+    assert header[:3] == ["size", "templates", "mIoU"] and "best_threshold" in header
+    ways = [["320", "single"], ["320", "vild"], ["480", "single"], ["480", "vild"]]
+    assert [row[:2] for row in rows] == ways
+    assert {row[2] for row in rows} == {f"{(4 / 8 + 3 / 5 + 4 / 6) / 3:.4f}"}
+    assert [asked[3]["size"] for asked in fake.loaded] == [320, 320, 480, 480]
+    assert [len(made.vocabulary.templates) for made in fake.made] == [1, 14, 1, 14]
+    ended = program("eval", "--data", unsure, "--compare", "model=mini", "--json")
+    record = json.loads(ended.out)
+    assert [entry["model"] for entry in record["compare"]] == ["mini"]
+    assert (record["data"], record["split"]) == ("pets", "val")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--compare", "colour=red"], "knows no option 'colour'; there are model"),
+        (["--compare", "size="], "is not OPTION=A,B,..."),
+        (["--compare", "size=320", "--compare", "size=480"], "is not OPTION=A,B,..."),
+        (["--compare", "size=tall"], "'tall' is not a valid integer"),
+        (["--compare", "attention=magic"], "magic"),
+        (["--compare", "templates=none-such"], "none-such"),
+        (["--compare", "model=mini,no-such-model"], "no-such-model"),
+        (["--compare", "size=320", "--csv", "x.csv"], "--compare and --csv exclude each other"),
+        (["--tune", "--threshold", "0"], "--tune and --threshold exclude each other"),
+        (["--predictions", ".", "--tune"], "--predictions and --tune exclude each other"),
+        (["--predictions", ".", "--rename", "cat=x"], "--predictions and --rename exclude"),
+    ],
+)
+def test_options_that_do_not_go(program, labelled, fake, arguments, message):
+    ended = program("eval", "--data", labelled, *arguments)
+    assert ended.code == 2
+    assert message in ended.err
     assert not fake.loaded

@@ -11,9 +11,9 @@ from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import preset
 
-COUNTS = {
-    "voc20": 20, "voc21": 20, "pc59": 59, "pc60": 59, "pc459": 459, "ade150": 150, "coco171": 171,
-    "coco80": 80, "coco81": 80, "cityscapes19": 19, "camvid11": 11,
+COUNTS = {  # of classes, background included where it is one
+    "voc20": 20, "voc21": 21, "pc59": 59, "pc60": 60, "pc459": 459, "ade150": 150, "ade847": 847,
+    "coco171": 171, "coco80": 80, "coco81": 81, "cityscapes19": 19, "camvid11": 11,
 }  # fmt: skip
 
 
@@ -33,7 +33,8 @@ def loaded(name: str, root: Path, key: str | None = None):
 
 
 def test_there_are_these_and_each_says_where_it_is_to_be_had():
-    assert {entry.name: len(preset(entry.classes)) for entry in BENCHMARKS} == COUNTS
+    counts = {entry.name: len(preset(entry.classes)) + entry.background for entry in BENCHMARKS}
+    assert counts == COUNTS
     assert all(entry.source and entry.terms and entry.layout for entry in BENCHMARKS)
 
 
@@ -93,6 +94,22 @@ def test_ade20k(tmp_path):
     for root in (tmp_path, tmp_path / "ADEChallengeData2016"):
         _, labels = loaded("ade150", root)
         assert labels == [[IGNORE, 0, 149], [1, 1, IGNORE]]
+
+
+def test_ade20k_in_full(tmp_path):
+    """Red in steps of ten and green are the object's number, blue its instance."""
+    folder = tmp_path / "ADE20K_2021_17_01/images/ADE/validation/urban/street"
+    save(folder / "ADE_val_1.jpg")
+    colours = [[[110, 162, 1], [10, 56, 9], [120, 76, 0]], [[110, 162, 2], [0, 0, 0], [0, 1, 3]]]
+    save(folder / "ADE_val_1_seg.png", colours)
+    save(folder / "ADE_val_1_parts_1.png")
+    save(folder / "ADE_val_1/instance_000_ADE_val_1.png")
+    for root in (tmp_path, tmp_path / "ADE20K_2021_17_01"):
+        data, labels = loaded("ade847", root)
+        assert data.keys == ("urban/street/ADE_val_1",)
+        # 2978 wall, 312 building, 3148 adding machine; 0 nothing, 1 an object that is no class.
+        assert labels == [[0, 1, 846], [0, IGNORE_16, IGNORE_16]]
+        assert data.names[:2] == ("wall", "building")
 
 
 @pytest.mark.parametrize("photos", ["val2017", "images/val2017"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ovseg_cli.data.pixel_set import IGNORE, PixelSet
-from ovseg_cli.frame import Frame
-from ovseg_cli.segmentation import UNLABELED, Segmentation
+from ovseg_cli.data.pixel_set import IGNORE
+from ovseg_cli.segmentation import UNLABELED
 
 
 @dataclass(eq=False)
@@ -52,7 +51,7 @@ class ConfusionMatrix:
 
         classes: only these count, such as the unseen ones.
         """
-        return _mean(self.iou() if classes is None else self.iou()[list(classes)])
+        return mean_of_present(self.iou() if classes is None else self.iou()[list(classes)])
 
     def others(self, classes: Sequence[int]) -> list[int]:
         """All classes but these."""
@@ -73,11 +72,15 @@ class ConfusionMatrix:
             return float("nan")
         return float((np.nan_to_num(self.iou()) * true).sum() / true.sum())
 
-    def mean_accuracy(self) -> float:
-        """Share of a class's true pixels that are right, averaged over the classes that occur."""
+    def accuracy(self) -> np.ndarray:
+        """Share of each class's true pixels that are right (classes,), NaN where it has none."""
         true = self.counts.sum(1)
         hit = np.diag(self.counts)
-        return _mean(np.divide(hit, true, out=np.full(self.classes, np.nan), where=true > 0))
+        return np.divide(hit, true, out=np.full(self.classes, np.nan), where=true > 0)
+
+    def mean_accuracy(self) -> float:
+        """Share of a class's true pixels that are right, averaged over the classes that occur."""
+        return mean_of_present(self.accuracy())
 
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels that are right; NaN for none."""
@@ -85,20 +88,6 @@ class ConfusionMatrix:
         return float(np.diag(self.counts).sum() / total) if total else float("nan")
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_of_present(values: np.ndarray) -> float:
+    """The mean of what is a number; NaN where nothing is."""
     return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
-
-
-def evaluate(
-    segment: Callable[[Frame], Segmentation], data: PixelSet, matrix: ConfusionMatrix
-) -> Iterator[str]:
-    """Count every photo of a labelled set into `matrix`; yields its key once it is counted.
-
-    segment: has the set's names in their order; where the set has background, one class more that
-    takes it (`--other`). matrix: of as many classes as `segment` has.
-    """
-    for key in data.keys:
-        image, truth = data.load(key)
-        prediction = segment(Frame(image, source=f"{key}.jpg")).labels
-        matrix.add(truth, prediction, data.ignore)
-        yield key

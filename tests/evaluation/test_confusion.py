@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ovseg_cli.data.pixel_set import IGNORE
-from ovseg_cli.evaluation import ConfusionMatrix
+from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.segmentation import UNLABELED
 
 
@@ -167,5 +167,9 @@ def test_the_scores_are_those_of_torchmetrics():
     assert matrix.mean_iou() == pytest.approx(mean, rel=1e-6)  # it leaves out absent classes, too
     weighted = metrics.multiclass_jaccard_index(*sides, **given, average="weighted").item()
     assert matrix.frequency_weighted_iou() == pytest.approx(weighted, rel=1e-6)
+    recall = metrics.multiclass_accuracy(*sides, **given, average="none").numpy()
+    np.testing.assert_allclose(matrix.accuracy()[:5], recall[:5], rtol=1e-6)  # 5 and 6 are not true
+    assert np.isnan(matrix.accuracy()[5:]).all()
+    assert matrix.mean_accuracy() == pytest.approx(recall[:5].mean(), rel=1e-6)
     accuracy = metrics.multiclass_accuracy(*sides, **given, average="micro").item()
     assert matrix.pixel_accuracy() == pytest.approx(accuracy, rel=1e-6)

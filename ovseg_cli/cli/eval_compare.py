@@ -1,0 +1,61 @@
+"""`ovseg eval --compare`: which ways of running a model are set against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Any
+
+import click
+
+from ovseg_cli import vocabulary as names
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of running a model, and what is peculiar to it."""
+
+    values: dict[str, str]  # option -> value, as typed
+    compute: Compute
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return ", ".join(f"{option} {value}" for option, value in self.values.items())
+
+
+def variants(base: Compute, compared: Sequence[str]) -> list[Variant]:
+    """Every combination of the values in texts like "model=mini,clip-vit-b-16".
+
+    Raises UsageError for an option that is none of `Compute`'s, and for a value that it refuses.
+    """
+    lists: dict[str, list[str]] = {}
+    for text in compared:
+        option, _, listed = text.partition("=")
+        option = option.strip().removeprefix("--").replace("_", "-")
+        values = [value.strip() for value in listed.split(",") if value.strip()]
+        if option in lists or not values:
+            raise UsageError(f"--compare {text!r} is not OPTION=A,B,... with an option for once")
+        lists[option] = list(dict.fromkeys(values))
+    return [
+        Variant(chosen, replace(base, **dict(_converted(*pair) for pair in chosen.items())))
+        for values in product(*lists.values())
+        for chosen in [dict(zip(lists, values, strict=True))]
+    ]
+
+
+def _converted(option: str, value: str) -> tuple[str, Any]:
+    """The field of `Compute` and its value, checked as the option itself checks it."""
+    field = option.replace("-", "_")
+    known = [entry.name for entry in fields(Compute)]
+    if field not in known:
+        listed = ", ".join(name.replace("_", "-") for name in known)
+        raise UsageError(f"--compare knows no option {option!r}; there are {listed}")
+    if field == "templates":
+        return field, names.templates(value)
+    context = click.get_current_context()
+    parameter = next(entry for entry in context.command.params if entry.name == field)
+    return field, parameter.type.convert(value, parameter, context)

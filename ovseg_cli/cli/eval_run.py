@@ -1,0 +1,260 @@
+"""What `ovseg eval` does: open the set, count, and show or write what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovseg_cli.cli import console
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.eval_compare import Variant, variants
+from ovseg_cli.cli.options import listed_names
+from ovseg_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovseg_cli.data.pixel_set import PixelSet
+    from ovseg_cli.evaluation.run import Evaluation, Predict
+    from ovseg_cli.vocabulary import ClassName
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command."""
+
+    data: Path
+    benchmark_name: str | None
+    split: str | None
+    predictions: Path | None
+    prediction_ids: str  # "position" or "file"
+    unseen: str | None
+    only: str | None
+    rename: str | None
+    threshold: float | None
+    tune: bool
+    compared: tuple[str, ...]
+    csv_file: Path | None
+    photos_file: Path | None
+    confusion: Path | None
+    worst_dir: Path | None
+    worst: int
+    as_json: bool
+    compute: Compute
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for options that exclude each other."""
+        of_model = {
+            "--tune": self.tune,
+            "--compare": self.compared,
+            "--threshold": self.threshold is not None,
+            "--rename": self.rename,
+        }
+        files = {
+            "--csv": self.csv_file,
+            "--photos": self.photos_file,
+            "--confusion": self.confusion,
+            "--worst-dir": self.worst_dir,
+        }
+        for option, given, others, reason in (
+            ("--predictions", self.predictions, of_model, "no model is asked"),
+            ("--compare", self.compared, files, "there are several results"),
+            ("--tune", self.tune, {"--threshold": self.threshold is not None}, "it finds one"),
+        ):
+            wrong = [other for other, value in others.items() if value]
+            if given and wrong:
+                raise UsageError(f"{option} and {wrong[0]} exclude each other: {reason}")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The labelled photos and the names they are scored by."""
+
+    photos: PixelSet
+    split: str
+    names: tuple[str, ...]  # of all classes that count; background, if any, is the last
+    words: list[str | ClassName]  # what the model is told for them, without background
+    unseen: list[int]
+
+
+def run(request: Request) -> None:
+    """Evaluate as asked, and say or write the result."""
+    chosen = variants(request.compute, request.compared)
+    subject = _opened(request)
+    if request.compared:
+        _compare(request, subject, chosen)
+        return
+    evaluation = _counted(request, subject, request.compute)
+    _write_files(request, subject, evaluation)
+    _show(request, subject, evaluation)
+
+
+def _opened(request: Request) -> Subject:
+    from ovseg_cli.data.benchmarks import benchmark, open_benchmark
+    from ovseg_cli.data.pixel_set import BACKGROUND, read_pixel_set
+    from ovseg_cli.vocabulary import preset
+
+    entry = benchmark(request.benchmark_name) if request.benchmark_name else None
+    split = request.split or (entry.splits[0] if entry else "val")
+    root = request.data
+    photos = open_benchmark(entry, root, split) if entry else read_pixel_set(root, split)
+    if request.only:
+        photos = photos.only(listed_names(request.only).names)
+    given = request.unseen
+    unseen = listed_names(given).names if given else entry.unseen if entry else ()
+    return Subject(
+        photos=photos,
+        split=split,
+        names=(*photos.names, BACKGROUND) if photos.has_other else photos.names,
+        words=_renamed(photos, preset(entry.classes).classes if entry else (), request.rename),
+        unseen=[] if request.only and not given else photos.positions(unseen),
+    )
+
+
+def _renamed(
+    photos: PixelSet, synonyms: Sequence[ClassName], text: str | None
+) -> list[str | ClassName]:
+    """The set's names, with synonyms where it has some, and replaced where `text` has another."""
+    known = {entry.name: entry for entry in synonyms}
+    words: list[str | ClassName] = [known.get(name, name) for name in photos.names]
+    for pair in filter(None, (part.strip() for part in (text or "").split(","))):
+        name, equals, word = (part.strip() for part in pair.partition("="))
+        if not equals or not word:
+            raise UsageError(f"--rename {pair!r} is not NAME=WORD")
+        words[photos.positions([name])[0]] = word
+    return words
+
+
+def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation:
+    """All photos predicted and counted, with a bar."""
+    from ovseg_cli.evaluation.run import Evaluation, evaluate
+    from ovseg_cli.evaluation.threshold import ConfidenceCounts
+
+    photos, classes = subject.photos, len(subject.names)
+    background = photos.other if photos.has_other else None
+    evaluation = Evaluation(
+        classes,
+        photos.ignore,
+        keep_worst=request.worst if request.worst_dir else 0,
+        confidences=ConfidenceCounts(classes, background) if request.tune else None,
+    )
+    predict = _predict(request, subject, compute)
+    with console.progress(len(photos.keys)) as progress:
+        for _ in evaluate(predict, photos, evaluation):
+            progress.advance()
+    return evaluation
+
+
+def _predict(request: Request, subject: Subject, compute: Compute) -> Predict:
+    if request.predictions is not None:
+        from ovseg_cli.evaluation.predictions import PredictionFiles
+
+        own_ids = request.prediction_ids == "file"
+        return PredictionFiles(request.predictions, subject.photos, own_ids=own_ids)
+    from ovseg_cli.data.pixel_set import BACKGROUND
+    from ovseg_cli.evaluation.run import by_model
+    from ovseg_cli.vocabulary import Vocabulary
+
+    other = BACKGROUND if subject.photos.has_other else None
+    words = Vocabulary(subject.words)
+    return by_model(compute.segmenter(words, other=other, threshold=request.threshold))
+
+
+def _scores(subject: Subject, evaluation: Evaluation) -> dict[str, float]:
+    """All measures that are one number, by their names in the output."""
+    scores = evaluation.scores()
+    if subject.unseen:
+        scores |= evaluation.unseen_scores(subject.unseen)
+    if evaluation.confidences is not None:
+        scores["best_threshold"], scores["mIoU_at_best_threshold"] = evaluation.confidences.best()
+    return scores
+
+
+def _write_files(request: Request, subject: Subject, evaluation: Evaluation) -> None:
+    from ovseg_cli.evaluation.tables import write_classes, write_photos
+
+    if request.csv_file:
+        write_classes(request.csv_file, subject.names, evaluation)
+    if request.photos_file:
+        write_photos(request.photos_file, evaluation)
+    if request.confusion:
+        from ovseg_cli.evaluation.matrix_picture import draw_confusion
+        from ovseg_cli.exports import write_png
+
+        picture = draw_confusion(evaluation.matrix.counts, subject.names)
+        write_png(request.confusion, picture, {})
+    if request.worst_dir:
+        from ovseg_cli.evaluation.worst_photos import write_worst
+
+        write_worst(request.worst_dir, subject.photos, subject.names, evaluation)
+
+
+def _show(request: Request, subject: Subject, evaluation: Evaluation) -> None:
+    from ovseg_cli.evaluation.region_sizes import SIZES
+
+    iou = dict(zip(subject.names, evaluation.matrix.iou().tolist(), strict=True))
+    boundary = dict(zip(subject.names, evaluation.boundary.iou().tolist(), strict=True))
+    regions = evaluation.regions
+    sizes = [f"accuracy_{size}" for size in SIZES]
+    scores = _scores(subject, evaluation)
+    scores |= dict(zip(sizes, regions.accuracy().tolist(), strict=True))
+    if request.as_json:
+        record: dict[str, Any] = {"data": subject.photos.name, "split": subject.split}
+        record |= _without_nan(scores)
+        record["regions"] = dict(zip(SIZES, regions.regions.tolist(), strict=True))
+        record |= {"iou": _without_nan(iou), "boundary_iou": _without_nan(boundary)}
+        console.json_line(record)
+    else:
+        for name, value in {**iou, **scores}.items():
+            console.data(f"{name:<24} {value:.4f}")
+    _show_table(subject, evaluation)
+
+
+def _show_table(subject: Subject, evaluation: Evaluation) -> None:
+    from ovseg_cli.evaluation.tables import decimals
+
+    matrix = evaluation.matrix
+    measures = (matrix.iou(), evaluation.boundary.iou(), matrix.accuracy())
+    total = max(1, int(matrix.counts.sum()))
+    sides = (matrix.counts.sum(1), matrix.counts.sum(0)[: matrix.classes])
+    columns = [[decimals(value, 3) for value in measure.tolist()] for measure in measures]
+    columns += [[f"{pixels / total:.1%}" for pixels in side.tolist()] for side in sides]
+    scores = evaluation.scores()
+    means = [decimals(scores[name], 3) for name in ("mIoU", "boundary_mIoU", "mean_accuracy")]
+    console.table(
+        f"{subject.photos.name}, {subject.split}: {len(evaluation.photos)} photos",
+        ["class", "IoU", "boundary IoU", "accuracy", "true", "predicted"],
+        [*zip(subject.names, *columns, strict=True), ["mean", *means, "", ""]],
+    )
+
+
+def _compare(request: Request, subject: Subject, chosen: Sequence[Variant]) -> None:
+    """One line of scores for each way of running the model."""
+    from ovseg_cli import weights
+
+    for variant in chosen:
+        weights.find(variant.compute.model)  # a wrong name shows before hours of work
+    results = []
+    for variant in chosen:
+        console.note(f"{variant.label} ...")
+        evaluation = _counted(request, subject, variant.compute)
+        results.append({**variant.values, **_without_nan(_scores(subject, evaluation))})
+    columns = list(results[0])
+    rows = [[_cell(result[name]) for name in columns] for result in results]
+    if request.as_json:
+        record = {"data": subject.photos.name, "split": subject.split, "compare": results}
+        console.json_line(record)
+    else:
+        for row in (columns, *rows):
+            console.data(*row)
+    titles = [name.replace("_", " ") for name in columns]  # so that they wrap between words
+    console.table(f"{subject.photos.name}, {subject.split}", titles, rows)
+
+
+def _cell(value: str | float | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4f}"
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if value != value else value for name, value in values.items()}

@@ -1,0 +1,34 @@
+"""Label files that are no plain label maps, as some benchmarks are distributed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ovseg_cli.data.pixel_set import read_colours
+from ovseg_cli.errors import UsageError
+
+
+def label_map_of_mat(file: Path) -> np.ndarray:
+    """`LabelMap` of a file of MATLAB's: (H, W). Raises UsageError."""
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError as error:
+        raise UsageError(
+            f"Pascal Context's label maps need scipy ({error}): pip install 'ovseg-cli[train]'"
+        ) from error
+    try:
+        return np.asarray(loadmat(file)["LabelMap"])
+    except (OSError, ValueError, KeyError, MatReadError) as error:
+        raise UsageError(f"{file} cannot be read: {error!r}") from error
+
+
+def objects_of_ade(file: Path) -> np.ndarray:
+    """The object numbers of a _seg.png of ADE20K's full release: (H, W) int32.
+
+    Red, in steps of ten, is their high byte, and green the low one; blue tells instances apart.
+    """
+    colours = read_colours(file).astype(np.int32)
+    return colours[..., 0] // 10 * 256 + colours[..., 1]

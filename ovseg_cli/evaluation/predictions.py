@@ -1,0 +1,70 @@
+"""Label maps that any program made, to be scored without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_ids
+from ovseg_cli.errors import UsageError
+from ovseg_cli.segmentation import UNLABELED
+
+NAMED = 5  # missing files that a message names
+
+
+class PredictionFiles:
+    """FOLDER/KEY.png for every photo of a set: a `Predict` of `evaluation.run`.
+
+    A file is a PNG of 8 or 16 bits a pixel (a palette's indices count), as large as the photo.
+    Its values are positions in the set's names, the number of names being background where the set
+    has it, as `ovseg segment` writes them; or with `own_ids` those of the set's own label files.
+    255, and in files of 16 bits 65535, is unlabelled; with own_ids every value that is no class.
+    """
+
+    def __init__(self, folder: Path, data: PixelSet, *, own_ids: bool = False) -> None:
+        """Raises UsageError that names the files that are missing."""
+        self.folder = folder
+        self.data = data
+        self.own_ids = own_ids
+        missing = [f"{key}.png" for key in data.keys if not self._file(key).is_file()]
+        if missing:
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            raise UsageError(
+                f"{folder} lacks {len(missing)} of {len(data.keys)} label maps: "
+                f"{', '.join(missing[:NAMED])}{more}"
+            )
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.png"
+
+    def __call__(self, key: str, image: np.ndarray) -> tuple[np.ndarray, None]:
+        """The labels (H, W) int32 of one photo (H, W, 3).
+
+        Raises UsageError for a file that cannot be read, of another size or with a strange value.
+        """
+        file = self._file(key)
+        stored = read_ids(file)
+        if stored.shape != image.shape[:2]:
+            height, width = image.shape[:2]
+            raise UsageError(
+                f"{file} is {stored.shape[1]}×{stored.shape[0]} pixels, its photo {width}×{height}"
+            )
+        if self.own_ids:
+            known = self.data.labels_of(stored).astype(np.int32)
+            return np.where(known == self.data.ignore, np.int32(UNLABELED), known), None
+        return self._positions(file, stored), None
+
+    def _positions(self, file: Path, stored: np.ndarray) -> np.ndarray:
+        classes = len(self.data.names) + self.data.has_other
+        labels = stored.astype(np.int32)
+        unlabelled = labels == (IGNORE if stored.dtype == np.uint8 else IGNORE_16)
+        if classes <= IGNORE:  # else 255 is a class in files of 16 bits
+            unlabelled |= labels == IGNORE
+        strange = labels[~unlabelled & (labels >= classes)]
+        if strange.size:
+            raise UsageError(
+                f"{file} has the value {strange[0]}: a class is its position, 0 to {classes - 1}"
+            )
+        labels[unlabelled] = UNLABELED
+        return labels

@@ -1,0 +1,59 @@
+"""What was counted, as CSV files: a row per class, a row per photo."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ovseg_cli.evaluation.run import Evaluation
+from ovseg_cli.exports import atomic_path
+
+CLASS_COLUMNS = ("class", "iou", "boundary_iou", "accuracy", "true_pixels", "predicted_pixels")
+PHOTO_COLUMNS = ("photo", "mIoU", "pixel_accuracy", "mean_confidence")
+
+
+def write_classes(target: Path, names: Sequence[str], evaluation: Evaluation) -> None:
+    """Write a row per class, in the order of their ids; raises OutputError.
+
+    A measure that is not defined, since the class does not occur, is left empty.
+    """
+    matrix = evaluation.matrix
+    columns = (
+        names,
+        map(decimals, matrix.iou()),
+        map(decimals, evaluation.boundary.iou()),
+        map(decimals, matrix.accuracy()),
+        matrix.counts.sum(1).tolist(),
+        matrix.counts.sum(0)[: matrix.classes].tolist(),
+    )
+    _write(target, CLASS_COLUMNS, zip(*columns, strict=True))
+
+
+def write_photos(target: Path, evaluation: Evaluation) -> None:
+    """Write a row per photo, the one with the least mIoU first; raises OutputError."""
+    rows = (
+        (
+            photo.key,
+            decimals(photo.mean_iou),
+            decimals(photo.pixel_accuracy),
+            decimals(photo.mean_confidence),
+        )
+        for photo in sorted(evaluation.photos, key=lambda photo: photo.order)
+    )
+    _write(target, PHOTO_COLUMNS, rows)
+
+
+def decimals(value: float | None, digits: int = 6) -> str:
+    """A measure as text; empty for None and NaN."""
+    return "" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _write(target: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with (
+        atomic_path(target) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)

@@ -1,0 +1,69 @@
+"""The photos that went worst, to be looked at: prediction and truth side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ovseg_cli.data.pixel_set import PixelSet
+from ovseg_cli.evaluation.run import Evaluation
+from ovseg_cli.exports import JPEG_LIMIT, atomic_path, slug
+from ovseg_cli.frame import Frame
+from ovseg_cli.legend import PAPER, drawable
+from ovseg_cli.render import overlay
+from ovseg_cli.segmentation import UNLABELED, Segmentation
+from ovseg_cli.vocabulary import Vocabulary
+
+GAP = 12  # pixels between the two
+_INK = (32, 32, 32)
+
+
+def write_worst(
+    folder: Path, data: PixelSet, names: Sequence[str], evaluation: Evaluation
+) -> list[Path]:
+    """Write FOLDER/RANK-KEY.jpg for each photo that `evaluation` kept, the worst as 01.
+
+    names: of all classes, background included. Returns the files. Raises OutputError.
+    """
+    vocabulary, files = Vocabulary(names), []
+    for rank, (score, labels) in enumerate(evaluation.worst, start=1):
+        image, truth = data.load(score.key)
+        true = np.where(truth == data.ignore, UNLABELED, truth.astype(np.int32))
+        frame = Frame(image, source=score.key)
+        picture = side_by_side(
+            frame,
+            (f"prediction, mIoU {score.mean_iou:.3f}", _segmentation(labels, vocabulary)),
+            ("truth", _segmentation(true, vocabulary)),
+        )
+        if max(picture.size) > JPEG_LIMIT:
+            picture.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
+        file = folder / f"{rank:02}-{slug(score.key)}.jpg"
+        with atomic_path(file) as temporary:
+            picture.save(temporary, "JPEG", quality=90, subsampling=0)
+        files.append(file)
+    return files
+
+
+def _segmentation(labels: np.ndarray, vocabulary: Vocabulary) -> Segmentation:
+    certain = np.ones(labels.shape, np.float32)
+    return Segmentation(labels.astype(np.int32), certain, vocabulary)
+
+
+def side_by_side(frame: Frame, *titled: tuple[str, Segmentation]) -> Image.Image:
+    """The photo tinted by each segmentation, its title above and its legend below."""
+    overlays = [overlay(frame, segmentation) for _, segmentation in titled]
+    letters = max(12, round(0.036 * min(frame.size_hw)))
+    head = 2 * letters
+    width = sum(picture.shape[1] for picture in overlays) + GAP * (len(overlays) - 1)
+    height = head + max(picture.shape[0] for picture in overlays)
+    canvas = Image.new("RGB", (width, height), PAPER)
+    draw, left = ImageDraw.Draw(canvas), 0
+    for picture, (title, _) in zip(overlays, titled, strict=True):
+        text, font = drawable(title, letters)
+        draw.text((left + letters // 2, head // 2), text, _INK, font, "lm")
+        canvas.paste(Image.fromarray(picture), (left, head))
+        left += picture.shape[1] + GAP
+    return canvas

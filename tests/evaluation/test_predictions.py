@@ -1,0 +1,100 @@
+"""Label maps of other programs."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg_cli.errors import UsageError
+from ovseg_cli.evaluation.predictions import PredictionFiles
+from ovseg_cli.segmentation import UNLABELED
+
+PHOTO = np.zeros((2, 3, 3), np.uint8)
+U = UNLABELED
+
+
+def write(folder, ids, kind=np.uint8, keys=("a", "b/c")):
+    for key in keys:
+        file = folder / f"{key}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array(ids, kind)).save(file)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_values_are_positions_and_255_is_unlabelled(pets, tmp_path, kind):
+    write(tmp_path / "out", [[0, 1, 2], [255, 2, 0]], kind)
+    labels, confidence = PredictionFiles(tmp_path / "out", pets)("b/c", PHOTO)
+    assert labels.tolist() == [[0, 1, 2], [U, 2, 0]]
+    assert labels.dtype == np.int32
+    assert confidence is None
+
+
+def test_65535_is_unlabelled_and_255_a_class_where_there_are_so_many(pets, tmp_path):
+    many = replace(pets, names=tuple(map(str, range(300))), ids=tuple(range(300)))
+    write(tmp_path / "out", [[0, 255, 299], [65535, 254, 0]], np.uint16)
+    labels, _ = PredictionFiles(tmp_path / "out", many)("a", PHOTO)
+    assert labels.tolist() == [[0, 255, 299], [U, 254, 0]]
+    write(tmp_path / "out", [[0, 255, 29], [255, 254, 0]])  # in 8 bits 255 is no class
+    labels, _ = PredictionFiles(tmp_path / "out", many)("a", PHOTO)
+    assert labels.tolist() == [[0, U, 29], [U, 254, 0]]
+
+
+def test_background_comes_after_the_names(pets_outside, tmp_path):
+    write(tmp_path / "out", [[0, 1, 2], [255, 2, 0]])
+    labels, _ = PredictionFiles(tmp_path / "out", pets_outside)("a", PHOTO)
+    assert labels.tolist() == [[0, 1, 2], [U, 2, 0]]
+
+
+def test_the_ids_of_the_set_s_own_files(pets, pets_outside, tmp_path):
+    write(tmp_path / "out", [[0, 3, 7], [255, 5, 0]])
+    labels, _ = PredictionFiles(tmp_path / "out", pets, own_ids=True)("a", PHOTO)
+    assert labels.tolist() == [[0, 1, 2], [U, U, 0]]
+    labels, _ = PredictionFiles(tmp_path / "out", pets_outside, own_ids=True)("a", PHOTO)
+    assert labels.tolist() == [[2, 0, 1], [U, U, 2]]
+
+
+def test_a_palette_s_indices_count(pets, tmp_path):
+    (tmp_path / "b").mkdir()
+    for key in ("a", "b/c"):
+        picture = Image.frombytes("P", (3, 2), bytes([0, 1, 2, 255, 2, 0]))
+        picture.putpalette(bytes(range(255, -1, -1)) * 3)
+        picture.save(tmp_path / f"{key}.png")
+    labels, _ = PredictionFiles(tmp_path, pets)("a", PHOTO)
+    assert labels.tolist() == [[0, 1, 2], [U, 2, 0]]
+
+
+def test_missing_files_are_named(pets, tmp_path):
+    write(tmp_path / "out", [[0]], keys=["a"])
+    with pytest.raises(UsageError, match=r"out lacks 1 of 2 label maps: b/c\.png$"):
+        PredictionFiles(tmp_path / "out", pets)
+    many = replace(pets, keys=tuple(f"k{number}" for number in range(9)))
+    with pytest.raises(UsageError, match=r"lacks 9 of 9 .*: k0\.png, .*k4\.png and 4 more"):
+        PredictionFiles(tmp_path / "out", many)
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "message"),
+    [
+        ([[0, 1], [2, 0]], np.uint8, "a.png is 2×2 pixels, its photo 3×2"),
+        (
+            [[0, 1, 3], [2, 0, 0]],
+            np.uint8,
+            "a.png has the value 3: a class is its position, 0 to 2",
+        ),
+        ([[0, 1, 256], [2, 0, 0]], np.uint16, "a.png has the value 256"),
+        ([[[0] * 3] * 3] * 2, np.uint8, "not one of 8 or 16 bits a pixel"),
+    ],
+)
+def test_maps_that_do_not_fit_are_named(pets, tmp_path, ids, kind, message):
+    write(tmp_path / "out", ids, kind)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        PredictionFiles(tmp_path / "out", pets)("a", PHOTO)
+
+
+def test_a_damaged_map(pets, tmp_path):
+    write(tmp_path / "out", [[0, 1, 2], [2, 0, 0]])
+    (tmp_path / "out/a.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match=r"a\.png cannot be read"):
+        PredictionFiles(tmp_path / "out", pets)("a", PHOTO)
