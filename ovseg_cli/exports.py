@@ -22,6 +22,7 @@ from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary, printable
 
 OVERLAY = "overlay"  # the name in --save of what --show shows, too
+LABELS = "labels"  # the name in --save of the label maps
 UNLABELED_8 = 255  # in 8-bit label maps
 UNLABELED_16 = 65535  # in 16-bit label maps
 JPEG_LIMIT = 65500  # pixels along a side
@@ -115,13 +116,18 @@ def _write_bytes(target: Path, data: bytes) -> list[Path]:
 
 def write_png(target: Path, image: Image.Image, metadata: Metadata) -> list[Path]:
     """Write a PNG with text chunks; returns its path."""
-    # Encoded in memory: Pillow's own writing hides why a disk refuses. Run-length strategy: for
-    # label maps both faster and smaller than the default.
+    # Encoded in memory: Pillow's own writing hides why a disk refuses.
+    return _write_bytes(target, png_bytes(image, metadata))
+
+
+def png_bytes(image: Image.Image, metadata: Metadata) -> bytes:
+    """The content of a PNG with text chunks."""
+    # Run-length strategy: for label maps both faster and smaller than the default.
     buffer = io.BytesIO()
     image.save(
         buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE, pnginfo=_text_chunks(metadata)
     )
-    return _write_bytes(target, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _text_chunks(metadata: Metadata) -> PngInfo:
@@ -191,6 +197,20 @@ def _write_confidence(
     return write_png(target, Image.fromarray(values), metadata)
 
 
+def _write_npz(
+    target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
+) -> list[Path]:
+    """For numpy.load: `labels` (H, W) int32, -1 = unlabelled; `confidence` float32; `names`."""
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            labels=segmentation.labels,
+            confidence=segmentation.confidence,
+            names=np.array(segmentation.vocabulary.names),
+        )
+    return [target]
+
+
 def _ids(segmentation: Segmentation, kind: type[np.unsignedinteger]) -> np.ndarray:
     """The label map in 8 or 16 bits; UNLABELED = -1 becomes the greatest value, 255 or 65535."""
     return segmentation.labels.astype(kind)
@@ -208,9 +228,10 @@ WRITERS: Mapping[str, Writer] = {
     writer.name: writer
     for writer in (
         Writer(OVERLAY, "overlays", ".jpg", _write_overlay, UNLABELED_16),
-        Writer("labels", "labels", ".png", _write_labels, UNLABELED_16),
+        Writer(LABELS, "labels", ".png", _write_labels, UNLABELED_16),
         Writer("palette", "palette", ".png", _write_palette, UNLABELED_8),
         Writer("masks", "masks", "", _write_masks, UNLABELED_16),
         Writer("confidence", "confidence", ".png", _write_confidence, UNLABELED_16),
+        Writer("npz", "npz", ".npz", _write_npz, UNLABELED_16),
     )
 }

@@ -101,7 +101,7 @@ class TestLabels:
         assert sum(map(len, text)) < len(names) / 3
 
     def test_same_result_same_bytes(self, tmp_path):
-        for name in ("overlay", "labels", "palette", "confidence"):
+        for name in ("overlay", "labels", "palette", "confidence", "npz"):
             write(name, tmp_path / "a", metadata={"model": "mini"})
             first = (tmp_path / "a").read_bytes()
             write(name, tmp_path / "a", metadata={"model": "mini"})
@@ -191,6 +191,15 @@ def test_confidence_is_16_bit(tmp_path):
         assert np.asarray(image)[0, :2].tolist() == [0, 65535]
 
 
+def test_npz_is_for_numpy(tmp_path):
+    _, segmentation, files = write("npz", tmp_path / "a.npz", names=["sky", "天空"])
+    assert files == [tmp_path / "a.npz"]
+    with np.load(tmp_path / "a.npz") as read:
+        np.testing.assert_array_equal(read["labels"], segmentation.labels)
+        np.testing.assert_array_equal(read["confidence"], segmentation.confidence)
+        assert read["confidence"].dtype == np.float32 and read["names"].tolist() == ["sky", "天空"]
+
+
 class TestOverlay:
     def test_is_the_rendering(self, tmp_path):
         frame, segmentation, _ = write("overlay", tmp_path / "a.jpg", size_hw=(60, 300))
@@ -215,7 +224,9 @@ class TestSelect:
         assert [writer.name for writer in found] == ["masks", "labels"]
 
     def test_unknown_names_list_the_known(self):
-        with pytest.raises(UsageError, match=r"'lables'.*overlay, labels, .*confidence, stats"):
+        with pytest.raises(
+            UsageError, match=r"'lables'.*overlay, labels, .*confidence, npz, stats"
+        ):
             select(["lables"], self.VOCABULARY, others=["stats"])
 
     def test_others_are_passed_over(self):

@@ -26,6 +26,9 @@ BENCHMARKS = {
     "coco80": (80, "person", "toothbrush"),
     "pc459": (459, "accordion", "wool"),
     "pc59": (59, "aeroplane", "wood"),
+    "voc21": (21, "background", "tvmonitor"),
+    "pc60": (60, "background", "wood"),
+    "coco81": (81, "background", "toothbrush"),
     "voc20": (20, "aeroplane", "tvmonitor"),
 }
 

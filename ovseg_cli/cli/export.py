@@ -1,0 +1,101 @@
+"""`ovseg export`: a finished run in the formats of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ovseg_cli.cli import console
+from ovseg_cli.cli.options import common_options
+from ovseg_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovseg_cli.formats import Format
+    from ovseg_cli.formats.options import ExportOptions
+
+
+@click.command("export", short_help="A finished run in the formats of other programs.")
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "names",
+    metavar="FORMATS",
+    required=True,
+    help="Separated by commas: coco, coco-panoptic, yolo, voc, cvat, label-studio, svg, geojson, "
+    "geotiff, cutout, masks.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where each format gets a folder of its name.  [default: OUT/exports]",
+)
+@click.option(
+    "--annotations",
+    type=click.Choice(["region", "class"]),
+    default="region",
+    show_default=True,
+    help="coco: an annotation for each connected region, or for each class of a photo.",
+)
+@click.option("--class", "class_name", metavar="NAME", help="cutout: the class that is kept.")
+@click.option(
+    "--photos-at",
+    metavar="URL",
+    default="/data/local-files/?d=",
+    show_default=True,
+    help="label-studio: what comes before the photos' names; the default is of its local storage.",
+)
+@common_options
+def command(out: Path, names: str, output: Path | None, **options: Any) -> None:
+    """Write the results of `ovseg segment` in OUT as files that other programs read.
+
+    The label maps are needed: labels in --save, as it is by default. The run may have been
+    interrupted. What a format cannot hold (more than 255 classes in voc and cvat) is an error.
+
+    \b
+      coco           instances.json: masks as run lengths, for pycocotools
+      coco-panoptic  panoptic.json and panoptic/REL.png
+      yolo           labels/REL.txt, images/ (links to the photos), data.yaml
+      voc            SegmentationClass/REL.png (255 = void), labelmap.txt, ImageSets/
+      cvat           annotations.zip, "Segmentation mask 1.1"
+      label-studio   tasks.json with brush masks, labeling_config.xml
+      svg            REL.svg: outlines of each class
+      geojson        REL.geojson: polygons in the coordinates of the photo, a GeoTIFF
+      geotiff        REL.tif: label map with the coordinates of the photo
+      cutout         REL.png: the photo where it is of one class, else transparent
+      masks          REL/ID-NAME.png: 255 where the class is
+
+    \b
+    Example:
+      ovseg export results --to coco,cvat
+    """
+    from ovseg_cli.formats import select
+    from ovseg_cli.formats.options import ExportOptions
+    from ovseg_cli.output import EXPORTS
+
+    formats = select(name.strip() for name in names.split(",") if name.strip())
+    if not formats:
+        raise UsageError("--to names no format: name one, such as coco")
+    write_formats(out, formats, output or out / EXPORTS, ExportOptions(**options))
+
+
+def write_formats(
+    out: Path, formats: Sequence[Format], folder: Path, options: ExportOptions
+) -> None:
+    """Write the run in `out` in each format, into a folder of its name."""
+    from ovseg_cli.formats import export
+    from ovseg_cli.formats.labelled import LabelledRun
+
+    run = LabelledRun(out)
+    for entry in formats:  # before the work on any
+        entry.check(len(run.classes), options)
+    for entry in formats:
+        with console.progress(len(run)) as progress:
+            run.seen = progress.advance
+            files = export(run, entry, folder / entry.name, options)
+        noun = f"file{'' if files == 1 else 's'}"
+        console.note(f"{entry.name}: {files} {noun} of {len(run)} photos: {folder / entry.name}")

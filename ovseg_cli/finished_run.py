@@ -1,0 +1,200 @@
+"""What a run has left in its output folder: the photos with their areas, the failures, run.json."""
+
+import csv
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from ovseg_cli import tables
+from ovseg_cli.errors import UsageError
+from ovseg_cli.exports import OVERLAY, WRITERS
+from ovseg_cli.journal import Entry, Journal
+from ovseg_cli.output import REPORT
+from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.vocabulary import printable
+
+LABELS = "labels"  # the name in --save of the label maps
+
+
+@dataclass(frozen=True)
+class RunClass:
+    """A class as classes.json has it; position in `FinishedRun.classes` = id."""
+
+    name: str
+    synonyms: tuple[str, ...]
+    color: tuple[int, int, int]
+    parents: tuple[str, ...] = ()  # what it is a kind of, the most general first
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The name and then its synonyms."""
+        return (self.name, *self.synonyms)
+
+
+@dataclass(frozen=True)
+class FinishedPhoto:
+    """One photo that the run has finished."""
+
+    name: str  # what the tables call it
+    entry: Entry  # its path is empty where the folder does not tell it
+    overlay: Path | None  # as the run saved it
+    labels: Path | None
+
+    @property
+    def confidence(self) -> float:
+        """Mean over all its pixels, 0..1."""
+        total = sum(pixels for _, pixels, _ in self.entry.areas)
+        return sum(pixels * mean for _, pixels, mean in self.entry.areas) / max(total, 1)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """An output folder of `ovseg segment`; the run may have been interrupted."""
+
+    out: Path
+    classes: tuple[RunClass, ...]
+    photos: tuple[FinishedPhoto, ...]
+    failures: tuple[tuple[str, str], ...]  # path and reason
+    record: Mapping[str, Any]  # run.json; empty where the run was killed before it was written
+    left_over: int  # photos of earlier runs with other options, which the page leaves out
+
+
+def read_run(out: Path) -> FinishedRun:
+    """Read an output folder; raises UsageError where it is none."""
+    classes = _read_classes(out)
+    record = _read_record(out)
+    latest: dict[str, Entry] = {}
+    try:
+        for entry in Journal(out / ".ovseg").entries():
+            if entry.rel not in latest or entry.finished >= latest[entry.rel].finished:
+                latest[entry.rel] = entry
+        if not latest:  # copied without its hidden folder
+            latest = {entry.rel: entry for entry in _entries_of_stats(out)}
+    except OSError as error:
+        raise UsageError(f"cannot read {printable(str(out))}: {error.strerror}") from error
+    newest = max(latest.values(), key=lambda entry: entry.finished, default=None)
+    own = [e for e in latest.values() if newest is not None and e.run == newest.run]
+    done = [entry for entry in own if not entry.reason and _is_sound(entry, len(classes))]
+    return FinishedRun(
+        out=out,
+        classes=classes,
+        photos=tuple(_finished_photo(out, entry) for entry in done),
+        failures=tuple(_failures(own, record)),
+        record=record,
+        left_over=len(latest) - len(own),
+    )
+
+
+def _read_classes(out: Path) -> tuple[RunClass, ...]:
+    shown = printable(str(out))
+    if not out.is_dir():
+        raise UsageError(f"no such folder: {shown}; name the output folder of ovseg segment")
+    try:
+        values = json.loads((out / tables.CLASSES).read_text("utf-8"))
+        classes = tuple(
+            RunClass(
+                str(value["name"]),
+                tuple(map(str, value["synonyms"])),
+                (int(value["color"][0]), int(value["color"][1]), int(value["color"][2])),
+                tuple(map(str, value.get("parents", ()))),
+            )
+            for value in values
+        )
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise UsageError(
+            f"{shown} is no output folder of ovseg segment: it has no {tables.CLASSES} as a run "
+            f"writes it{_of_clips(out)}"
+        ) from error
+    return classes
+
+
+def _of_clips(out: Path) -> str:
+    clips = any(out.glob(f"*.{REPORT}"))
+    return " (it holds clips; the report is of photos)" if clips else ""
+
+
+def _read_record(out: Path) -> Mapping[str, Any]:
+    """run.json; empty where it is missing or damaged, since the page can do without."""
+    try:
+        record = json.loads((out / REPORT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _is_sound(entry: Entry, classes: int) -> bool:
+    """Whether an entry is of these classes and has pixels."""
+    ids = [class_id for class_id, _, _ in entry.areas]
+    return entry.width > 0 < entry.height and all(UNLABELED <= i < classes for i in ids)
+
+
+def _finished_photo(out: Path, entry: Entry) -> FinishedPhoto:
+    name = tables.image_name(entry.rel, entry.path) if entry.path else entry.rel
+    return FinishedPhoto(name, entry, _saved(out, entry, OVERLAY), _saved(out, entry, LABELS))
+
+
+def _saved(out: Path, entry: Entry, kind: str) -> Path | None:
+    """A file that the run wrote, if it is still there; never one outside the folder."""
+    for name in entry.files.get(kind, ()):
+        path = PurePath(name)
+        if not path.is_absolute() and ".." not in path.parts and (out / path).is_file():
+            return out / path
+    return None
+
+
+def _entries_of_stats(out: Path) -> Iterator[Entry]:
+    """What stats.csv tells of the photos, where there is one."""
+    areas: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
+    sizes: dict[str, tuple[int, int]] = {}
+    try:
+        with (out / tables.STATS).open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                sizes[row["image"]] = (int(row["width"]), int(row["height"]))
+                area = (int(row["class_id"]), int(row["pixels"]), float(row["mean_confidence"]))
+                areas[row["image"]].append(area)
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError, LookupError) as error:
+        shown = printable(str(out / tables.STATS))
+        raise UsageError(f"{shown} is not a table as ovseg segment writes it") from error
+    for image, (width, height) in sizes.items():
+        stem = os.path.splitext(image)[0]
+        files = {
+            kind: {target.relative_to(out).as_posix(): 0}
+            for kind in (OVERLAY, LABELS)
+            for target in (WRITERS[kind].target(out, rel) for rel in (image, stem))
+            if target.is_file()
+        }
+        yield Entry(
+            image, "", -1, 0, "", width=width, height=height, areas=tuple(areas[image]), files=files
+        )
+
+
+def _failures(entries: Sequence[Entry], record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those of the journal, and those of run.json that it does not know (files never there)."""
+    for entry in entries:
+        if entry.reason:
+            yield entry.path, entry.reason
+    known: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        known[PurePath(entry.path).name].append(entry.path)
+    for path, reason in _recorded_failures(record):
+        if not any(_ends_with(whole, path) for whole in known[PurePath(path).name]):
+            yield path, reason
+
+
+def _recorded_failures(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    failures = record.get("failures")
+    for failure in failures if isinstance(failures, list) else ():
+        if isinstance(failure, dict):
+            yield str(failure.get("path", "")), str(failure.get("reason", ""))
+
+
+def _ends_with(whole: str, path: str) -> bool:
+    """Whether a path as it was typed may be this absolute one."""
+    parts = tuple(part for part in PurePath(os.path.normpath(path)).parts if part != "..")
+    return bool(parts) and PurePath(whole).parts[-len(parts) :] == parts

@@ -1,0 +1,136 @@
+"""What is exported: the photos of a finished run, and their label maps one at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+from PIL.PngImagePlugin import PngImageFile
+
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
+from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, read_run
+from ovseg_cli.media.images import read_image
+from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.vocabulary import printable
+
+
+class LabelledRun:
+    """An output folder of `ovseg segment`; iterate over its photos as often as is needed.
+
+    Raises UsageError where the folder is no output folder, or holds no photo that is finished.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._run: FinishedRun = read_run(out)
+        self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
+        if not self._run.photos:
+            raise UsageError(f"{printable(str(out))} holds no finished photo: nothing to export")
+        self._photos = sorted(self._run.photos, key=lambda photo: photo.entry.rel)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __iter__(self) -> Iterator["LabelledPhoto"]:
+        return (LabelledPhoto(self, photo) for photo in self._photos)
+
+    @property
+    def classes(self) -> tuple[RunClass, ...]:
+        """Name, synonyms and colour; position = class id."""
+        return self._run.classes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every class, by id."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def colors(self) -> np.ndarray:
+        """(K, 3) uint8 RGB, by class id."""
+        return np.array([entry.color for entry in self.classes], np.uint8)
+
+    @property
+    def model(self) -> str:
+        """The name of the model; empty where the run was killed before it could say so."""
+        model = self._run.record.get("model")
+        return str(model.get("name", "")) if isinstance(model, dict) else ""
+
+    @property
+    def exif(self) -> bool:
+        """Whether the photos were turned upright."""
+        options = self._run.record.get("options")
+        return not isinstance(options, dict) or options.get("exif") is not False
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A photo and its label map."""
+
+    run: LabelledRun
+    finished: FinishedPhoto
+
+    @property
+    def name(self) -> str:
+        """Its path below the folder that was given, '/' between folders, with its suffix."""
+        return self.finished.name
+
+    @property
+    def rel(self) -> str:
+        """REL, the name of its results: unique, relative, without '..'."""
+        rel = self.finished.entry.rel
+        if PurePath(rel).is_absolute() or ".." in PurePath(rel).parts:
+            raise InputError(f"{printable(rel)}: a photo's results cannot lie outside the folder")
+        return rel
+
+    @property
+    def path(self) -> Path:
+        """The photo itself, absolute; raises InputError where it is gone."""
+        path = Path(self.finished.entry.path)
+        if not self.finished.entry.path or not path.is_file():
+            raise InputError(
+                f"{printable(self.finished.entry.path or self.name)}: the photo is gone, and this "
+                "format needs it"
+            )
+        return path
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the label map in pixels: the photo's, upright."""
+        return self.finished.entry.height, self.finished.entry.width
+
+    def labels(self) -> np.ndarray:
+        """(H, W) int32 class ids, UNLABELED where there is none.
+
+        Raises UsageError where the run has saved no label map, InputError where it is damaged.
+        """
+        file = self.finished.labels
+        if file is None:
+            raise UsageError(
+                f"{printable(self.name)} has no label map, of which all formats are made: run "
+                "ovseg segment again with --resume and labels in --save"
+            )
+        try:
+            with PngImageFile(file) as image:  # not Image.open, which refuses large ones
+                values = np.asarray(image)
+        except Exception as error:  # Pillow raises a dozen types for damaged files
+            raise InputError(f"{printable(str(file))}: damaged ({error})") from error
+        if values.shape != self.size_hw or values.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"{printable(str(file))}: not the label map that the run has written")
+        labels = values.astype(np.int32)
+        labels[values == (UNLABELED_8 if values.dtype == np.uint8 else UNLABELED_16)] = UNLABELED
+        if labels.max() >= len(self.run.classes):
+            raise InputError(
+                f"{printable(str(file))}: class {labels.max()} is not among the "
+                f"{len(self.run.classes)} of classes.json"
+            )
+        self.run.seen()
+        return labels
+
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of the photo; raises InputError where it is gone or has changed."""
+        height, width = self.size_hw
+        path = self.path
+        frame = read_image(path, exif=self.run.exif, max_pixels=height * width)
+        if frame.size_hw != self.size_hw:
+            raise InputError(f"{printable(str(path))}: no longer the photo that was segmented")
+        return frame.pixels

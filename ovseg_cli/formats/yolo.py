@@ -1,0 +1,62 @@
+"""YOLO's polygons and data.yaml (docs.ultralytics.com/datasets/segment)."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ovseg_cli.exports import atomic_path
+from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
+from ovseg_cli.formats.options import ExportOptions
+from ovseg_cli.formats.outlines import joined_rings
+from ovseg_cli.formats.segments import segments
+from ovseg_cli.formats.writing import write_text, yaml_text
+
+# Added to a pixel's column and row: readers cut the decimals off, or round.
+_WITHIN_PIXEL = 0.4
+
+
+def write_yolo(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterator[Path]:
+    """Write labels/REL.txt with a line for each region, and data.yaml; link the photos beside.
+
+    A line is the class id and the polygon's x and y as shares of width and height. Holes are
+    joined to the outline by cuts. images/REL.SUFFIX is a link to the photo, a copy where links
+    cannot be made, and missing where the photo is gone.
+    """
+    for photo in run:
+        yield write_text(folder / "labels" / f"{photo.rel}.txt", _lines(photo))
+        source = Path(photo.finished.entry.path)
+        if photo.finished.entry.path and source.is_file():
+            yield _link(source, folder / "images" / f"{photo.rel}{source.suffix}")
+    yield write_text(folder / "data.yaml", _description(run))
+
+
+def _lines(photo: LabelledPhoto) -> Iterator[str]:
+    labels = photo.labels()
+    height, width = labels.shape
+    for part in segments(labels):
+        left, top, wide, high = part.box_xywh
+        mask = labels[top : top + high, left : left + wide] == part.value
+        for ring in joined_rings(mask):
+            if len(ring) < 3:  # of a pixel or a straight line; readers want three points
+                ring = np.concatenate([ring, ring[:1], ring[:1]])[:3]
+            points = (ring + (left + _WITHIN_PIXEL, top + _WITHIN_PIXEL)) / (width, height)
+            shares = " ".join(f"{share:.7g}" for share in points.ravel().tolist())
+            yield f"{part.value} {shares}\n"
+
+
+def _link(source: Path, target: Path) -> Path:
+    with atomic_path(target) as temporary:
+        try:
+            os.symlink(source, temporary)
+        except OSError:  # Windows asks for a right that few users have
+            shutil.copyfile(source, temporary)
+    return target
+
+
+def _description(run: LabelledRun) -> Iterator[str]:
+    yield "train: images\nval: images  # replace it by photos of your own choice\nnames:\n"
+    for class_id, name in enumerate(run.names):
+        yield f"  {class_id}: {yaml_text(name)}\n"

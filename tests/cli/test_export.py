@@ -1,0 +1,147 @@
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from mock_segmenter import make_photo, make_photos
+from PIL import Image
+from pycocotools.coco import COCO
+
+from ovseg_cli.formats import FORMATS
+
+
+@pytest.fixture
+def photos(tmp_path):
+    make_photos(tmp_path / "photos", 3)
+    make_photo(tmp_path / "photos/deep/00.png", seed=9)
+    return "photos"
+
+
+def coco_maps(file):
+    coco = COCO(str(file))
+    maps = {}
+    for image in coco.dataset["images"]:
+        labels = np.full((image["height"], image["width"]), 255, np.uint8)
+        for annotation in coco.imgToAnns[image["id"]]:
+            labels[coco.annToMask(annotation).astype(bool)] = annotation["category_id"] - 1
+        maps[image["file_name"]] = labels
+    return maps
+
+
+def stored(out, name):
+    with Image.open(out / "labels" / f"{name.removesuffix('.png')}.png") as image:
+        return np.asarray(image)
+
+
+def test_the_whole_way(program, segment, photos, tmp_path):
+    segment(photos, "-r", "--threshold", "0.3")
+    ended = program("export", "out", "--to", "coco, cvat,yolo,coco")
+    assert (ended.code, ended.out) == (0, "")
+    exports = tmp_path / "out/exports"
+    maps = coco_maps(exports / "coco/instances.json")
+    assert set(maps) == {"00.png", "01.png", "02.png", "deep/00.png"}
+    for name, labels in maps.items():
+        np.testing.assert_array_equal(labels, stored(tmp_path / "out", name))
+    with zipfile.ZipFile(exports / "cvat/annotations.zip") as archive:
+        assert "SegmentationClass/deep/00.png" in archive.namelist()
+    assert (exports / "yolo/labels/deep/00.txt").exists()
+    assert "coco: 1 file of 4 photos" in ended.err and "yolo: 9 files" in ended.err
+
+
+def test_at_the_end_of_a_run(program, segment, photos, tmp_path):
+    ended = segment(photos, "-r", "--save", "labels,coco,masks")
+    assert ended.code == 0
+    maps = coco_maps(tmp_path / "out/exports/coco/instances.json")
+    assert len(maps) == 4 and (tmp_path / "out/masks/00").is_dir()
+    assert not (tmp_path / "out/exports/masks").exists(), "masks are written with the photos"
+    make_photo(tmp_path / "photos/new.png", seed=5)
+    assert segment(photos, "-r", "--save", "labels,coco", "--resume").code == 0
+    assert len(coco_maps(tmp_path / "out/exports/coco/instances.json")) == 5
+
+
+def test_a_run_with_failures_exports_the_rest(segment, photos, tmp_path):
+    (tmp_path / photos / "bad.png").write_bytes(b"")
+    assert segment(photos, "--save", "labels,coco").code == 1
+    assert len(coco_maps(tmp_path / "out/exports/coco/instances.json")) == 3
+
+
+def test_a_run_where_all_failed(segment, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"")
+    ended = segment("bad.png", "--save", "labels,coco")
+    assert ended.code == 1 and "nothing to export" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("save", "said"),
+    [
+        ("overlay,coco", "--save coco is made of the label maps: add labels"),
+        ("labels,cutout", "--to cutout --class NAME"),
+        ("labels,coko", "--save does not know 'coko'; there are: overlay, labels"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_a_model_is_loaded(
+    segment, photos, fake, tmp_path, save, said
+):
+    ended = segment(photos, "--save", save)
+    assert ended.code == 2 and said in ended.err
+    assert not fake.loaded and not (tmp_path / "out").exists()
+
+
+def test_more_than_255_classes_are_refused_beforehand(segment, photos, fake):
+    names = ",".join(f"name{i}" for i in range(300))
+    ended = segment(photos, "--save", "labels,voc", classes=names)
+    assert ended.code == 2 and "voc holds at most 255 classes" in ended.err
+    assert not fake.loaded
+
+
+def test_another_folder_and_options(program, segment, photos, tmp_path):
+    segment(photos)
+    assert program("export", "out", "--to", "coco", "--annotations", "class", "-o", "x").code == 0
+    document = json.loads((tmp_path / "x/coco/instances.json").read_text())
+    assert len(document["annotations"]) == 9
+    ended = program("export", "out", "--to", "cutout", "--class", "Automobile", "-o", "x")
+    assert ended.code == 0
+    with Image.open(tmp_path / "x/cutout/00.png") as image:
+        alpha = np.asarray(image)[..., 3]
+    np.testing.assert_array_equal(alpha == 255, stored(tmp_path / "out", "00.png") == 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["out", "--to", "coko"], "there is no format 'coko'; there are: coco"),
+        (["out", "--to", ","], "--to names no format"),
+        (["out"], "--to"),
+        (["missing", "--to", "coco"], "no such folder: missing"),
+        (["photos", "--to", "coco"], "photos is no output folder of ovseg segment"),
+        (["out", "--to", "coco,cutout"], "--class NAME"),
+        (["out", "--to", "cutout", "--class", "ski"], "--class ski: the run has no such class"),
+    ],
+)
+def test_wrong_usage(program, segment, photos, tmp_path, arguments, said):
+    segment(photos)
+    ended = program("export", *arguments)
+    assert ended.code == 2 and said in ended.err
+    assert not (tmp_path / "out/exports/coco").exists()
+
+
+def test_a_photo_that_is_gone(program, segment, photos, tmp_path):
+    segment(photos)
+    (tmp_path / "photos/01.png").unlink()
+    ended = program("export", "out", "--to", "cutout", "--class", "sky")
+    assert ended.code == 1 and "photos/01.png: the photo is gone" in ended.err
+    assert program("export", "out", "--to", "coco").code == 0
+
+
+def test_exports_are_no_photos(program, segment, photos, tmp_path):
+    segment(photos)
+    program("export", "out", "--to", "voc,yolo")
+    ended = program("segment", "out", "-r", "--classes", "sky, road", "-o", "out", "--resume")
+    assert ended.code == 2 and "results of ovseg" in ended.err
+
+
+def test_every_format_is_in_the_help(program):
+    text = program("export", "--help").out
+    assert all(f"\n    {name} " in text.replace("      ", "    ") for name in FORMATS)
+    listed = text.split("Separated by commas:")[1].split(".")[0]
+    assert [name.strip() for name in listed.split(",")] == list(FORMATS)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from finished_runs import blobs, photo_at
+from PIL import Image
+
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.media.images import read_image
+
+
+@pytest.mark.parametrize("name", ["天空", "CIEL", " ciel "])
+def test_the_photo_where_it_is_of_the_class(run, name):
+    folder = run.export("cutout", class_name=name)
+    with_class = {rel for rel, labels in run.labels.items() if (labels == 1).any()}
+    assert {p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.png")} == (
+        with_class
+    )
+    for rel in with_class:
+        with Image.open(folder / f"{rel}.png") as image:
+            assert image.mode == "RGBA"
+            pixels = np.asarray(image)
+        mask = run.labels[rel] == 1
+        np.testing.assert_array_equal(pixels[..., 3], np.where(mask, 255, 0))
+        photo = read_image(run.photos[rel]).pixels
+        np.testing.assert_array_equal(pixels[mask][:, :3], photo[mask])
+        assert not pixels[~mask].any()
+
+
+def test_a_photo_that_exif_turns(make_run):
+    labels = blobs((60, 80))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made = make_run()
+    photo = photo_at(made.folder / "turned.jpg", (80, 60), exif=exif)
+    made.add("a", labels, photo=photo)
+    with Image.open(made.export("cutout", class_name="sky") / "a.png") as image:
+        pixels = np.asarray(image)
+    mask = labels == 0
+    np.testing.assert_array_equal(pixels[mask][:, :3], read_image(photo).pixels[mask])
+    made.record(options={"exif": False})
+    with pytest.raises(InputError, match="turned.jpg: no longer the photo"):
+        made.export("cutout", class_name="sky")
+
+
+def test_a_photo_that_is_gone_is_named(run):
+    run.photos["deep er/a"].unlink()
+    with pytest.raises(InputError, match=r"deep er/a\.jpg: the photo is gone"):
+        run.export("cutout", class_name="sky")
+
+
+def test_an_unknown_class(run):
+    with pytest.raises(UsageError, match="--class ski: the run has no such class; it has sky, "):
+        run.export("cutout", class_name="ski")
+    with pytest.raises(UsageError, match="cutout is of one class: .*--class NAME"):
+        run.export("cutout")
