@@ -1,0 +1,89 @@
+"""`ovseg report`: one HTML page of a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ovseg_cli.cli import console
+from ovseg_cli.cli.options import common_options
+from ovseg_cli.errors import UsageError
+from ovseg_cli.vocabulary import printable
+
+if TYPE_CHECKING:
+    from ovseg_cli.finished_run import FinishedRun
+    from ovseg_cli.report.accuracy import Accuracy
+
+PAGE = "report.html"
+
+
+@click.command("report", short_help="One HTML page of a finished run.")
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Labels of the photos, as in 'ovseg eval': images/KEY.jpg, labels/KEY.png, SPLIT.txt and "
+    "classes.json. The page then says how right each photo is.",
+)
+@click.option(
+    "--split", default="val", show_default=True, help="Which list of the labelled photos."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"The page.  [default: OUT/{PAGE}]",
+)
+@common_options
+def command(out: Path, data: Path | None, split: str, output: Path | None) -> None:
+    """Make a page to look through the results of `ovseg segment` in OUT.
+
+    It shows the totals of the classes, every photo with a slider between photo and overlay, the
+    least confident first, filters by name, class, area and confidence, failures with their
+    reasons, and what was run. It opens from disk and asks no network for anything. Thumbnails
+    lie beside it in a folder of its name, report-files: they belong together.
+
+    \b
+    Example:
+      ovseg report results
+    """
+    from ovseg_cli.finished_run import read_run
+    from ovseg_cli.report.page import thumbnails_folder, write_page
+    from ovseg_cli.report.thumbnails import remove_others, write_thumbnails
+
+    target = output or out / PAGE
+    if target.is_dir():
+        raise UsageError(f"{printable(str(target))} is a folder: -o names the page, a file")
+    run = read_run(out)
+    accuracy = None if data is None else _accuracy(run, data, split)
+    thumbnails = []
+    folder = thumbnails_folder(target)
+    with console.progress(len(run.photos)) as progress:
+        for made in write_thumbnails(run, folder):
+            thumbnails.append(made)
+            progress.advance()
+    write_page(target, run, thumbnails, accuracy)
+    remove_others(folder, thumbnails)
+    console.note(f"{len(run.photos)} done, {len(run.failures)} failed: {target}")
+
+
+def _accuracy(run: FinishedRun, data: Path, split: str) -> Accuracy:
+    from ovseg_cli.data.pixel_set import read_pixel_set
+    from ovseg_cli.report import accuracy
+
+    labelled = read_pixel_set(data, split)
+    found = accuracy.begin(run, labelled)
+    with console.progress(len(labelled.keys)) as progress:
+        for _ in accuracy.measure(run, labelled, found):
+            progress.advance()
+    photos, keys = len(run.photos), len(labelled.keys)
+    console.note(f"{len(found.photos)} of {photos} photos have labels among the {keys} of {split}")
+    if found.other_size:
+        console.warning(f"{len(found.other_size)} left out: their labels have another size")
+    if found.not_named:
+        console.warning(f"the run has no name for {', '.join(found.not_named)}")
+    return found

@@ -1,0 +1,130 @@
+"""How right the label maps of a finished run are, photo by photo, where labels are at hand."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from ovseg_cli.data.pixel_set import PixelSet, read_ids
+from ovseg_cli.errors import UsageError
+from ovseg_cli.evaluation import ConfusionMatrix
+from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
+from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
+from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.vocabulary import printable
+
+
+@dataclass
+class Accuracy:
+    """IoU of the photos that have labels; filled by `measure`."""
+
+    data: str  # name of the labelled set
+    classes: Mapping[int, int]  # class id of the run -> position in the set
+    not_named: tuple[str, ...]  # classes of the set for which the run has no name
+    matrix: ConfusionMatrix
+    photos: dict[str, float] = field(default_factory=dict)  # REL -> mIoU, classes that occur
+    other_size: list[str] = field(default_factory=list)  # REL of photos unlike their labels
+
+    def iou(self) -> dict[int, float]:
+        """IoU by class id of the run over all photos, NaN for a class that never occurs."""
+        values = self.matrix.iou()
+        return {mine: float(values[theirs]) for mine, theirs in self.classes.items()}
+
+    def mean_iou(self) -> float:
+        """Over all photos together, as `ovseg eval` counts; NaN for none."""
+        return self.matrix.mean_iou(_counted(self.classes))
+
+
+def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
+    """Match the classes; raises UsageError where none is the same or there is no label map."""
+    if run.photos and not any(photo.labels for photo in run.photos):
+        raise UsageError(
+            f"{printable(str(run.out))} has no label maps to compare with --data: "
+            "segment with labels among --save"
+        )
+    positions = {name.casefold(): position for position, name in enumerate(data.names)}
+    classes: dict[int, int] = {}
+    for class_id, entry in enumerate(run.classes):
+        found = [positions[p.casefold()] for p in entry.phrases if p.casefold() in positions]
+        if found and found[0] not in classes.values():
+            classes[class_id] = found[0]
+    other = _other_class(run)
+    if not classes:
+        raise UsageError(
+            f"no class of the run is one of {printable(data.name)}: "
+            f"{_listed([entry.name for entry in run.classes])} and {_listed(data.names)}"
+        )
+    if data.has_other and other is not None and other not in classes:
+        classes[other] = data.other
+    return Accuracy(
+        data=data.name,
+        classes=classes,
+        not_named=tuple(n for i, n in enumerate(data.names) if i not in classes.values()),
+        matrix=ConfusionMatrix(len(data.names) + data.has_other),
+    )
+
+
+def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[None]:
+    """Compare each photo that has labels; yields after every photo of the set.
+
+    Pixels whose true class the run has no name for count against the class they were given, as
+    they do in `ovseg eval --only`; their own class is left out of the mean.
+    """
+    table = np.full(UNLABELED_16 + 1, UNLABELED, np.int32)  # id in the label map -> position
+    for mine, theirs in accuracy.classes.items():
+        table[mine] = theirs
+    unlabelled = UNLABELED_8 if len(run.classes) <= UNLABELED_8 else UNLABELED_16
+    table[unlabelled] = UNLABELED
+    counted = _counted(accuracy.classes)
+    matched = match(run.photos, data.keys)
+    for key in data.keys:
+        photo = matched.get(key)
+        if photo is not None and photo.labels is not None:
+            _, truth = data.load(key)
+            prediction = table[read_ids(photo.labels)]
+            if truth.shape != prediction.shape:
+                accuracy.other_size.append(photo.entry.rel)
+            else:
+                single = ConfusionMatrix(accuracy.matrix.classes)
+                single.add(truth, prediction, data.ignore)
+                accuracy.matrix.counts += single.counts
+                accuracy.photos[photo.entry.rel] = single.mean_iou(counted)
+        yield
+
+
+def match(photos: Sequence[FinishedPhoto], keys: Sequence[str]) -> dict[str, FinishedPhoto]:
+    """The photo of each key: the one whose REL it is, else the only one whose file's stem it is."""
+    by_rel = {photo.entry.rel: photo for photo in photos}
+    by_stem: dict[str, list[FinishedPhoto]] = defaultdict(list)
+    for photo in photos:
+        by_stem[PurePosixPath(photo.name).stem].append(photo)
+    matched = {}
+    for key in keys:
+        alike = by_stem.get(PurePosixPath(key).name, [])
+        if key in by_rel:
+            matched[key] = by_rel[key]
+        elif len(alike) == 1:
+            matched[key] = alike[0]
+    return matched
+
+
+def _counted(classes: Mapping[int, int]) -> list[int]:
+    return sorted(classes.values())
+
+
+def _other_class(run: FinishedRun) -> int | None:
+    """The class that takes what fits none of the names: --other, or one named background."""
+    options = run.record.get("options")
+    other = options.get("other") if isinstance(options, dict) else None
+    names = [entry.name for entry in run.classes]
+    for name in (other, "background"):
+        if name in names:
+            return names.index(name)
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, names[:8]))
+    return shown + (", ..." if len(names) > 8 else "")

@@ -1,0 +1,214 @@
+"""Put the page together: one HTML file that needs no other but its thumbnails."""
+
+import base64
+import hashlib
+import json
+import math
+import os
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from ovseg_cli import __version__
+from ovseg_cli.exports import atomic_path
+from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
+from ovseg_cli.media.inputs import is_image_name
+from ovseg_cli.report.accuracy import Accuracy
+from ovseg_cli.report.thumbnails import Thumbnails
+from ovseg_cli.segmentation import UNLABELED, ClassArea
+from ovseg_cli.tables import parent_areas
+from ovseg_cli.vocabulary import printable
+
+SCRIPTS = ("elements.js", "sections.js", "photos.js")  # one script, in this order
+
+# "<" could end the script element, "&" and ">" begin something in older parsers; U+2028 and U+2029
+# end lines in older JavaScript. json.dumps has escaped those two, as all that is not ASCII.
+_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
+
+
+def thumbnails_folder(target: Path) -> Path:
+    """Where the thumbnails of a page go: beside it, named after it."""
+    return target.parent / f"{target.stem}-files"
+
+
+def write_page(
+    target: Path,
+    run: FinishedRun,
+    thumbnails: Sequence[Thumbnails],
+    accuracy: Accuracy | None = None,
+) -> None:
+    """Write the page of a run, with one entry of `thumbnails` a photo. Raises OutputError."""
+    text = page(contents(target, run, thumbnails, accuracy))
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def page(values: Mapping[str, Any]) -> str:
+    """The HTML of what `contents` gives. Data stands in it as JSON only, never as HTML."""
+    style, script = _text("page.css"), "".join(map(_text, SCRIPTS))
+    policy = (
+        "default-src 'none'; img-src 'self' file: data:; "
+        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    data = json.dumps(values, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
+    parts = {"policy": policy, "style": style, "script": script, "data": data}
+    return string.Template(_text("page.html")).substitute(parts, version=__version__)
+
+
+def contents(
+    target: Path,
+    run: FinishedRun,
+    thumbnails: Sequence[Thumbnails],
+    accuracy: Accuracy | None = None,
+) -> dict[str, Any]:
+    """All that the page shows, ready for JSON; names have no control or direction characters."""
+    below = f"{quote_from_bytes(os.fsencode(thumbnails_folder(target).name))}/"
+    return {
+        "name": printable(run.out.resolve().name),
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "classes": _classes(run, accuracy),
+        "kinds": _kinds(run),
+        "photos": [
+            _photo(target, photo, small, below, accuracy)
+            for photo, small in zip(run.photos, thumbnails, strict=True)
+        ],
+        "failures": [[printable(path), printable(reason)] for path, reason in run.failures],
+        "left_over": run.left_over,
+        "run": _printable(run.record),
+        "accuracy": None if accuracy is None else _accuracy(accuracy),
+    }
+
+
+def _classes(run: FinishedRun, accuracy: Accuracy | None) -> list[dict[str, Any]]:
+    pixels: Counter[int] = Counter()
+    images: Counter[int] = Counter()
+    for photo in run.photos:
+        for class_id, count, _ in photo.entry.areas:
+            pixels[class_id] += count
+            images[class_id] += 1
+    iou = {} if accuracy is None else accuracy.iou()
+    everything = max(pixels.total(), 1)
+    rows: list[tuple[int, str, tuple[str, ...], Sequence[int] | None]] = [
+        (class_id, entry.name, entry.synonyms, entry.color)
+        for class_id, entry in enumerate(run.classes)
+    ]
+    if pixels[UNLABELED]:
+        rows.append((UNLABELED, "unlabelled", (), None))
+    return [
+        {
+            "id": class_id,
+            "name": printable(name),
+            "synonyms": [printable(word) for word in synonyms],
+            "color": color,
+            "share": round(pixels[class_id] / everything, 9),
+            "photos": images[class_id],
+            "iou": _number(iou.get(class_id)),
+        }
+        for class_id, name, synonyms, color in rows
+    ]
+
+
+def _kinds(run: FinishedRun) -> list[dict[str, Any]]:
+    """What classes are kinds of, with its share of all pixels."""
+    parents_of = [entry.parents for entry in run.classes]
+    pixels: Counter[str] = Counter()
+    images: Counter[str] = Counter()
+    everything = 0
+    for photo in run.photos:
+        areas = [ClassArea(i, "", count, 0.0, mean) for i, count, mean in photo.entry.areas]
+        everything += sum(area.pixels for area in areas)
+        for area in parent_areas(areas, parents_of):
+            pixels[area.name] += area.pixels
+            images[area.name] += 1
+    return [
+        {"name": printable(name), "share": round(count / everything, 9), "photos": images[name]}
+        for name, count in pixels.most_common()
+    ]
+
+
+def _photo(
+    target: Path,
+    photo: FinishedPhoto,
+    small: Thumbnails,
+    below: str,
+    accuracy: Accuracy | None,
+) -> dict[str, Any]:
+    entry = photo.entry
+    size = entry.width * entry.height
+    values = {
+        "name": printable(photo.name),
+        "width": entry.width,
+        "height": entry.height,
+        "confidence": round(photo.confidence, 6),
+        # Class id (-1: unlabelled), share of the photo, mean confidence.
+        "areas": [[i, round(n / size, 6), round(mean, 4)] for i, n, mean in entry.areas],
+        "photo": small.photo and below + small.photo,
+        "overlay": small.overlay and below + small.overlay,
+        "missing": small.missing,
+        "links": {
+            "photo": _address(target, Path(entry.path)) if small.photo else "",
+            "overlay": _address(target, photo.overlay) if photo.overlay else "",
+        },
+    }
+    if accuracy is not None:
+        values["iou"] = _number(accuracy.photos.get(entry.rel))
+    return values
+
+
+def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "data": printable(accuracy.data),
+        "photos": len(accuracy.photos),
+        "mean_iou": _number(accuracy.mean_iou()),
+        "not_named": [printable(name) for name in accuracy.not_named],
+        "other_size": len(accuracy.other_size),
+    }
+
+
+def _address(target: Path, file: Path) -> str:
+    """A link from the page to a picture: relative, so that it can be no other kind of address.
+
+    Empty for a file that a browser might not take for a picture: what it holds could run.
+    """
+    if not is_image_name(file):
+        return ""
+    place = os.path.join(os.path.realpath(file.parent), file.name)
+    try:
+        relative = os.path.relpath(place, os.path.realpath(target.parent))
+    except ValueError:  # another drive of Windows
+        return ""
+    return quote_from_bytes(os.fsencode(relative.replace(os.sep, "/")))
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def _printable(values: Any) -> Any:
+    """run.json with all text safe to show."""
+    if isinstance(values, Mapping):
+        return {printable(str(key)): _printable(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_printable(value) for value in values]
+    if isinstance(values, float):
+        return _number(values)
+    return printable(values) if isinstance(values, str) else values
+
+
+def _text(name: str) -> str:
+    """A part of the page as it is packaged, in lines that end as the browser will see them."""
+    text = (resources.files("ovseg_cli.report") / name).read_text("utf-8")
+    return text.replace("\r\n", "\n")
+
+
+def _hash(text: str) -> str:
+    """What the content security policy lets through: this text and no other."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

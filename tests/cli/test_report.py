@@ -1,0 +1,122 @@
+"""`ovseg report`: after runs of the program on the segmenter without torch."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from mock_segmenter import files_below, make_photo, make_photos
+from PIL import Image
+
+
+@pytest.fixture
+def done(segment, tmp_path):
+    """out/: a run of three photos and a broken one."""
+    make_photos(tmp_path / "photos", 3)
+    (tmp_path / "photos/bad.png").write_bytes(b"")
+    assert segment("photos").code == 1
+    return tmp_path / "out"
+
+
+def page_data(path):
+    text = path.read_text("utf-8")
+    return json.loads(text.split('type="application/json">')[1].split("</script>")[0])
+
+
+def test_the_page_and_its_thumbnails(program, done):
+    ended = program("report", "out")
+    assert (ended.code, ended.out) == (0, "")
+    assert "3 done, 1 failed: out/report.html" in ended.err
+    data = page_data(done / "report.html")
+    assert sorted(photo["name"] for photo in data["photos"]) == ["00.png", "01.png", "02.png"]
+    assert data["failures"][0][1] == "the file is empty"
+    assert data["run"]["command"].startswith("ovseg segment photos --classes")
+    shown = {photo[kind] for photo in data["photos"] for kind in ("photo", "overlay")}
+    assert shown == {f"report-files/{file.name}" for file in (done / "report-files").iterdir()}
+    assert program("report", "out", "--quiet").err == ""
+
+
+def test_another_place(program, done, tmp_path):
+    before = set(files_below(done))
+    assert program("report", "out", "-o", "pages/mine.html").code == 0
+    assert (tmp_path / "pages/mine.html").exists() and set(files_below(done)) == before
+    assert len(list((tmp_path / "pages/mine-files").iterdir())) == 6
+
+
+def test_making_it_again_replaces_it(program, segment, done, tmp_path):
+    program("report", "out")
+    old = {file.name for file in (done / "report-files").iterdir()}
+    make_photo(tmp_path / "photos/new.png", seed=9)
+    (tmp_path / "photos/bad.png").unlink()
+    (tmp_path / "photos/00.png").unlink()
+    assert segment("photos", "--overwrite").code == 0
+    assert program("report", "out").code == 0
+    data = page_data(done / "report.html")
+    assert {photo["name"] for photo in data["photos"]} == {"01.png", "02.png", "new.png"}
+    new = {file.name for file in (done / "report-files").iterdir()}
+    assert len(new) == 6 and not old & new
+
+
+def test_later_runs_are_not_disturbed(program, segment, done, tmp_path):
+    program("report", "out")
+    page = (done / "report.html").read_bytes()
+    (tmp_path / "photos/bad.png").unlink()
+    assert segment("photos", "--resume").code == 0
+    assert "3 finished earlier" in segment("photos", "--resume").err
+    assert segment("photos").code == 2  # holds results
+    assert (done / "report.html").read_bytes() == page
+    # What is left of a report alone is no result of a run, and thumbnails are no photos.
+    for name in ("labels", "overlays", ".ovseg"):
+        shutil.rmtree(done / name)
+    for name in ("classes.json", "run.json", "stats.csv", "summary.csv"):
+        (done / name).unlink()
+    assert segment(".", "-r").code == 0
+    assert json.loads((done / "run.json").read_text())["counts"]["inputs"] == 3
+
+
+def test_labels_at_hand(program, segment, done, tmp_path):
+    data = tmp_path / "truth"
+    (data / "labels").mkdir(parents=True)
+    shutil.copytree(tmp_path / "photos", data / "images")
+    (data / "classes.json").write_text('{"0": "sky", "1": "road", "2": "automobile", "3": "dog"}')
+    (data / "val.txt").write_text("00\n01\n")
+    (data / "test.txt").write_text("02\n")
+    for key in ("00", "01", "02"):
+        labels = np.array(Image.open(done / f"labels/{key}.png"))
+        labels[: 32 if key == "02" else 0] = 3  # all of it wrong
+        Image.fromarray(labels).save(data / f"labels/{key}.png")
+    ended = program("report", "out", "--data", "truth")
+    assert ended.code == 0
+    assert "2 of 3 photos have labels among the 2 of val" in ended.err
+    assert "no name for dog" in ended.err
+    iou = {photo["name"]: photo["iou"] for photo in page_data(done / "report.html")["photos"]}
+    assert iou == {"00.png": 1.0, "01.png": 1.0, "02.png": None}
+    assert program("report", "out", "--data", "truth", "--split", "test").code == 0
+    values = page_data(done / "report.html")
+    assert values["accuracy"]["photos"] == 1 and values["accuracy"]["mean_iou"] == 0
+    for arguments, said in (
+        (["--data", "truth", "--split", "none"], "none.txt"),
+        (["--data", "photos"], "not a labelled data set"),
+    ):
+        ended = program("report", "out", *arguments)
+        assert ended.code == 2 and said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "no such folder: nowhere"),
+        (["photos"], "photos is no output folder of ovseg segment"),
+        (["out", "-o", "photos"], "photos is a folder"),
+        ([], "Missing argument 'OUT'"),
+    ],
+)
+def test_wrong_usage(program, done, arguments, said):
+    ended = program("report", *arguments)
+    assert ended.code == 2 and said in ended.err
+
+
+def test_a_place_that_cannot_be_written(program, done, tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = program("report", "out", "-o", "file/page.html")
+    assert ended.code == 1 and "cannot write" in ended.err

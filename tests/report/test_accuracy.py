@@ -1,0 +1,117 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg_cli.data.pixel_set import read_pixel_set
+from ovseg_cli.errors import UsageError
+from ovseg_cli.finished_run import FinishedPhoto, read_run
+from ovseg_cli.journal import Entry
+from ovseg_cli.report import accuracy
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Writes a photo of 4×2 pixels whose red value is given per pixel, and its true ids."""
+    data = tmp_path / "truth"
+
+    def write(key, red, ids):
+        pixels = np.zeros((2, 4, 3), np.uint8)
+        pixels[..., 0], pixels[..., 1] = red, 128
+        (data / "images" / key).parent.mkdir(parents=True, exist_ok=True)
+        (data / "labels" / key).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(data / "images" / f"{key}.png")
+        Image.fromarray(np.array(ids, np.uint8)).save(data / "labels" / f"{key}.png")
+        with (data / "val.txt").open("a") as stream:
+            stream.write(f"{key}\n")
+        return data / "images" / f"{key}.png"
+
+    data.mkdir()
+    (data / "classes.json").write_text('{"0": "background", "3": "Road", "5": "automobile"}')
+    return write
+
+
+def measured(out, data):
+    run, labelled = read_run(out), read_pixel_set(data, "val")
+    found = accuracy.begin(run, labelled)
+    assert len(list(accuracy.measure(run, labelled, found))) == len(labelled.keys)
+    return found
+
+
+def test_scores_are_those_counted_by_hand(photo, make_run, tmp_path):
+    # The run: 0 rest (takes background), 1 road, 2 car|automobile.
+    a = photo("a", [[1, 1, 2, 2], [0, 0, 0, 0]], [[3, 3, 3, 5], [0, 0, 0, 255]])
+    b = photo("b", [[1, 1, 1, 1], [1, 1, 1, 1]], [[3, 3, 3, 3], [3, 3, 3, 3]])
+    out = make_run([(a, "a"), (b, "b")], ["rest", "road", "car|automobile"])
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"options": {"other": "rest"}}))
+    found = measured(out, tmp_path / "truth")
+    # a: road 2 of 3, car 1 of 2, background 3 of 3; b: road alone, all right.
+    assert found.photos == pytest.approx({"a": (2 / 3 + 1 / 2 + 1) / 3, "b": 1.0})
+    assert found.iou() == pytest.approx({0: 1.0, 1: 10 / 11, 2: 1 / 2})
+    assert found.mean_iou() == pytest.approx((1 + 10 / 11 + 1 / 2) / 3)
+    assert found.not_named == ()
+
+
+def test_classes_that_the_run_has_no_name_for(photo, make_run, tmp_path):
+    """Their pixels count against what they were called; they are no part of the mean."""
+    a = photo("a", [[0, 0, 0, 0], [1, 1, 1, 1]], [[3, 3, 5, 5], [3, 3, 3, 3]])
+    found = measured(make_run([(a, "a")], ["road", "lamp"]), tmp_path / "truth")
+    assert found.photos == pytest.approx({"a": 2 / 8})
+    assert found.not_named == ("automobile",)
+
+
+def test_unlabelled_pixels_are_wrong(photo, make_run, tmp_path):
+    a = photo("a", [[0, 0, 0, 0], [0, 0, 0, 0]], [[3, 3, 3, 3], [3, 3, 3, 3]])
+    out = make_run([(a, "a")], ["road"])
+    labels = np.asarray(Image.open(out / "labels/a.png")).copy()
+    labels[0] = 255
+    Image.fromarray(labels).save(out / "labels/a.png")
+    assert measured(out, tmp_path / "truth").photos == {"a": 0.5}
+
+
+def test_labels_of_another_size_are_left_out(photo, make_run, tmp_path):
+    a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
+    out = make_run([(a, "a")], ["road"])
+    Image.new("L", (2, 2)).save(out / "labels/a.png")
+    found = measured(out, tmp_path / "truth")
+    assert found.photos == {} and found.other_size == ["a"]
+    assert np.isnan(found.mean_iou())
+
+
+def finished(rel, name):
+    return FinishedPhoto(name, Entry(rel, "", 1, 1, "r", 1, 1), None, None)
+
+
+def test_photos_are_matched_by_rel_and_else_by_a_stem_that_is_unique():
+    photos = [
+        *(finished("a", "a.jpg"), finished("x/b", "x/b.jpg"), finished("y/b", "y/b.jpg")),
+        *(finished("x/c", "x/c.jpg"), finished("d.png", "d.png"), finished("x/a", "x/a.jpg")),
+    ]
+    matched = accuracy.match(photos, ["a", "b", "c", "d", "z/c", "y/b", "none"])
+    assert {key: photo.entry.rel for key, photo in matched.items()} == {
+        **{"a": "a", "c": "x/c", "d": "d.png", "z/c": "x/c", "y/b": "y/b"}
+    }
+
+
+def test_no_class_in_common(photo, make_run, tmp_path):
+    a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
+    with pytest.raises(UsageError, match="no class of the run is one of truth: sky and Road, auto"):
+        measured(make_run([(a, "a")], ["sky"]), tmp_path / "truth")
+
+
+def test_a_run_without_label_maps(photo, make_run, tmp_path):
+    a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
+    with pytest.raises(UsageError, match="no label maps .* labels among --save"):
+        measured(make_run([(a, "a")], ["road"], save=["overlay"]), tmp_path / "truth")
+
+
+def test_no_torch_is_needed():
+    code = (
+        "import sys, ovseg_cli.report.accuracy, ovseg_cli.report.page, ovseg_cli.cli.report\n"
+        "assert not {'torch', 'cv2', 'open_clip'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,141 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ovseg_cli.errors import UsageError
+from ovseg_cli.finished_run import FinishedPhoto, read_run
+from ovseg_cli.journal import Entry
+from ovseg_cli.media.images import ImageInput
+from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.vocabulary import Vocabulary
+
+
+def test_what_a_run_left(run_of_three, tmp_path):
+    run = read_run(run_of_three)
+    assert [entry.name for entry in run.classes] == ["sky", "road", "car"]
+    photos = {photo.name: photo for photo in run.photos}
+    assert set(photos) == {"blue.png", "street.png", "10/grey.png"}
+    assert photos["street.png"].entry.areas == ((1, 1200, 0.4), (2, 1200, 0.4))
+    assert photos["10/grey.png"].confidence == pytest.approx(0.2)
+    assert photos["10/grey.png"].labels == run_of_three / "labels/10/grey.png"
+    assert photos["10/grey.png"].overlay == run_of_three / "overlays/10/grey.jpg"
+    assert run.failures == ((str(tmp_path / "photos/broken.png"), "the file is empty"),)
+    assert run.record["version"] == "1.2.3" and run.left_over == 0
+
+
+def test_the_mean_confidence_counts_pixels():
+    entry = Entry("a", "", 1, 1, "r", 10, 10, ((0, 75, 0.8), (-1, 25, 0.4)))
+    assert FinishedPhoto("a", entry, None, None).confidence == pytest.approx(0.7)
+
+
+def test_the_latest_word_on_a_photo_counts(run_of_three, tmp_path):
+    output = OutputFolder(run_of_three, [])
+    output.open(Vocabulary(["sky", "road", "car"]), run="run-1", metadata={})
+    path = tmp_path / "photos/blue.png"
+    output.forget(ImageInput(path, "blue"), InputState.of(path), "gone bad")
+    run = read_run(run_of_three)
+    assert {photo.name for photo in run.photos} == {"street.png", "10/grey.png"}
+    assert (str(path), "gone bad") in run.failures
+
+
+def test_photos_of_another_run_are_left_out(run_of_three, tmp_path):
+    output = OutputFolder(run_of_three, [])
+    output.open(Vocabulary(["sky", "road", "car"]), run="run-2", metadata={})
+    path = tmp_path / "photos/blue.png"
+    output.forget(ImageInput(path, "blue"), InputState.of(path), "bad")
+    run = read_run(run_of_three)
+    assert not run.photos and run.left_over == 3
+
+
+def test_failures_are_told_once(run_of_three, tmp_path):
+    """run.json has paths as they were typed, and those of files that were never there."""
+    file = run_of_three / "run.json"
+    record = json.loads(file.read_text())
+    record["failures"] = [
+        {"path": "photos/broken.png", "reason": "the file is empty"},
+        {"path": "../photos/./broken.png", "reason": "the file is empty"},
+        {"path": "missing.png", "reason": "No such file or directory"},
+        {"path": "blue.png", "reason": "before it was mended"},
+    ]
+    file.write_text(json.dumps(record))
+    assert read_run(run_of_three).failures == (
+        (str(tmp_path / "photos/broken.png"), "the file is empty"),
+        ("missing.png", "No such file or directory"),
+    )
+
+
+def test_a_run_that_was_killed(run_of_three):
+    (run_of_three / "run.json").unlink()
+    with (run_of_three / ".ovseg/journal.jsonl").open("a") as journal:
+        journal.write('{"rel": "half a li')
+    run = read_run(run_of_three)
+    assert len(run.photos) == 3 and run.record == {}
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "{", "\x00"])
+def test_a_damaged_run_json_costs_only_what_it_tells(run_of_three, text):
+    (run_of_three / "run.json").write_text(text)
+    assert len(read_run(run_of_three).photos) == 3
+
+
+def test_failures_only(make_run, tmp_path):
+    out = make_run([], failures=[(tmp_path / "a.png", "no"), (tmp_path / "b.png", "nor this")])
+    run = read_run(out)
+    assert not run.photos
+    assert sorted(reason for _, reason in run.failures) == ["no", "nor this"]
+
+
+def test_without_the_hidden_folder_the_tables_tell(run_of_three, make_run):
+    journal = read_run(run_of_three)
+    output = OutputFolder(run_of_three, [])
+    output.open(Vocabulary(["sky", "road", "car"]), run="run-1", metadata={})
+    images = [ImageInput(Path(p.entry.path), p.entry.rel) for p in journal.photos]
+    output.write_tables(images, Vocabulary(["sky", "road", "car"]))
+    shutil.rmtree(run_of_three / ".ovseg")
+    run = read_run(run_of_three)
+    assert [p.name for p in run.photos] == [p.name for p in journal.photos]
+    assert [p.entry.areas for p in run.photos] == [p.entry.areas for p in journal.photos]
+    assert [p.overlay for p in run.photos] == [p.overlay for p in journal.photos]
+    assert [p.labels for p in run.photos] == [p.labels for p in journal.photos]
+    assert all(p.entry.path == "" for p in run.photos)
+
+
+def test_a_foreign_journal_names_no_file_outside(run_of_three, tmp_path):
+    journal = run_of_three / ".ovseg/journal.jsonl"
+    text = journal.read_text().replace("overlays/blue.jpg", "../photos/blue.png")
+    journal.write_text(text.replace("overlays/street.jpg", str(tmp_path / "photos/street.png")))
+    overlays = {photo.name: photo.overlay for photo in read_run(run_of_three).photos}
+    assert overlays["blue.png"] is None and overlays["street.png"] is None
+    assert overlays["10/grey.png"] is not None
+
+
+def test_entries_of_classes_that_are_not_there_are_passed_over(run_of_three):
+    journal = run_of_three / ".ovseg/journal.jsonl"
+    journal.write_text(journal.read_text().replace("[[0,2400", "[[7,2400"))
+    assert {p.name for p in read_run(run_of_three).photos} == {"street.png", "10/grey.png"}
+
+
+class TestNoOutputFolder:
+    def test_none_at_all(self, tmp_path):
+        with pytest.raises(UsageError, match="no such folder: .*missing"):
+            read_run(tmp_path / "missing")
+
+    @pytest.mark.parametrize("classes", [None, "", '{"0": "sky"}', '["sky"]', "[{}]", "null"])
+    def test_without_classes_as_a_run_writes_them(self, tmp_path, classes):
+        if classes is not None:
+            (tmp_path / "classes.json").write_text(classes)
+        with pytest.raises(UsageError, match="no output folder of ovseg segment"):
+            read_run(tmp_path)
+
+    def test_of_clips(self, tmp_path):
+        (tmp_path / "clip.run.json").write_text("{}")
+        with pytest.raises(UsageError, match="it holds clips"):
+            read_run(tmp_path)
+
+    def test_a_table_of_something_else(self, make_run):
+        out = make_run([])
+        (out / "stats.csv").write_text("image,width\nx,1\n")
+        with pytest.raises(UsageError, match="stats.csv is not a table"):
+            read_run(out)

@@ -1,0 +1,391 @@
+"""The page as a browser shows it, opened from disk."""
+
+import functools
+import http.server
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from hostile_names import HOSTILE
+from mock_segmenter import make_photo
+
+from ovseg_cli.finished_run import read_run
+from ovseg_cli.report.accuracy import Accuracy
+from ovseg_cli.report.page import thumbnails_folder, write_page
+from ovseg_cli.report.thumbnails import Thumbnails, write_thumbnails
+
+NAMES = "[...document.querySelectorAll('.card h3')].map(title => title.textContent)"
+
+SCROLL = "scrollTo({top: document.body.scrollHeight, behavior: 'instant'})"  # to the end
+
+
+def write_report(out, accuracy=None):
+    """The page of an output folder; returns its address."""
+    run, target = read_run(out), out / "report.html"
+    small = list(write_thumbnails(run, thumbnails_folder(target)))
+    write_page(target, run, small, accuracy)
+    return target.as_uri()
+
+
+def fill(browser, name, value):
+    """Type into a field of the filters, as far as the page can tell."""
+    browser.evaluate(
+        f"{{ const field = document.getElementById('filters').elements[{name!r}];"
+        f" field.value = {value!r}; field.dispatchEvent(new Event('input', {{bubbles: true}})) }}"
+    )
+
+
+def tick(browser, name):
+    browser.evaluate(
+        "[...document.querySelectorAll('#classes-body label')]"
+        f".find(label => label.textContent === {name!r}).click()"
+    )
+
+
+def test_it_renders(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    assert browser.evaluate("document.title") == "out: ovseg report"
+    assert browser.evaluate(NAMES) == ["10/grey.png", "street.png", "blue.png"]
+    bars = browser.evaluate(
+        "[...document.querySelectorAll('#classes-body tr')].map(row => row.textContent)"
+    )
+    assert bars == ["road50.0%2", "sky33.3%1", "car16.7%1"]
+    widths = browser.evaluate(
+        "[...document.querySelectorAll('#classes-body .fill')]"
+        ".map(bar => Math.round(bar.getBoundingClientRect().width /"
+        " bar.parentElement.getBoundingClientRect().width * 100))"
+    )
+    assert widths == [100, 67, 33]
+    failures = browser.evaluate("document.getElementById('failures-body').textContent")
+    assert failures.endswith("broken.pngthe file is empty")
+    assert "ovseg segment photos" in browser.evaluate("document.getElementById('run').textContent")
+    assert browser.evaluate("document.getElementById('notice').hidden") is True
+    browser.until(f"{SCROLL}, [...document.images].every(image => image.naturalWidth === 60)")
+    assert browser.complaints == []
+
+
+def test_nothing_is_asked_of_any_network(browser, run_of_three):
+    """All that the page asks for are its own thumbnails, on disk."""
+    browser.open(write_report(run_of_three))
+    browser.until(f"{SCROLL}, [...document.images].every(image => image.complete)")
+    own = run_of_three.as_uri()
+    assert len(browser.requests) == 7  # the page, three photos and three overlays
+    assert all(url.startswith(own) for url in browser.requests)
+
+
+def test_the_policy_stops_what_would_ask(browser, run_of_three):
+    """Even a script of the page itself can reach no server."""
+    hits = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            hits.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        browser.open(write_report(run_of_three))
+        outcome = browser.evaluate(
+            f"""(async () => {{
+            const image = new Image();
+            const seen = new Promise(done => {{
+                image.onload = () => done("loaded"); image.onerror = () => done("refused") }});
+            image.src = "{address}/image";
+            const sent = await fetch("{address}/fetch").then(() => "sent", () => "refused");
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            const spot = document.createElement("div");
+            spot.innerHTML = "<img src=x onerror='window.ran = true'>";
+            document.body.append(spot);
+            await new Promise(done => setTimeout(done, 300));
+            return [await seen, sent, window.ran === undefined];
+            }})()"""
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert outcome == ["refused", "refused", True]
+    assert hits == []
+
+
+def test_hostile_names_run_nothing(browser, make_run, tmp_path):
+    photos = []
+    for number, name in enumerate(HOSTILE):
+        file = name.replace("/", "∕")
+        photo = make_photo(tmp_path / "photos" / f"{number}.png", seed=number)
+        photos.append((photo.rename(tmp_path / "photos" / file), file))
+    classes = [*(n for n in HOSTILE if "\n" not in n), "<b>bold</b>"]
+    failures = [(tmp_path / "<img src=x onerror=alert(2)>", "<script>alert(3)</script>")]
+    browser.screen(1200, 5000)  # all pictures are in sight, and so loaded
+    browser.open(write_report(make_run(photos, classes, failures=failures)))
+    browser.until("[...document.images].every(image => image.complete)")
+    names = browser.evaluate(NAMES)
+    assert (
+        sorted(names)[:2]
+        == sorted(name.replace("/", "∕") for name in HOSTILE if name.isprintable())[:2]
+    )
+    assert len(names) == len(HOSTILE) and all(name.isprintable() for name in names)
+    assert browser.evaluate("document.querySelectorAll('script, b, iframe').length") == 2
+    assert browser.evaluate("[...document.images].every(i => i.loading === 'lazy')")
+    # Neither do they when they come back out of the address.
+    fill(browser, "name", "<img src=x onerror=alert(1)>")
+    assert browser.evaluate(NAMES) == [HOSTILE[0].replace("/", "∕")]
+    assert browser.dialogs == [] and browser.complaints == []
+
+
+def test_filters(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    count = "document.getElementById('count').textContent"
+    fill(browser, "name", "REE")
+    assert browser.evaluate(NAMES) == ["street.png"]
+    assert browser.evaluate(count) == "1 of 3 photos"
+    fill(browser, "name", "")
+    fill(browser, "class", "1")
+    assert browser.evaluate(NAMES) == ["10/grey.png", "street.png"]
+    fill(browser, "area-from", "60")
+    assert browser.evaluate(NAMES) == ["10/grey.png"]
+    fill(browser, "area-from", "")
+    fill(browser, "area-to", "50")
+    assert browser.evaluate(NAMES) == ["street.png"]
+    fill(browser, "class", "")
+    fill(browser, "area-to", "")
+    fill(browser, "confidence-from", "39.9")
+    fill(browser, "confidence-to", "40.1")
+    assert browser.evaluate(NAMES) == ["street.png"]
+    browser.evaluate("document.querySelector('#filters button').click()")
+    browser.until(f"{count} === '3 photos'")
+
+
+def test_order(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    for order, expected in {
+        "confident": ["blue.png", "street.png", "10/grey.png"],
+        "name": ["10/grey.png", "blue.png", "street.png"],
+        "area": ["10/grey.png", "blue.png", "street.png"],
+        "": ["10/grey.png", "street.png", "blue.png"],
+    }.items():
+        fill(browser, "order", order)
+        assert browser.evaluate(NAMES) == expected
+
+
+def test_ticks_of_classes(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    tick(browser, "road")
+    assert browser.evaluate(NAMES) == ["street.png", "blue.png"]
+    listed = "document.querySelector('.card .areas').textContent"
+    assert browser.evaluate(listed) == "car50.0%40.0%"
+    off = "document.querySelectorAll('#classes-body tr.off').length"
+    assert browser.evaluate(off) == 1
+    tick(browser, "road")
+    assert len(browser.evaluate(NAMES)) == 3
+    browser.evaluate("document.querySelectorAll('#all-or-none button')[1].click()")
+    assert browser.evaluate(NAMES) == [] and browser.evaluate(off) == 3
+    browser.evaluate("document.querySelectorAll('#all-or-none button')[0].click()")
+    assert len(browser.evaluate(NAMES)) == 3
+
+
+def test_a_view_is_kept_in_the_address(browser, run_of_three):
+    address = write_report(run_of_three)
+    browser.open(address)
+    fill(browser, "order", "name")
+    tick(browser, "sky")
+    browser.until("location.hash === '#order=name&hidden=0'")
+    browser.open("about:blank")
+    browser.open(f"{address}#order=name&hidden=0&class=77&name=")
+    assert browser.evaluate(NAMES) == ["10/grey.png", "street.png"]
+    assert browser.evaluate("document.getElementById('filters').elements.order.value") == "name"
+    browser.evaluate("location.hash = '#photos'")
+    assert len(browser.evaluate(NAMES)) == 2
+
+
+def test_the_slider_by_keyboard_and_all_at_once(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    split = "getComputedStyle(document.querySelector('.picture .overlay')).clipPath"
+    assert browser.evaluate(split) == "inset(0px 0px 0px 50%)"
+    browser.evaluate("document.querySelector('.picture input').focus()")
+    browser.press("ArrowRight")
+    assert browser.evaluate(split) == "inset(0px 0px 0px 51%)"
+    browser.press("Home")
+    assert browser.evaluate(split) == "inset(0px 0px 0px 0%)"
+    browser.evaluate("document.getElementById('split').focus()")
+    browser.press("End")
+    assert browser.evaluate(split) == "inset(0px 0px 0px 100%)"
+    assert browser.evaluate("document.querySelector('.picture input').value") == "100"
+
+
+def test_all_controls_can_be_reached_and_have_names(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    reached = set()
+    for _ in range(60):
+        browser.press("Tab")
+        focused = browser.evaluate(
+            "(({tagName, id, type, name, textContent}) =>"
+            " [tagName, id, type || '', name || '', textContent.slice(0, 20)].join('|'))"
+            "(document.activeElement)"
+        )
+        visible = browser.evaluate(
+            "getComputedStyle(document.activeElement).outlineStyle !== 'none' ||"
+            " document.activeElement === document.body"
+        )
+        assert visible, focused
+        reached.add(focused)
+    kinds = " ".join(reached)
+    for part in ("checkbox", "search", "class", "area-from", "confidence-to", "order", "Skip to"):
+        assert part in kinds
+    nameless = browser.evaluate(
+        "[...document.querySelectorAll('input, select, button')].filter(field =>"
+        " !(field.ariaLabel || field.textContent.trim() || (field.labels || [])[0])).length"
+    )
+    assert nameless == 0
+    assert browser.evaluate("[...document.images].every(image => image.alt)")
+
+
+def colors(browser):
+    """Text and ground of the body as three numbers each."""
+    return browser.evaluate(
+        "['color', 'backgroundColor'].map(name =>"
+        " getComputedStyle(document.body)[name].match(/\\d+/g).map(Number))"
+    )
+
+
+def test_dark_and_light(browser, run_of_three):
+    address = write_report(run_of_three)
+    for dark in (False, True):
+        browser.screen(1200, 900, dark=dark)
+        browser.open(address)
+        text, ground = colors(browser)
+        assert (sum(text) > sum(ground)) == dark
+        assert abs(sum(text) - sum(ground)) > 450
+
+
+@pytest.mark.parametrize("width", [320, 400, 800, 1600])
+def test_nothing_is_wider_than_the_screen(browser, make_run, tmp_path, width):
+    long = "a-very-long-name-without-any-blank-" * 4
+    photo = make_photo(tmp_path / "photos" / "p.png")
+    out = make_run([(photo, long)], [long, "sky"], failures=[(tmp_path / f"{long}.png", long)])
+    browser.screen(width, 900, phone=width < 600)
+    browser.open(write_report(out))
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    clipped = browser.evaluate(
+        "[...document.querySelectorAll('h1, h2, h3, p, dd, dt, td, th, button, label')]"
+        ".filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)"
+        ".map(e => e.tagName + e.className + e.textContent.slice(0, 30))"
+    )
+    assert clipped == []
+
+
+def test_photos_that_are_gone_are_said_to_be(browser, run_of_three, tmp_path):
+    (tmp_path / "photos/blue.png").unlink()
+    (run_of_three / "run.json").unlink()
+    browser.open(write_report(run_of_three))
+    card = "[...document.querySelectorAll('.card')].find(c => c.textContent.includes('blue'))"
+    assert "Overlay only: the photo is no longer" in browser.evaluate(f"{card}.textContent")
+    assert browser.evaluate(f"{card}.querySelectorAll('input').length") == 0
+    notice = browser.evaluate("document.getElementById('notice').textContent")
+    assert "killed" in notice and "1 photo could not be found" in notice
+
+
+def test_a_run_of_failures_only(browser, make_run, tmp_path):
+    browser.open(write_report(make_run([], failures=[(tmp_path / "a.png", "no")])))
+    assert browser.evaluate("document.getElementById('count').textContent") == "0 photos"
+    assert "a.png" in browser.evaluate("document.getElementById('failures').textContent")
+    assert browser.complaints == []
+
+
+class Known(Accuracy):
+    """IoU that is told beforehand."""
+
+    def __init__(self, photos):
+        self.data, self.not_named, self.other_size, self.photos = "<truth>", ("dog",), [], photos
+
+    def iou(self):
+        return {1: 0.25, 2: float("nan")}
+
+    def mean_iou(self):
+        return 0.25
+
+
+def test_scores_beside_the_photos(browser, run_of_three):
+    browser.open(write_report(run_of_three, Known({"blue": 0.9, "street": 0.1})))
+    assert browser.evaluate("document.querySelectorAll('#scatter circle').length") == 2
+    said = browser.evaluate("document.getElementById('agreement-text').textContent")
+    assert "2 photos of 3 have labels in <truth>. Correlation of confidence and IoU: 1.00." in said
+    assert "no name for: dog" in said
+    title = browser.evaluate("document.querySelector('#scatter svg > title').textContent")
+    assert title.startswith("Confidence against IoU of 2 photos, correlation 1.00")
+    fill(browser, "order", "wrong")
+    assert browser.evaluate(NAMES) == ["street.png", "blue.png", "10/grey.png"]
+    fill(browser, "order", "right")
+    assert browser.evaluate(NAMES) == ["blue.png", "street.png", "10/grey.png"]
+    scores = browser.evaluate("[...document.querySelectorAll('.scores')].map(s => s.textContent)")
+    assert scores[0] == "confidence80.0%IoU90.0%" and scores[2].endswith("IoUno labels")
+    fill(browser, "name", "street")
+    assert browser.evaluate("document.querySelectorAll('#scatter circle.off').length") == 1
+    browser.evaluate("document.querySelector('#scatter circle').dispatchEvent(new Event('click'))")
+    assert len(browser.evaluate(NAMES)) == 1
+    iou = "[...document.querySelectorAll('#classes-body tr td:last-child')].map(c => c.textContent)"
+    assert browser.evaluate(iou) == ["25.0%", "–", "–"]
+    assert browser.complaints == []
+
+
+def test_five_thousand_photos_stay_usable(browser, run_of_thousands):
+    run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
+    ious = {photo.entry.rel: photo.confidence**2 for photo in run.photos}
+    small = [
+        replace(Thumbnails("", ""), photo=f"{n:020x}-photo.jpg", overlay=f"{n:020x}-overlay.jpg")
+        for n in range(len(run.photos))
+    ]
+    began = time.perf_counter()
+    write_page(target, run, small, Known(ious))
+    written = time.perf_counter() - began
+    browser.open(target.as_uri())
+    rendered = browser.evaluate(
+        "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+    )
+    # The time until the next picture is on the screen after each of these.
+    after = functools.partial(
+        "(async () => {{ const began = performance.now(); {0};"
+        " await new Promise(done => requestAnimationFrame(() => setTimeout(done)));"
+        " return performance.now() - began }})()".format
+    )
+    typed = "dispatchEvent(new Event('input', {bubbles: true}))"
+    fields = "document.getElementById('filters').elements"
+    took = {
+        "filter": browser.evaluate(
+            after(f"{fields}['class'].value = '2'; {fields}['area-from'].value = 30; "
+                  f"{fields}['class'].{typed}")
+        ),
+        "sort": browser.evaluate(after(f"{fields}.order.value = 'name'; {fields}.order.{typed}")),
+        "tick": browser.evaluate(after("document.querySelector('#classes-body input').click()")),
+        "scroll": browser.evaluate(after(SCROLL)),
+    }  # fmt: skip
+    print(f"\nwritten in {written:.2f} s, {target.stat().st_size / 1e6:.1f} MB; rendered in "
+          f"{rendered:.0f} ms;", {name: f"{ms:.0f} ms" for name, ms in took.items()})  # fmt: skip
+    assert written < 20 and target.stat().st_size < 10e6
+    assert rendered < 15_000
+    assert all(ms < 3_000 for ms in took.values())
+    assert 0 < browser.evaluate("document.querySelectorAll('.card').length") < 500
+    shown = browser.evaluate("document.getElementById('count').textContent")
+    assert shown.endswith(" of 5,000 photos") and not shown.startswith("0 ")
+    # Pictures are asked for as they come near, not all at once.
+    assert len(browser.requests) < 600
+
+
+def test_more_cards_come_near_the_end(browser, run_of_thousands):
+    browser.open(write_report(run_of_thousands))
+    cards = "document.querySelectorAll('.card').length"
+    first = browser.evaluate(cards)
+    browser.until(f"{SCROLL}, {cards} > {first}")
+    before = browser.evaluate(cards)
+    browser.evaluate("document.querySelector('#more button').click()")
+    assert browser.evaluate(cards) >= before + 48
+    names = browser.evaluate(NAMES)
+    assert len(set(names)) == len(names)
