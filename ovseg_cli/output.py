@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from ovseg_cli.vocabulary import Vocabulary
 
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
 REPORT = "run.json"
+PAGE_FILES = "report-files"  # where `ovseg report` puts the small pictures of its page
+EXPORTS = "exports"  # where formats of other programs go, each into a folder of its name
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,17 @@ class OutputFolder:
 
     def holds_results(self) -> bool:
         """Whether an earlier run has written here."""
-        own_files = (tables.STATS, tables.SUMMARY, tables.CLASSES, REPORT)
+        own_files = (tables.STATS, tables.SUMMARY, tables.PARENTS, tables.CLASSES, REPORT)
         return (
             any((self.root / name).exists() for name in own_files)
-            or any(_has_entries(folder) for folder in self.result_folders())
+            or any(_has_entries(self.root / writer.folder) for writer in WRITERS.values())
             or any(file.stat().st_size for file in self.journal.files())
         )
 
     def result_folders(self) -> list[Path]:
-        """The folders that writers fill, whether they are there or not."""
-        return [self.root / writer.folder for writer in WRITERS.values()]
+        """The folders that hold no photos to segment, whether they are there or not."""
+        folders = (writer.folder for writer in WRITERS.values())
+        return [self.root / name for name in (*folders, PAGE_FILES, EXPORTS)]
 
     def open(
         self,
@@ -172,14 +175,19 @@ class OutputFolder:
         )
 
     def write_tables(
-        self, images: Iterable[ImageInput], vocabulary: Vocabulary
+        self, images: Sequence[ImageInput], vocabulary: Vocabulary
     ) -> Sequence[tables.ClassTotal]:
-        """Write stats.csv and summary.csv of those inputs that are finished, in their order."""
+        """Write stats.csv, summary.csv and parents.csv of the finished inputs, in their order."""
         if not self._wants_stats:
             return []
         self.journal.load()  # other parts may have finished more
-        entries = (self._entry(image, os.path.abspath(image.path)) for image in images)
-        return tables.write_stats(self.root, vocabulary, (e for e in entries if e is not None))
+
+        def entries() -> Iterator[Entry]:
+            found = (self._entry(image, os.path.abspath(image.path)) for image in images)
+            return (entry for entry in found if entry is not None)
+
+        tables.write_parents(self.root, vocabulary, entries())
+        return tables.write_stats(self.root, vocabulary, entries())
 
     def write_report(self, values: dict[str, object]) -> None:
         """Write run.json; raises OutputError."""
@@ -201,7 +209,7 @@ class OutputFolder:
         """Remove what earlier runs say they have written here, and nothing else."""
         for entry in self.journal.entries():
             _remove(self._recorded(entry))
-        own_files = (tables.STATS, tables.SUMMARY, tables.CLASSES, REPORT)
+        own_files = (tables.STATS, tables.SUMMARY, tables.PARENTS, tables.CLASSES, REPORT)
         _remove([*(self.root / name for name in own_files), *self.journal.files()])
 
 

@@ -134,6 +134,29 @@ class Scorer:
         self._require_finite(logits)
         return MaskScores(logits[0].softmax(-1), found)
 
+    def exemplar(self, frame: Frame, inside: np.ndarray, words: Tensor) -> Tensor:
+        """What stands for a class that a picture shows as a text feature does: (C,).
+
+        inside: (H, W) bool, where the class is; words: unit features (P, C) of many nouns. Patches
+        are much closer to each other than to any words, so the mean of those inside would take
+        every pixel. What tells it from those outside, at the length at which it matches its own
+        patches as well as the best words do, competes with words on equal terms.
+        """
+        prepared = self._prepare(frame)
+        with self._autocast():
+            patches = self.network.patch_features(prepared.pixels)
+        patches = F.normalize(patches.float(), dim=-1)[0]
+        side = prepared.pixels.shape[-1] // patches.shape[1]
+        rows, columns = (math.ceil(length / side) for length in prepared.valid_hw)
+        patches = patches[:rows, :columns].flatten(0, 1)
+        mask = torch.from_numpy(inside).to(patches)[None, None]
+        share = F.adaptive_avg_pool2d(mask, (rows, columns)).flatten()
+        mean = share @ patches / share.sum()
+        outside = (1 - share) @ patches / (1 - share).sum().clamp(min=1)
+        direction = F.normalize(mean - outside, dim=0)
+        best = share @ (patches @ words.T).amax(1) / share.sum()
+        return direction * best / (mean @ direction).clamp(min=1e-6)
+
     def _tiled(self, prepared: _Prepared, text: TextFeatures, side: int) -> ScoreMap:
         """The scores of one photo, seen window by window."""
         whole_hw = prepared.pixels.shape[-2:]

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ovseg_cli import weights
+from ovseg_cli.class_features import class_features
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
@@ -22,10 +23,10 @@ from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.score_map import ScoreMap, full_scores
 from ovseg_cli.scoring import OVERLAP, PRECISIONS, MaskSource, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
-from ovseg_cli.text_cache import text_features
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from ovseg_cli.exemplars import Exemplar
     from ovseg_cli.model.config import DeOPConfig
 
 
@@ -205,6 +206,7 @@ class Segmenter:
         overlap: float = OVERLAP,
         refine: bool = False,
         masks: MaskSource | None = None,
+        exemplars: Sequence[Exemplar] = (),
     ) -> None:
         """other: name of a class that takes the pixels for which the model's non-object mass R
         beats every name; threshold: pixels whose confidence S_k / (Σ_k S_k + R) falls below it
@@ -212,7 +214,8 @@ class Segmenter:
         many pixels (rounded up to what it can take), each overlapping the next by the share
         `overlap`, 0..0.9; refine: let labels follow the photo's edges (see `model.pamr`);
         masks: where the regions come from instead of the model (see `regions`, `mask_files`);
-        pixels that none of them covers stay unlabelled.
+        pixels that none of them covers stay unlabelled; exemplars: pictures of some classes,
+        beside their words or, of classes that are `pictured`, instead of them.
         Raises VocabularyError for a name the model cannot read, UsageError for a threshold, tile
         or overlap out of range.
         """
@@ -236,13 +239,18 @@ class Segmenter:
             refine=refine,
             masks=masks,
         )
-        self._text = text_features(
-            model.network.text, vocabulary, model.checksum, weights.home() / "text"
-        ).to(model.device)
+        self._text = class_features(
+            model.network.text, vocabulary, model.checksum, self._scorer, exemplars
+        )
 
     def __call__(self, frame: Frame) -> Segmentation:
         """Segment one photo."""
         return self.segment([frame])[0]
+
+    def phrase_features(self) -> np.ndarray:
+        """The names and synonyms as the model knows them, in order: unit rows (P, C)."""
+        found: np.ndarray = self._text.features.cpu().numpy()
+        return found
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which the network sees a photo: equal ones can share a batch."""

@@ -26,6 +26,8 @@ STATS_COLUMNS = (
     "fraction",
     "mean_confidence",
 )
+PARENTS = "parents.csv"
+PARENTS_COLUMNS = ("image", "parent", "pixels", "fraction", "mean_confidence")
 SUMMARY_COLUMNS = ("class_id", "class", "pixels", "fraction", "images")
 
 
@@ -58,6 +60,44 @@ def class_areas(entry: Entry, vocabulary: Vocabulary) -> tuple[ClassArea, ...]:
         )
         for class_id, pixels, confidence in entry.areas
     )
+
+
+@dataclass(frozen=True)
+class ParentArea:
+    """How much of one picture the kinds of something cover together."""
+
+    path: tuple[str, ...]  # its name, and before it what it is itself a kind of
+    pixels: int
+    fraction: float  # of the picture's pixels, 0..1
+    mean_confidence: float  # over these pixels, 0..1
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+        return " > ".join(self.path)
+
+
+def parent_areas(
+    areas: Iterable[ClassArea], parents_of: Sequence[tuple[str, ...]]
+) -> list[ParentArea]:
+    """The areas of classes added up for everything that they are kinds of, in their order.
+
+    parents_of: of each class, by id.
+    """
+    found: dict[tuple[str, ...], tuple[int, float, float]] = {}
+    for area in areas:
+        parents = parents_of[area.class_id] if area.class_id >= 0 else ()
+        for depth in range(len(parents)):
+            pixels, fraction, weighted = found.get(parents[: depth + 1], (0, 0.0, 0.0))
+            found[parents[: depth + 1]] = (
+                pixels + area.pixels,
+                fraction + area.fraction,
+                weighted + area.pixels * area.mean_confidence,
+            )
+    return [
+        ParentArea(path, pixels, fraction, weighted / pixels)
+        for path, (pixels, fraction, weighted) in found.items()
+    ]
 
 
 def write_stats(
@@ -98,11 +138,30 @@ def write_stats(
     return totals
 
 
+def write_parents(folder: Path, vocabulary: Vocabulary, entries: Iterable[Entry]) -> None:
+    """Write parents.csv: a row per photo and per what its classes are kinds of, if any are."""
+    parents_of = vocabulary.parents
+    if not any(parents_of):
+        return
+    with (
+        atomic_path(folder / PARENTS) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(PARENTS_COLUMNS)
+        for entry in entries:
+            image = image_name(entry.rel, entry.path)
+            for area in parent_areas(class_areas(entry, vocabulary), parents_of):
+                numbers = area.pixels, f"{area.fraction:.9f}", f"{area.mean_confidence:.6f}"
+                table.writerow((image, area.name, *numbers))
+
+
 def write_classes(folder: Path, vocabulary: Vocabulary) -> None:
     """Write classes.json: id, name, synonyms and colour of every class."""
     colors = palette(len(vocabulary)).tolist()
     classes = [
         {"id": class_id, "name": entry.name, "synonyms": list(entry.synonyms), "color": color}
+        | ({"parents": list(entry.parents)} if entry.parents else {})
         for class_id, (entry, color) in enumerate(zip(vocabulary.classes, colors, strict=True))
     ]
     write_json(folder / CLASSES, classes)

@@ -2,10 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from ovseg_cli.errors import VocabularyError
 
@@ -19,6 +20,8 @@ class ClassName:
 
     name: str
     synonyms: tuple[str, ...] = ()  # without the name itself
+    parents: tuple[str, ...] = ()  # what it is a kind of, the most general first
+    pictured: bool = False  # known by pictures alone, whatever its name
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -60,6 +63,11 @@ class Vocabulary:
         """The name of every class, by id."""
         return tuple(entry.name for entry in self.classes)
 
+    @property
+    def parents(self) -> tuple[tuple[str, ...], ...]:
+        """What every class is a kind of, by id."""
+        return tuple(entry.parents for entry in self.classes)
+
     def with_class(self, name: str) -> "Vocabulary":
         """The same vocabulary with one more class, which gets the last id."""
         return Vocabulary((*self.classes, name), self.templates)
@@ -77,8 +85,15 @@ def parse(text: str) -> Vocabulary:
 
 
 def read(path: str | Path) -> Vocabulary:
-    """Read a UTF-8 file with one class a line, synonyms after '|', comments after '#'."""
-    return _parse_lines(_read_text(path, "class names"), printable(str(path)))
+    """Read a UTF-8 file with one class a line, synonyms after '|', comments after '#'.
+
+    A line that ends in a colon is no class but what the lines indented below it are kinds of. In a
+    file whose name ends in .yaml or .yml that is a mapping: `vehicle: [car, bus, truck]`.
+    """
+    text, shown = _read_text(path, "class names"), printable(str(path))
+    if Path(path).suffix.lower() in (".yaml", ".yml"):
+        return _parse_yaml(text, shown)
+    return _parse_lines(text, shown)
 
 
 def presets() -> tuple[str, ...]:
@@ -147,32 +162,77 @@ def _read_text(path: str | Path, content: str, remedy: str = "") -> str:
 
 
 def _parse_lines(text: str, source: str) -> Vocabulary:
-    classes, numbers = [], []
+    rows = []  # number of the line, depth, content
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
-        content = _COMMENT.sub("", line).strip()
-        if not content:
-            continue
+        content = _COMMENT.sub("", line.expandtabs())
+        if content.strip():
+            rows.append((number, len(content) - len(content.lstrip()), content.strip()))
+    classes, numbers = [], []
+    above: list[tuple[int, str]] = []  # depth and name of what the line at hand may belong to
+    for position, (number, depth, content) in enumerate(rows):
         if "," in content:
             raise VocabularyError(
                 f"{source} line {number}: {_quoted(content)} holds a comma; "
                 "write one class a line and synonyms as 'car|automobile'"
             )
-        classes.append(_class_name(content))
-        numbers.append(number)
+        above = [(other, name) for other, name in above if other < depth]
+        if content.endswith(":") and content != ":":
+            if position + 1 == len(rows) or rows[position + 1][1] <= depth:
+                raise VocabularyError(
+                    f"{source} line {number}: nothing is indented below {_quoted(content)}"
+                )
+            above.append((depth, content[:-1].rstrip()))
+        else:
+            classes.append(_class_name(content, tuple(name for _, name in above)))
+            numbers.append(number)
+    return _checked(classes, numbers, "line", source)
+
+
+def _parse_yaml(text: str, source: str) -> Vocabulary:
+    import yaml
+
     try:
-        _check(classes, numbers, "line")
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise VocabularyError(f"{source}: not valid YAML: {error}") from error
+    classes = list(_leaves(content, (), source))
+    return _checked(classes, range(1, len(classes) + 1), "position", source)
+
+
+def _leaves(content: Any, parents: tuple[str, ...], source: str) -> Iterator[ClassName]:
+    """The classes of a YAML file in order: mappings lead to kinds, lists and texts are classes."""
+    if isinstance(content, dict):
+        for name, inner in content.items():
+            if not isinstance(name, str) or inner is None:
+                raise VocabularyError(f"{source}: {_quoted(str(name))} leads to no class names")
+            yield from _leaves(inner, (*parents, name), source)
+    elif isinstance(content, list):
+        for inner in content:
+            yield from _leaves(inner, parents, source)
+    elif isinstance(content, str):
+        yield _class_name(content, parents)
+    elif content is not None:  # YAML reads no, off and 3 as something else
+        raise VocabularyError(f"{source}: {_quoted(str(content))} is no text: put it in quotes")
+
+
+def _checked(
+    classes: Sequence[ClassName], numbers: Sequence[int], kind: str, source: str
+) -> Vocabulary:
+    try:
+        _check(classes, numbers, kind)
     except VocabularyError as error:
         raise VocabularyError(f"{source}: {error}") from None
     return Vocabulary(classes)
 
 
-def _class_name(entry: str | ClassName) -> ClassName:
+def _class_name(entry: str | ClassName, parents: tuple[str, ...] = ()) -> ClassName:
     if isinstance(entry, ClassName):
-        return ClassName(entry.name.strip(), tuple(word.strip() for word in entry.synonyms))
+        synonyms = tuple(word.strip() for word in entry.synonyms)
+        return replace(entry, name=entry.name.strip(), synonyms=synonyms)
     if not isinstance(entry, str):
         raise VocabularyError(f"a class name is text, not {type(entry).__name__}")
-    name, *synonyms = (word.strip() for word in entry.split("|"))
-    return ClassName(name, tuple(synonyms))
+    name, *others = (word.strip() for word in entry.split("|"))
+    return ClassName(name, tuple(others), parents)
 
 
 def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> None:

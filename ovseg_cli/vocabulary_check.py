@@ -56,7 +56,7 @@ def check(vocabulary: Vocabulary, encode: Encode, neighbours: int = 3) -> list[C
             said += _mistyped(phrase)
         features.append(np.array(rows))
         warnings.append(said)
-    similarity = _similarity(features, _usual(encode))
+    similarity = _similarity(features, usual_cosine(encode(common_nouns()[::_SAMPLE])))
     checks = []
     for number, (entry, said) in enumerate(zip(vocabulary.classes, warnings, strict=True)):
         order = [k for k in np.argsort(-similarity[number], kind="stable") if k != number]
@@ -75,11 +75,10 @@ def check(vocabulary: Vocabulary, encode: Encode, neighbours: int = 3) -> list[C
     return checks
 
 
-def _usual(encode: Encode) -> float:
-    """Mean cosine of two different common nouns."""
-    rows = encode(common_nouns()[::_SAMPLE])
-    cosines = rows @ rows.T
-    return float((cosines.sum() - np.trace(cosines)) / (cosines.size - len(rows)))
+def usual_cosine(features: np.ndarray) -> float:
+    """Mean cosine of two different rows of unit features (P, C)."""
+    count, total = len(features), features.sum(0)
+    return float((total @ total - count) / max(1, count * (count - 1)))
 
 
 def _similarity(features: Sequence[np.ndarray], usual: float) -> np.ndarray:

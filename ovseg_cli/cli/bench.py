@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options, model_option
+from ovseg_cli.cli.compute import model_option
+from ovseg_cli.cli.options import common_options
 
 if TYPE_CHECKING:
     from ovseg_cli.benchmark.figure import Figure

@@ -17,6 +17,8 @@ COMMANDS = {
     "segment": "ovseg_cli.cli.segment",
     "video": "ovseg_cli.cli.video",
     "eval": "ovseg_cli.cli.eval",
+    "report": "ovseg_cli.cli.report",
+    "export": "ovseg_cli.cli.export",
     "train": "ovseg_cli.cli.train",
     "bench": "ovseg_cli.cli.bench",
     "models": "ovseg_cli.cli.models",

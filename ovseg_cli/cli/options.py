@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,87 +16,27 @@ from ovseg_cli.shard import Shard
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from ovseg_cli.scoring import MaskSource
-    from ovseg_cli.segmenter import Segmenter
-
-MASK_FILES, SAM = "file:", "sam:"  # before a folder in --proposals
+    from ovseg_cli.exemplars import Exemplar
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Compute:
-    """Which model runs, where and how."""
+def read_exemplars(texts: Sequence[str]) -> tuple[Exemplar, ...]:
+    """What --exemplar names."""
+    if not texts:
+        return ()
+    from ovseg_cli.exemplars import parse_exemplar
 
-    model: str  # a name or a path
-    device: str  # "auto", "cpu", "cuda" or "mps"
-    precision: str  # "auto", "fp32", "bf16" or "fp16"
-    size: int | None = None  # shorter side at which it sees a photo; None = its own
-    proposals: str | None = None  # what is classified, see `ProposalsType`; None = its own
-    tile: int | None = None  # side of the windows in which it sees large photos; None = whole
-    overlap: float = 0.25  # of the windows, a share of their side
-    refine: str = "none"  # or "pamr"
-    templates: tuple[str, ...] | None = None  # prompts with "{}" for a name; None = the model's own
-    attention: str | None = None  # of the visual encoder's last layer, one of ATTENTIONS
-    last_block: str | None = None  # "full" or "reduced"
+    return tuple(map(parse_exemplar, texts))
 
-    def segmenter(
-        self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
-    ) -> Segmenter:
-        """The model, loaded, with a vocabulary."""
-        from ovseg_cli import segmenter
 
-        masks = self._mask_source()
-        model = segmenter.load_model(
-            self.model,
-            self.device,
-            self.precision,
-            size=self.size,
-            proposals=None if masks else self.proposals,
-            attention=self.attention,
-            last_block=self.last_block,
-        )
-        return segmenter.Segmenter(
-            model,
-            vocabulary.with_templates(self.templates),
-            other=other,
-            threshold=threshold,
-            tile=self.tile,
-            overlap=self.overlap,
-            refine=self.refine == "pamr",
-            masks=masks,
-        )
+def with_shown(vocabulary: Vocabulary | None, exemplars: Sequence[Exemplar]) -> Vocabulary | None:
+    """The vocabulary with the classes that only pictures show."""
+    if not exemplars:
+        return vocabulary
+    from ovseg_cli.exemplars import with_exemplars
 
-    def _mask_source(self) -> MaskSource | None:
-        """Where regions come from instead of the model."""
-        if self.proposals == "regions":
-            from ovseg_cli.regions import find_regions
-
-            return find_regions
-        if self.proposals is not None and self.proposals.startswith(MASK_FILES):
-            from ovseg_cli.mask_files import MaskFiles
-
-            return MaskFiles(Path(self.proposals.removeprefix(MASK_FILES)))
-        if self.proposals is not None and self.proposals.startswith(SAM):
-            from ovseg_cli.sam_masks import SamMasks
-            from ovseg_cli.segmenter import choose_device
-
-            checkpoint = Path(self.proposals.removeprefix(SAM))
-            return SamMasks(checkpoint, str(choose_device(self.device)))
-        return None
-
-    def record(self) -> dict[str, Any]:
-        """What of this changes the results, besides the model and its precision."""
-        return {
-            "size": self.size,
-            "proposals": self.proposals,
-            "tile": self.tile,
-            "overlap": None if self.tile is None else self.overlap,
-            "refine": self.refine,
-            "templates": self.templates,
-            "attention": self.attention,
-            "last_block": self.last_block,
-        }
+    return with_exemplars(vocabulary, exemplars)
 
 
 class BatchSize(click.ParamType):
@@ -116,22 +55,6 @@ class BatchSize(click.ParamType):
         self.fail(f"{value!r} is neither 'auto' nor a number from 1", param, ctx)
 
 
-class ProposalsType(click.ParamType):
-    """auto (None), queries, grid, regions, file:DIR or sam:DIR."""
-
-    name = "proposals"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str | None:
-        """Check what was typed."""
-        if value in (None, "auto"):
-            return None
-        folder = value.startswith((MASK_FILES, SAM)) and value not in (MASK_FILES, SAM)
-        if folder or value in ("queries", "grid", "regions"):
-            return str(value)
-        known = f"auto, queries, grid, regions, {MASK_FILES}DIR, {SAM}DIR"
-        self.fail(f"{value!r} is none of {known}", param, ctx)
-
-
 class ShardType(click.ParamType):
     """I/N as a Shard."""
 
@@ -147,20 +70,28 @@ class ShardType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def vocabulary_options(required: bool = True) -> Callable[[Command], Command]:
-    """--classes, --vocab and --preset; the command gets `vocabulary`, None where none is given."""
+AUTO = "auto"  # in --classes: names are proposed
+
+
+def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[Command], Command]:
+    """--classes, --vocab and --preset; the command gets `vocabulary`.
+
+    It is None where none is given and none is required, or (auto) where they are to be proposed.
+    """
+    proposed = " 'auto' proposes names by what is seen: a start, to be edited." if auto else ""
 
     def add(command: Command) -> Command:
         @click.option(
             "--classes",
             metavar="NAMES",
             help="Class names, separated by commas; 'car|automobile' are synonyms of one class. "
-            "@FILE reads them from a file.",
+            f"@FILE reads them from a file.{proposed}",
         )
         @click.option(
             "--vocab",
             metavar="FILE",
-            help="Class names from a file: one class a line, '#' starts a comment.",
+            help="Class names from a file: one class a line, '#' starts a comment; below "
+            "'vehicle:' may stand what are kinds of it, indented; or YAML (.yaml).",
         )
         @click.option(
             "--preset",
@@ -171,136 +102,17 @@ def vocabulary_options(required: bool = True) -> Callable[[Command], Command]:
         def with_vocabulary(
             *args: Any, classes: str | None, vocab: str | None, preset: str | None, **options: Any
         ) -> Any:
-            vocabulary = _vocabulary(classes, vocab, preset, required)
+            wanted = auto and classes is not None and classes.strip() == AUTO
+            vocabulary = None
+            shown = options.get("exemplar", ())
+            if not wanted or vocab or preset:
+                vocabulary = _vocabulary(classes, vocab, preset, required and not shown)
+                vocabulary = with_shown(vocabulary, read_exemplars(shown))
             return command(*args, vocabulary=vocabulary, **options)
 
         return with_vocabulary  # type: ignore[return-value]
 
     return add
-
-
-def model_option(command: Command) -> Command:
-    """--model; the command gets `model`, a name or a path."""
-    return click.option(
-        "-m",
-        "--model",
-        metavar="NAME|PATH",
-        default="mini",
-        show_default=True,
-        help="A model of 'ovseg models list', or a file.",
-    )(command)
-
-
-def compute_options(command: Command) -> Command:
-    """The options of `Compute`; the command gets `compute`."""
-
-    @model_option
-    @click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="Where the model runs.",
-    )
-    @click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="Numbers the model computes with.",
-    )
-    @click.option(
-        "--size",
-        type=click.IntRange(32, 4096),
-        metavar="N",
-        help="Shorter side, in pixels, at which the model sees a photo: more shows small things, "
-        "takes longer, and may fit the model worse.  [default: the model's own]",
-    )
-    @click.option(
-        "--proposals",
-        type=ProposalsType(),
-        metavar="auto|queries|grid|regions|file:DIR|sam:DIR",
-        default="auto",
-        show_default=True,
-        help="What is classified: trained mask proposals (queries); every patch for itself (grid); "
-        "superpixels, merged where they are alike (regions); or the masks in DIR/PHOTO.png, whose "
-        "pixels are ids, or DIR/PHOTO.json, as SAM and COCO write them; or what the "
-        "Segment-Anything model finds that transformers keeps in DIR (sam:DIR).",
-    )
-    @click.option(
-        "--attention",
-        type=click.Choice(["severed", "mask", "csa", "self", "neighbour"]),
-        help="What the visual encoder's last layer does instead of mixing patches: each keeps its "
-        "own value; looks where its masks do; or at patches like it, as SCLIP, ClearCLIP and "
-        "NACLIP have it.  [default: the model's own]",
-    )
-    @click.option(
-        "--last-block",
-        type=click.Choice(["full", "reduced"]),
-        help="Whether that layer keeps its residual and MLP.  [default: reduced with self and "
-        "neighbour, as published, else full]",
-    )
-    @click.option(
-        "--tile",
-        type=click.IntRange(64, 4096),
-        metavar="N",
-        help="Show the model large photos in windows of N pixels, for details: with --size 1280, "
-        "say, --tile 320.  [default: the whole photo at once]",
-    )
-    @click.option(
-        "--overlap",
-        type=click.FloatRange(0, 0.9),
-        default=Compute.overlap,
-        show_default=True,
-        metavar="F",
-        help="How much of a window the next one sees again; there the two are blended.",
-    )
-    @click.option(
-        "--refine",
-        type=click.Choice(["none", "pamr"]),
-        default="none",
-        show_default=True,
-        help="Let labels follow the photo's edges: pixel-adaptive mask refinement.",
-    )
-    @click.option(
-        "--templates",
-        metavar="NAME|FILE",
-        help=f"Prompts into which each name is put: {', '.join(names.template_sets())}, or a file "
-        "with one a line, {} for the name. Their features are averaged.  [default: what the model "
-        "was trained with]",
-    )
-    @wraps(command)
-    def with_compute(
-        *args: Any,
-        model: str,
-        device: str,
-        precision: str,
-        size: int | None,
-        proposals: str | None,
-        attention: str | None,
-        last_block: str | None,
-        tile: int | None,
-        overlap: float,
-        refine: str,
-        templates: str | None,
-        **options: Any,
-    ) -> Any:
-        compute = Compute(
-            model,
-            device,
-            precision,
-            size=size,
-            proposals=proposals,
-            tile=tile,
-            overlap=overlap,
-            refine=refine,
-            templates=None if templates is None else names.templates(templates),
-            attention=attention,
-            last_block=last_block,
-        )
-        return command(*args, compute=compute, **options)
-
-    return with_compute  # type: ignore[return-value]
 
 
 def work_options(command: Command) -> Command:

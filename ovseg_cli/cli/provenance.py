@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ovseg_cli import __version__
-from ovseg_cli.cli.options import Compute
+from ovseg_cli.cli.compute import Compute
 from ovseg_cli.journal import run_fingerprint
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.vocabulary import Vocabulary

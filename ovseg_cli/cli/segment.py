@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import (
-    Compute,
-    common_options,
-    compute_options,
-    vocabulary_options,
-    work_options,
-)
+from ovseg_cli.cli.compute import Compute, compute_options
+from ovseg_cli.cli.options import common_options, vocabulary_options, work_options
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import UsageError
@@ -22,6 +17,7 @@ from ovseg_cli.shard import Shard
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from ovseg_cli.formats import Format
     from ovseg_cli.media.images import ImageInput
     from ovseg_cli.media.window import Window
 
@@ -31,7 +27,7 @@ DEFAULT_SAVE = "overlay,labels,stats"
 
 @click.command("segment", short_help="Overlays, label maps and area tables of photos.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@vocabulary_options()
+@vocabulary_options(auto=True)
 @click.option("--other", metavar="NAME", help="Add a class that takes what fits none of the names.")
 @click.option(
     "--threshold",
@@ -53,7 +49,8 @@ DEFAULT_SAVE = "overlay,labels,stats"
     default=DEFAULT_SAVE,
     show_default=True,
     help="What is written, separated by commas: overlay, labels, palette (coloured label map), "
-    "masks, confidence, stats (stats.csv and summary.csv).",
+    "masks, confidence, npz (labels and confidence for NumPy), stats (stats.csv and summary.csv); "
+    "at the end of the run also any format of 'ovseg export', as coco.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
 @click.option("-0", "--null", is_flag=True, help="Paths on standard input end in a zero byte.")
@@ -76,7 +73,7 @@ DEFAULT_SAVE = "overlay,labels,stats"
 @common_options
 def command(
     inputs: tuple[str, ...],
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     other: str | None,
     threshold: float | None,
     compute: Compute,
@@ -114,21 +111,30 @@ def command(
 
     from ovseg_cli.cli import segment_run
     from ovseg_cli.exports import OVERLAY, select
+    from ovseg_cli.formats import FORMATS
     from ovseg_cli.output import STATS, OutputFolder
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
+    found = _find(inputs, recursive, null)
+    if vocabulary is None:
+        from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
+
+        sample = sample_photos(found, not options["no_exif"])
+        vocabulary = auto_vocabulary(compute, sample)
     labelled = vocabulary if other is None else vocabulary.with_class(other)
     names = tuple(name.strip() for name in save.split(",") if name.strip())
     if show and OVERLAY not in names:
         raise UsageError(f"--show shows the overlays: add {OVERLAY} to --save")
+    writers = select(names, labelled, others=[STATS, *FORMATS])
+    formats = _formats(names, len(labelled))
     output = OutputFolder(
         Path(options["output"]),
-        select(names, labelled, others=[STATS]),
+        writers,
         stats=STATS in names,
         part=str(shard) if shard else "",
     )
-    images = _outside(output.result_folders(), _find(inputs, recursive, null))
+    images = _outside(output.result_folders(), found)
     output.check(resume=options["resume"], overwrite=options["overwrite"])
     plan = segment_run.Plan(
         images=images,
@@ -137,6 +143,7 @@ def command(
         other=other,
         threshold=threshold,
         output=output,
+        formats=formats,
         overwrite=options["overwrite"],
         compute=compute,
         exif=not options["no_exif"],
@@ -153,6 +160,20 @@ def command(
         segment_run.list_work(plan)
         return 0
     return segment_run.execute(plan, _open_window() if show else None)
+
+
+def _formats(names: tuple[str, ...], classes: int) -> list[Format]:
+    """What is made of the label maps in the end; raises UsageError where that cannot be."""
+    from ovseg_cli.exports import LABELS, WRITERS
+    from ovseg_cli.formats import FORMATS, select
+    from ovseg_cli.formats.options import ExportOptions
+
+    formats = select(name for name in names if name in FORMATS and name not in WRITERS)
+    if formats and LABELS not in names:
+        raise UsageError(f"--save {formats[0].name} is made of the label maps: add {LABELS}")
+    for entry in formats:
+        entry.check(classes, ExportOptions())
+    return formats
 
 
 def _open_window() -> Window:

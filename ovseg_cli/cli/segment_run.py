@@ -8,15 +8,18 @@ from typing import Any
 
 from ovseg_cli import batch
 from ovseg_cli.cli import console
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.export import write_formats
 from ovseg_cli.cli.interruption import Interruption
-from ovseg_cli.cli.options import Compute
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
+from ovseg_cli.formats import Format
+from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
 from ovseg_cli.media.window import Window
-from ovseg_cli.output import OutputFolder
+from ovseg_cli.output import EXPORTS, OutputFolder
 from ovseg_cli.results import ImageResult, RunReport
 from ovseg_cli.shard import Shard
 from ovseg_cli.tables import ClassTotal
@@ -35,6 +38,7 @@ class Plan:
     other: str | None
     threshold: float | None
     output: OutputFolder
+    formats: Sequence[Format]  # of other programs, written in the end
     overwrite: bool
     compute: Compute
     exif: bool
@@ -107,6 +111,8 @@ class _Run:
             finally:  # whatever happened: what is finished gets its tables
                 written = self.finish(status)
         self.say_end(status)
+        if written and status == "complete":
+            self.export()
         return code if written else code or 1
 
     def work(self, interruption: Interruption) -> tuple[str, int]:
@@ -174,6 +180,12 @@ class _Run:
             console.error(f"{error}\nmake room, then run the same command with --resume")
             return False
         return True
+
+    def export(self) -> None:
+        """Write the formats of other programs, if any were asked for and there are results."""
+        root = self.plan.output.root
+        if self.plan.formats and self.report.done + self.report.skipped:
+            write_formats(root, self.plan.formats, root / EXPORTS, ExportOptions())
 
     @property
     def not_processed(self) -> int:

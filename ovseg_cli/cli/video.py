@@ -7,13 +7,8 @@ from typing import Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import (
-    BatchSize,
-    Compute,
-    common_options,
-    compute_options,
-    vocabulary_options,
-)
+from ovseg_cli.cli.compute import Compute, compute_options
+from ovseg_cli.cli.options import BatchSize, common_options, vocabulary_options
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import Vocabulary
@@ -46,7 +41,7 @@ class Seconds(click.ParamType):
 
 @click.command("video", short_help="Tinted clips, label maps and tables of videos and cameras.")
 @click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
-@vocabulary_options()
+@vocabulary_options(auto=True)
 @click.option("--other", metavar="NAME", help="Add a class that takes what fits none of the names.")
 @click.option(
     "--threshold",
@@ -104,6 +99,14 @@ class Seconds(click.ParamType):
     help="Keep labels steady: the share of the past where it still fits the picture. 0 labels each "
     "frame for itself.",
 )
+@click.option(
+    "--reuse",
+    type=click.FloatRange(0, 255),
+    default=0.0,
+    metavar="D",
+    help="Save time where little changes: a frame takes the labels of the last one segmented if "
+    "their colours differ by less than D (0 to 255) on average; 3, say, for a fixed camera.",
+)
 @click.option("--no-audio", is_flag=True, help="Leave the sound out of the tinted clip.")
 @click.option(
     "--live",
@@ -127,7 +130,7 @@ class Seconds(click.ParamType):
 @common_options
 def command(
     clips: tuple[str, ...],
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     other: str | None,
     compute: Compute,
     save: str,
@@ -160,16 +163,21 @@ def command(
     """
     from pathlib import Path
 
-    from ovseg_cli.cli import video_run
+    from ovseg_cli.cli import video_plan, video_run
     from ovseg_cli.clips.choice import Choice
     from ovseg_cli.clips.folder import check_saves
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
+    video_plan.check_clips(clips)
+    if vocabulary is None:
+        from ovseg_cli.cli.auto_names import auto_vocabulary, sample_clips
+
+        vocabulary = auto_vocabulary(compute, sample_clips(clips))
     labelled = vocabulary if other is None else vocabulary.with_class(other)
     saves = tuple(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
     check_saves(saves, labelled)
-    plan = video_run.Plan(
+    plan = video_plan.Plan(
         clips=clips,
         vocabulary=vocabulary,
         other=other,
@@ -182,6 +190,7 @@ def command(
             every=options["every"],
             rate=options["fps"],
             most=options["max_frames"],
+            still=options["reuse"],
             hold=options["fill"] == "hold",
         ),
         smooth=options["smooth"],
@@ -195,7 +204,7 @@ def command(
         show=options["show"],
         arguments=tuple(click.get_current_context().obj or ()),
     )
-    video_run.check(plan)
+    video_plan.check(plan)
     echo_vocabulary(labelled, other)
     console.note(f"{len(clips)} clip{'' if len(clips) == 1 else 's'} to segment")
     return video_run.execute(plan)

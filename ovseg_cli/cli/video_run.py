@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovseg_cli import batch, tables
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
-from ovseg_cli.cli.options import Compute
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
+from ovseg_cli.cli.video_plan import Plan
 from ovseg_cli.clips import run as clip_run
-from ovseg_cli.clips.choice import Choice
 from ovseg_cli.clips.folder import ClipFolder, Origin
 from ovseg_cli.clips.live import Newest
 from ovseg_cli.clips.names import clip_names, is_stream
@@ -25,76 +22,18 @@ from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError, OvsegError, UsageError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.video import CAMERA, Video, open_video
+from ovseg_cli.media.video import Video, open_video
 from ovseg_cli.media.window import Window
 from ovseg_cli.output import InputState
 from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter
 
 WARM_UP = 10  # frames that are segmented once more where a clip goes on, for their effect on others
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of standard output went away
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a run was asked for."""
-
-    clips: Sequence[str]
-    vocabulary: Vocabulary  # without `other`
-    other: str | None
-    threshold: float | None
-    out: Path
-    saves: Sequence[str]
-    choice: Choice
-    smooth: float  # strength; 0 = each frame for itself
-    audio: bool
-    live: str | None  # "drop" or "wait"; None = by source
-    resume: bool
-    overwrite: bool
-    compute: Compute
-    batch_size: int | None  # None = by device
-    as_json: bool
-    show: bool
-    arguments: tuple[str, ...]  # of the command line
-
-    def drops(self, source: str) -> bool:
-        """Whether frames for which there is no time are dropped."""
-        return self.live == "drop" or self.live is None and source.startswith(CAMERA)
-
-    def folder(self, name: str, rate: Any = 25) -> ClipFolder:
-        """Where the results of a clip go."""
-        labelled = self.vocabulary if self.other is None else self.vocabulary.with_class(self.other)
-        return ClipFolder(self.out, name, self.saves, labelled, rate)
-
-
-def check(plan: Plan) -> None:
-    """Before anything is loaded. Raises UsageError."""
-    if plan.clips.count("-") > 1:
-        raise UsageError("- (a video on standard input) can be given once")
-    for source in plan.clips:
-        if not is_stream(source) and not os.path.exists(source):
-            raise UsageError(f"no such video: {printable(source)}")
-        if plan.resume and is_stream(source):
-            raise UsageError(f"--resume cannot go on with {printable(source)}: it is over")
-        if plan.live is not None and not is_stream(source):
-            raise UsageError(f"--live is for cameras and streams, not {printable(source)}")
-    place = plan.out
-    while not os.path.lexists(place):
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to {plan.out}: {place} is no folder, or not to be written")
-    if plan.resume or plan.overwrite:
-        return
-    for name in clip_names(plan.clips):
-        if plan.folder(name).holds_results():
-            raise UsageError(
-                f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
-                "goes on with it, --overwrite replaces it, -o names another folder"
-            )
 
 
 def execute(plan: Plan) -> int:
@@ -219,6 +158,9 @@ class _Clip:
         if self.interruption.requested():
             self.last = True
             return "interrupted", self.interruption.exit_code
+        if self.stopped() and not is_stream(self.source):  # its window was closed
+            self.last = True
+            return "interrupted", 0
         if not self.folder.count:
             raise InputError(f"{printable(self.source)}: no frame lies in the part asked for")
         return "complete", 0

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options, model_option, vocabulary_options
+from ovseg_cli.cli.compute import Compute, compute_options, model_option
+from ovseg_cli.cli.options import common_options, vocabulary_options
 from ovseg_cli.vocabulary import Vocabulary, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
 
@@ -48,11 +51,8 @@ def check_command(
     names = vocabulary or read(file or "")
     text = load_model(model, "cpu").network.text
 
-    def encode(phrases: tuple[str, ...] | list[str]) -> np.ndarray:
-        import torch
-
-        with torch.inference_mode():
-            found: np.ndarray = text.encode(list(phrases), names.templates).float().numpy()
+    def encode(phrases: Sequence[str]) -> np.ndarray:
+        found: np.ndarray = text.encode(list(phrases), names.templates).detach().float().numpy()
         return found
 
     for entry in check(names, encode):
@@ -69,3 +69,25 @@ def check_command(
             console.data(entry.name, *near)
         for warning in entry.warnings:
             console.warning(f"{printable(entry.name)}: {warning}")
+
+
+@command.command("propose", short_help="Names by what photos show.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
+@compute_options
+@common_options
+def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) -> None:
+    """Print class names for photos of which nobody says what they show, one a line.
+
+    INPUT is a photo, a folder or a pattern. Of the common nouns of WordNet those are taken that
+    match most of the photos as a whole. It is a start, to be edited, no answer.
+
+    \b
+    Example:
+      ovseg vocab propose photos > names.txt
+    """
+    from ovseg_cli.cli.auto_names import proposals, sample_photos
+    from ovseg_cli.media.images import find_images
+
+    for proposal in proposals(compute, sample_photos(find_images(inputs, recursive))):
+        console.data(f"{proposal.name}  # {proposal.share:.0%}")

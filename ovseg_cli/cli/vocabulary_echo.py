@@ -10,10 +10,10 @@ _SHOWN = 40  # class names
 
 def echo_vocabulary(vocabulary: Vocabulary, other: str | None) -> None:
     """Before the work, so that a wrong comma is seen."""
-    shown = [
-        f"{class_id} {'|'.join(map(printable, entry.phrases))}"
-        for class_id, entry in enumerate(vocabulary.classes[:_SHOWN])
-    ]
+    shown = []
+    for class_id, entry in enumerate(vocabulary.classes[:_SHOWN]):
+        kind = f" ({printable(' > '.join(entry.parents))})" if entry.parents else ""
+        shown.append(f"{class_id} {'|'.join(map(printable, entry.phrases))}{kind}")
     if len(vocabulary) > _SHOWN:
         shown.append(f"... {len(vocabulary) - _SHOWN} more")
     noun = "class" if len(vocabulary) == 1 else "classes"

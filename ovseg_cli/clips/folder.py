@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 from PIL import Image
 
 from ovseg_cli.clips.overlay import ClipOverlay
+from ovseg_cli.clips.records import FrameRecord, write_tables
 from ovseg_cli.clips.timeline import draw_timeline
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, WRITERS, atomic_path, write_png
@@ -32,34 +32,15 @@ from ovseg_cli.media.video_parts import (
     join,
 )
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.tables import class_name, write_json
+from ovseg_cli.tables import PARENTS, write_json
 from ovseg_cli.vocabulary import Vocabulary, printable
 
 OVERLAY, LABELS, STATS, TIMELINE = "overlay", "labels", "stats", "timeline"  # names in --save
 LABELS_VIDEO = "labels=video"
 SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "confidence")
 DEFAULT_SAVE = (OVERLAY, LABELS, STATS, TIMELINE)
-STATS_COLUMNS = (
-    "frame",
-    "seconds",
-    "class_id",
-    "class",
-    "pixels",
-    "fraction",
-    "mean_confidence",
-)
 _NUMBER = "{:06d}"  # of a frame, in file names
 _STATE = ".ovseg"  # folder of what is under way
-
-
-@dataclass(frozen=True)
-class FrameRecord:
-    """A frame that is written."""
-
-    index: int  # in the clip, from 0
-    seconds: float
-    size: int  # pixels
-    areas: tuple[tuple[int, int, float], ...] | None  # class id, pixels, confidence; None: held
 
 
 @dataclass(frozen=True)
@@ -141,13 +122,14 @@ class ClipFolder:
         """Remove what an earlier run has written of this clip. Raises OutputError."""
         try:
             for name in SAVES:
-                path = ClipFolder(self.out, self.clip, [name], self.vocabulary, self.rate)
-                (target,) = path.targets().values()
+                only = ClipFolder(self.out, self.clip, [name], self.vocabulary, self.rate)
+                (target,) = only.targets().values()
                 if target.is_dir():
                     shutil.rmtree(target)
                 else:
                     target.unlink(missing_ok=True)
-            self.report.unlink(missing_ok=True)
+            for path in (self.report, self._file(PARENTS)):
+                path.unlink(missing_ok=True)
             shutil.rmtree(self._state, ignore_errors=True)
         except OSError as error:
             raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
@@ -163,7 +145,7 @@ class ClipFolder:
             self._state.mkdir(parents=True, exist_ok=True)
             records = self._kept_records(origin)
             with self._journal.open("w", encoding="utf-8") as journal:
-                journal.writelines(_line(record) for record in records)
+                journal.writelines(record.line() for record in records)
             (self._state / "origin.json").write_text(json.dumps(asdict(origin)), "utf-8")
             self._records = self._journal.open("a", encoding="utf-8")
         except OSError as error:
@@ -260,7 +242,7 @@ class ClipFolder:
     def _note(self, record: FrameRecord) -> None:
         assert self._records is not None
         try:
-            self._records.write(_line(record))
+            self._records.write(record.line())
             self._records.flush()
         except OSError as error:
             raise OutputError(f"cannot write {self._journal}: {error.strerror}") from error
@@ -283,7 +265,7 @@ class ClipFolder:
         if self.count:
             self._join(sound)
         if STATS in self.saves:
-            self._write_stats()
+            write_tables(self.targets()[STATS], self._file(PARENTS), self.records, self.vocabulary)
         if TIMELINE in self.saves:
             picture = draw_timeline(self.records, self.vocabulary)
             write_png(self.targets()[TIMELINE], Image.fromarray(picture), self._metadata)
@@ -302,27 +284,6 @@ class ClipFolder:
             with atomic_path(self.targets()[name]) as temporary:
                 join(pieces, temporary, form, heard, self._begin, end)
 
-    def _write_stats(self) -> None:
-        with (
-            atomic_path(self.targets()[STATS]) as temporary,
-            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-        ):
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(STATS_COLUMNS)
-            for record in self.records():
-                for class_id, pixels, confidence in record.areas or ():
-                    table.writerow(
-                        (
-                            record.index + 1,
-                            f"{record.seconds:.6f}",
-                            class_id,
-                            class_name(class_id, self.vocabulary),
-                            pixels,
-                            f"{pixels / record.size:.9f}",
-                            f"{confidence:.6f}",
-                        )
-                    )
-
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
         write_json(self.report, {**values, "origin": asdict(origin)})
@@ -330,7 +291,3 @@ class ClipFolder:
             shutil.rmtree(self._state, ignore_errors=True)
             with contextlib.suppress(OSError):  # other clips are under way
                 os.rmdir(self.out / _STATE)
-
-
-def _line(record: FrameRecord) -> str:
-    return json.dumps([record.index, record.seconds, record.size, record.areas]) + "\n"

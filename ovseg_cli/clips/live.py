@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from ovseg_cli.frame import Frame
 
+PATIENCE = 5.0  # seconds
+
 
 class Newest:
     """Iterates over frames that another thread reads; a frame that is not taken in time is lost."""
@@ -34,10 +36,13 @@ class Newest:
             yield frame
 
     def close(self) -> None:
-        """Read nothing more, and wait until the thread has let go of the source."""
+        """Read nothing more, and wait a little for the thread to let go of the source.
+
+        A camera that gives no picture any more may never do so.
+        """
         self._closed = True
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(PATIENCE)
 
     def _read(self) -> None:
         try:

@@ -31,6 +31,13 @@ def thumbnail(frame: Frame) -> np.ndarray:
     return np.asarray(cv2.resize(frame.pixels, (width, height), interpolation=cv2.INTER_AREA))
 
 
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of two thumbnails' colour channels, 0..255; of other sizes: 255."""
+    if one.shape != other.shape:
+        return 255.0
+    return float(np.abs(one.astype(np.int16) - other).mean())
+
+
 def motion(before: np.ndarray, now: np.ndarray) -> Motion | None:
     """Dense inverse search flow from `now` to `before`, two thumbnails of one size.
 

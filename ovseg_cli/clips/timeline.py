@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ovseg_cli.clips.records import Records
 from ovseg_cli.legend import PAPER, draw_legend
 from ovseg_cli.render import palette
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.tables import class_name
 from ovseg_cli.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from ovseg_cli.clips.folder import FrameRecord
 
 PLOT_HW = (320, 900)  # pixels, without the axes
 LEFT, TOP, BOTTOM, RIGHT = 56, 16, 36, 24  # margins, pixels
@@ -24,9 +19,7 @@ _FONT = 14  # pixels
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)  # seconds
 
 
-def draw_timeline(
-    records: Callable[[], Iterable[FrameRecord]], vocabulary: Vocabulary
-) -> np.ndarray:
+def draw_timeline(records: Records, vocabulary: Vocabulary) -> np.ndarray:
     """Time to the right, shares of the picture upwards, classes by id from below, unlabelled white.
 
     records: gives the frames of the clip, each time anew. Frames that are held count for nothing.
@@ -58,9 +51,7 @@ def draw_timeline(
     return np.concatenate([plot, legend])
 
 
-def _shares(
-    records: Callable[[], Iterable[FrameRecord]], classes: int
-) -> tuple[np.ndarray, float, float | None]:
+def _shares(records: Records, classes: int) -> tuple[np.ndarray, float, float | None]:
     """Mean share of each class, unlabelled last, in each column of the plot, (W, K+1); the times.
 
     The end is None where there is no frame.

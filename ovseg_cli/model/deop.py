@@ -26,7 +26,7 @@ from ovseg_cli.model.pyramid import PyramidVisual
 class TextFeatures:
     """A vocabulary as the model sees it: one row a phrase, one or more phrases a class."""
 
-    features: Tensor  # (P, C), L2-normalised
+    features: Tensor  # (P, C), L2-normalised; shorter for what is shown by pictures
     class_of: Tensor | None = None  # (P,) int64 class of each phrase; None: phrase = class
 
     @property

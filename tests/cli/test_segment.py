@@ -438,7 +438,13 @@ def test_a_size_that_no_model_can_use(segment, photos, fake, size):
 
 def test_windows_over_large_photos(segment, photos, tmp_path, fake):
     assert segment(photos, "--tile", "256", "--overlap", "0.5").code == 0
-    assert fake.how == {"tile": 256, "overlap": 0.5, "refine": False, "masks": None}
+    assert fake.how == {
+        "tile": 256,
+        "overlap": 0.5,
+        "refine": False,
+        "masks": None,
+        "exemplars": (),
+    }
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert (options["tile"], options["overlap"]) == (256, 0.5)
     assert segment(photos, "--tile", "256", "--overlap", "0.95").code == 2

@@ -555,7 +555,10 @@ def test_a_camera_is_faster_than_the_model(video, camera, tmp_path, live):
     assert (max(np.diff(numbers)) > 1) == (live == "drop")
 
 
-def test_a_camera_runs_until_its_window_is_closed(video, camera, tmp_path, monkeypatch):
+@pytest.fixture
+def screens(monkeypatch):
+    """Windows that are closed after six pictures; those that were opened."""
+
     class Screen:
         def __init__(self):
             self.is_open, self.shown = True, []
@@ -567,15 +570,28 @@ def test_a_camera_runs_until_its_window_is_closed(video, camera, tmp_path, monke
         def close(self):
             self.is_open = False
 
-    screens = []
+    opened = []
     monkeypatch.setattr(
-        "ovseg_cli.cli.video_run.Window", lambda: screens.append(Screen()) or screens[-1]
+        "ovseg_cli.cli.video_run.Window", lambda: opened.append(Screen()) or opened[-1]
     )
+    return opened
+
+
+def test_a_camera_runs_until_its_window_is_closed(video, camera, screens, tmp_path):
     assert video("camera:0", "--show", "--save", "stats").code == 0
+    assert report(tmp_path, "camera-0")["status"] == "complete"
     (screen,) = screens
     assert 6 <= len(screen.shown) < 20
     assert len({shape for shape, _ in screen.shown}) == 1
     assert screen.shown[0][1].startswith("camera:0 0.")
+
+
+def test_a_clip_whose_window_is_closed_can_be_gone_on_with(video, screens, tmp_path):
+    write_clip(tmp_path / "clip.mp4", 200)
+    assert video("clip.mp4", "--show", "--save", "stats").code == 0
+    assert report(tmp_path)["status"] == "interrupted"
+    assert video("clip.mp4", "--save", "stats", "--resume").code == 0
+    assert report(tmp_path)["counts"]["written"] == 200
 
 
 def flicker(label_maps, flows):

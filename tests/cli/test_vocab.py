@@ -1,10 +1,15 @@
 """`ovseg vocab check`, with the bundled model."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ovseg_cli.cli.main import ovseg
+from ovseg_cli.nouns import common_nouns
+from ovseg_cli.vocabulary import read
 
 
 @pytest.fixture
@@ -49,3 +54,57 @@ def test_the_names_are_given_once(vocab, arguments):
 def test_a_file_that_is_not_there(vocab):
     code, _, err = vocab("absent.txt")
     assert code == 2 and "absent.txt" in err
+
+
+@pytest.fixture
+def valley():
+    path = Path(__file__).parents[2] / "examples" / "photos" / "valley.jpg"
+    if not path.exists():
+        pytest.skip("no examples here")
+    return str(path)
+
+
+def test_propose_prints_a_file_of_names(valley, capfd, tmp_path):
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(["vocab", "propose", valley], prog_name="ovseg")
+    out, _ = capfd.readouterr()
+    assert end.value.code == 0
+    (tmp_path / "names.txt").write_text(out)
+    names = read(tmp_path / "names.txt").names
+    assert 1 <= len(names) <= 20
+    assert "sky" in names
+    assert set(names) <= set(common_nouns())
+
+
+def test_segment_with_proposed_names(valley, capfd, tmp_path):
+    arguments = ["segment", valley, "--classes", "auto", "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(arguments, prog_name="ovseg")
+    _, err = capfd.readouterr()
+    assert end.value.code == 0
+    assert 'names proposed, a start to be edited: --classes "' in err
+    classes = json.loads((tmp_path / "out" / "classes.json").read_text())
+    assert "sky" in [entry["name"] for entry in classes]
+
+
+def test_proposing_looks_ahead_which_a_stream_does_not_allow(capfd, tmp_path):
+    arguments = ["video", "camera:0", "--classes", "auto", "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(arguments, prog_name="ovseg")
+    assert end.value.code == 2
+    assert "cannot look ahead in camera:0" in capfd.readouterr().err
+
+
+def test_a_class_shown_by_a_picture_alone(valley, capfd, tmp_path):
+    out = tmp_path / "out"
+    shown = f"what is above={valley}:0,0,300,100"
+    arguments = ["segment", valley, "--exemplar", shown, "--classes", "grass", "-o", str(out)]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(arguments, prog_name="ovseg")
+    assert end.value.code == 0, capfd.readouterr().err
+    classes = json.loads((out / "classes.json").read_text())
+    assert [entry["name"] for entry in classes] == ["grass", "what is above"]
+    labels = np.asarray(Image.open(out / "labels" / "valley.png"))
+    assert (labels[: len(labels) // 8] == 1).mean() > 0.9
+    ((name, path, digest),) = json.loads((out / "run.json").read_text())["options"]["exemplars"]
+    assert (name, path, len(digest)) == ("what is above", valley, 16)

@@ -60,7 +60,20 @@ def test_a_limit_counts_what_is_segmented():
     assert len(picked(Choice(most=1000), TENTHS)) == 10
 
 
-@pytest.mark.parametrize("wrong", [{"start": 2.0, "end": 2.0}, {"every": 2, "rate": 5.0}])
+def test_frames_that_hardly_differ_from_the_last_one_segmented():
+    levels = [0, 1, 2, 3, 4, 4, 9, 0]
+    given = [
+        Frame(np.full((32, 40, 3), level, np.uint8), index) for index, level in enumerate(levels)
+    ]
+    due = [due for _, due in Choice(still=3.0).of(given)]
+    # 3 differs by 3 from 0, which was segmented; 4 by 1 from that; 9 by 6; 0 by 9.
+    assert due == [True, False, False, True, False, False, True, True]
+    assert sum(due for _, due in Choice(still=3.0, most=2).of(given)) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"start": 2.0, "end": 2.0}, {"every": 2, "rate": 5.0}, {"still": 1.0, "hold": False}]
+)
 def test_what_excludes_each_other(wrong):
     with pytest.raises(UsageError):
         Choice(**wrong)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ovseg_cli.clips.folder import FrameRecord
+from ovseg_cli.clips.records import FrameRecord
 from ovseg_cli.clips.timeline import LEFT, PLOT_HW, TOP, _clock, draw_timeline
 from ovseg_cli.render import palette
 from ovseg_cli.vocabulary import Vocabulary

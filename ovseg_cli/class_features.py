@@ -1,0 +1,60 @@
+"""What stands for each class before the network: features of words, of pictures, or of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ovseg_cli import weights
+from ovseg_cli.errors import UsageError
+from ovseg_cli.exemplars import Exemplar
+from ovseg_cli.model.deop import TextFeatures
+from ovseg_cli.model.prompts import TextEncoder
+from ovseg_cli.nouns import common_nouns
+from ovseg_cli.scoring import Scorer
+from ovseg_cli.text_cache import text_features
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+
+@torch.inference_mode()
+def class_features(
+    encoder: TextEncoder,
+    vocabulary: Vocabulary,
+    checksum: str,
+    scorer: Scorer,
+    exemplars: Sequence[Exemplar] = (),
+) -> TextFeatures:
+    """The rows of all names and synonyms, and one row for the pictures of a class.
+
+    checksum: of the model, for the cache of text features. Of classes that are `pictured` only
+    pictures count. Raises VocabularyError for a name that the model cannot read, InputError for a
+    picture that cannot be read, UsageError for a class without words and pictures.
+    """
+    folder = weights.home() / "text"
+    spoken = text_features(encoder, vocabulary, checksum, folder).to(scorer.device)
+    if not exemplars and not any(entry.pictured for entry in vocabulary.classes):
+        return spoken
+    shown: dict[str, list[Tensor]] = {}
+    if exemplars:
+        nouns = Vocabulary(common_nouns(), vocabulary.templates)
+        words = text_features(encoder, nouns, checksum, folder).features.to(scorer.device)
+    for exemplar in exemplars:
+        if exemplar.name not in vocabulary.names:
+            raise UsageError(f"there is no class {printable(exemplar.name)} for its picture")
+        row = scorer.exemplar(*exemplar.load(), words)
+        shown.setdefault(exemplar.name, []).append(row)
+    rows: list[Tensor] = []
+    class_of: list[int] = []
+    position = 0
+    for number, entry in enumerate(vocabulary.classes):
+        own = [] if entry.pictured else list(spoken.features[position:][: len(entry.phrases)])
+        position += len(entry.phrases)
+        if entry.name in shown:
+            own.append(torch.stack(shown[entry.name]).mean(0))
+        if not own:
+            raise UsageError(f"no picture shows the class {printable(entry.name)}")
+        rows += own
+        class_of += [number] * len(own)
+    return TextFeatures(torch.stack(rows), torch.tensor(class_of, device=scorer.device))

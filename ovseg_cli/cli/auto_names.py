@@ -1,0 +1,74 @@
+"""`--classes auto`: names proposed by what the photos show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ovseg_cli import batch
+from ovseg_cli.cli import console
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.options import with_shown
+from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.naming import Proposal, evenly, propose
+from ovseg_cli.nouns import common_nouns
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+if TYPE_CHECKING:
+    from ovseg_cli.frame import Frame
+    from ovseg_cli.media.images import ImageInput
+
+_NOTHING = "none of the nouns"
+_CLIP_FRAMES = 16  # of each clip that are looked at
+
+
+def auto_vocabulary(compute: Compute, frames: Iterable[Frame]) -> Vocabulary:
+    """The names proposed for some photos, said in a form to be edited, and those of exemplars.
+
+    Raises UsageError.
+    """
+    names = [proposal.name for proposal in proposals(compute, frames)]
+    if not names:
+        raise UsageError("no names could be proposed: name the classes with --classes")
+    console.note(f'names proposed, a start to be edited: --classes "{", ".join(names)}"')
+    return with_shown(Vocabulary(names), compute.exemplars) or Vocabulary(names)
+
+
+def proposals(compute: Compute, frames: Iterable[Frame]) -> list[Proposal]:
+    """What the photos show, by the nouns that come with the program."""
+    share_cores(batch.auto_streams("cpu", available_cores(), available_cores()))
+    keep_freed_memory()
+    nouns = Vocabulary(common_nouns())
+    console.note(f"looking for {len(nouns)} common nouns")
+    segmenter = replace(compute, exemplars=()).segmenter(nouns, other=_NOTHING)
+    return propose(segmenter, frames, segmenter.phrase_features())
+
+
+def sample_photos(images: Sequence[ImageInput], exif: bool = True) -> Iterator[Frame]:
+    """Some of them, evenly spread; those that cannot be read are told of when their turn comes."""
+    from ovseg_cli.media.images import read_image
+
+    for position in evenly(images):
+        try:
+            yield read_image(images[position].path, exif=exif)
+        except InputError as error:
+            console.trace(error)
+
+
+def sample_clips(clips: Sequence[str]) -> Iterator[Frame]:
+    """Some frames of each; raises UsageError for a stream, which cannot be looked at twice."""
+    from ovseg_cli.clips.names import is_stream
+    from ovseg_cli.media.video import open_video
+
+    for source in clips:
+        if is_stream(source):
+            raise UsageError(f"--classes auto cannot look ahead in {printable(source)}")
+        with open_video(source) as video:
+            every = max(1, (video.info.frames or 0) // _CLIP_FRAMES)
+            for frame in video.frames():
+                if frame.index % every == 0:
+                    yield frame
+                if frame.index >= every * (_CLIP_FRAMES - 1):
+                    break

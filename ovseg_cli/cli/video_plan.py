@@ -1,0 +1,80 @@
+"""What `ovseg video` was asked for, and whether that can be done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.clips.choice import Choice
+from ovseg_cli.clips.folder import ClipFolder
+from ovseg_cli.clips.names import clip_names, is_stream
+from ovseg_cli.errors import UsageError
+from ovseg_cli.media.video import CAMERA
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run was asked for."""
+
+    clips: Sequence[str]
+    vocabulary: Vocabulary  # without `other`
+    other: str | None
+    threshold: float | None
+    out: Path
+    saves: Sequence[str]
+    choice: Choice
+    smooth: float  # strength; 0 = each frame for itself
+    audio: bool
+    live: str | None  # "drop" or "wait"; None = by source
+    resume: bool
+    overwrite: bool
+    compute: Compute
+    batch_size: int | None  # None = by device
+    as_json: bool
+    show: bool
+    arguments: tuple[str, ...]  # of the command line
+
+    def drops(self, source: str) -> bool:
+        """Whether frames for which there is no time are dropped."""
+        return self.live == "drop" or self.live is None and source.startswith(CAMERA)
+
+    def folder(self, name: str, rate: Any = 25) -> ClipFolder:
+        """Where the results of a clip go."""
+        labelled = self.vocabulary if self.other is None else self.vocabulary.with_class(self.other)
+        return ClipFolder(self.out, name, self.saves, labelled, rate)
+
+
+def check_clips(clips: Sequence[str]) -> None:
+    """Raise UsageError for what is not there."""
+    if clips.count("-") > 1:
+        raise UsageError("- (a video on standard input) can be given once")
+    for source in clips:
+        if not is_stream(source) and not os.path.exists(source):
+            raise UsageError(f"no such video: {printable(source)}")
+
+
+def check(plan: Plan) -> None:
+    """Before anything is loaded. Raises UsageError."""
+    for source in plan.clips:
+        if plan.resume and is_stream(source):
+            raise UsageError(f"--resume cannot go on with {printable(source)}: it is over")
+        if plan.live is not None and not is_stream(source):
+            raise UsageError(f"--live is for cameras and streams, not {printable(source)}")
+    place = plan.out
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {plan.out}: {place} is no folder, or not to be written")
+    if plan.resume or plan.overwrite:
+        return
+    for name in clip_names(plan.clips):
+        if plan.folder(name).holds_results():
+            raise UsageError(
+                f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
+                "goes on with it, --overwrite replaces it, -o names another folder"
+            )

@@ -1,0 +1,88 @@
+"""What is noted of each frame of a clip, and the tables that are made of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from ovseg_cli.exports import atomic_path
+from ovseg_cli.segmentation import ClassArea
+from ovseg_cli.tables import class_name, parent_areas
+from ovseg_cli.vocabulary import Vocabulary
+
+SHARES = ("pixels", "fraction", "mean_confidence")
+STATS_COLUMNS = ("frame", "seconds", "class_id", "class", *SHARES)
+PARENTS_COLUMNS = ("frame", "seconds", "parent", *SHARES)
+
+Records = Callable[[], Iterable["FrameRecord"]]  # gives the frames of a clip, each time anew
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """A frame that is written."""
+
+    index: int  # in the clip, from 0
+    seconds: float
+    size: int  # pixels
+    areas: tuple[tuple[int, int, float], ...] | None  # class id, pixels, confidence; None: held
+
+    @classmethod
+    def of(cls, line: str) -> FrameRecord:
+        """From what `line` gives."""
+        index, seconds, size, areas = json.loads(line)
+        return cls(index, seconds, size, None if areas is None else tuple(map(tuple, areas)))
+
+    def line(self) -> str:
+        """As a line of a journal."""
+        return json.dumps(astuple(self)) + "\n"
+
+    def class_areas(self, vocabulary: Vocabulary) -> list[ClassArea]:
+        """The classes of the frame; none where it is held."""
+        return [
+            ClassArea(
+                class_id, class_name(class_id, vocabulary), pixels, pixels / self.size, confidence
+            )
+            for class_id, pixels, confidence in self.areas or ()
+        ]
+
+
+def write_tables(stats: Path, parents: Path, records: Records, vocabulary: Vocabulary) -> None:
+    """The table of classes and, where they are kinds of something, that of those.
+
+    Raises OutputError.
+    """
+
+    def classes(areas: Sequence[ClassArea]) -> Iterator[tuple[Any, ...]]:
+        for area in areas:
+            yield area.class_id, area.name, area.pixels, area.fraction, area.mean_confidence
+
+    def kinds(areas: Sequence[ClassArea]) -> Iterator[tuple[Any, ...]]:
+        for area in parent_areas(areas, vocabulary.parents):
+            yield area.name, area.pixels, area.fraction, area.mean_confidence
+
+    _write(stats, STATS_COLUMNS, records, vocabulary, classes)
+    if any(vocabulary.parents):
+        _write(parents, PARENTS_COLUMNS, records, vocabulary, kinds)
+
+
+def _write(
+    target: Path,
+    columns: Sequence[str],
+    records: Records,
+    vocabulary: Vocabulary,
+    rows: Callable[[Sequence[ClassArea]], Iterator[tuple[Any, ...]]],
+) -> None:
+    with (
+        atomic_path(target) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(columns)
+        for record in records():
+            moment = record.index + 1, f"{record.seconds:.6f}"
+            for *names, pixels, fraction, confidence in rows(record.class_areas(vocabulary)):
+                table.writerow((*moment, *names, pixels, f"{fraction:.9f}", f"{confidence:.6f}"))

@@ -1,0 +1,151 @@
+"""Classes shown by pictures: what is typed, what is read, and what they do."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ovseg_cli import load_model
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.exemplars import Exemplar, parse_exemplar, with_exemplars
+from ovseg_cli.frame import Frame
+from ovseg_cli.segmenter import Segmenter
+from ovseg_cli.vocabulary import ClassName, Vocabulary
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """mug.png of 40×30 pixels; mask.png marks a part of it."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save("mug.png")
+    mask = np.zeros((30, 40), np.uint8)
+    mask[10:20, 5:15] = 255
+    Image.fromarray(mask).save("mask.png")
+    Image.fromarray(mask * 0).save("black.png")
+    Image.fromarray(mask[:20]).save("small.png")
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save("a:b.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "picture", "mask", "box"),
+    [
+        ("my mug=mug.png", "mug.png", None, None),
+        (" my mug = mug.png:mask.png", "mug.png", "mask.png", None),
+        ("my mug=mug.png:5,10,20,8", "mug.png", None, (5, 10, 20, 8)),
+        ("my mug=a:b.png", "a:b.png", None, None),
+    ],
+)
+def test_what_is_typed(files, text, picture, mask, box):
+    found = parse_exemplar(text)
+    assert found.name == "my mug"
+    assert str(found.picture) == picture
+    assert (str(found.mask) if found.mask else None) == mask
+    assert found.box == box
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("mug.png", "is no exemplar"),
+        ("=mug.png", "is no exemplar"),
+        ("mug=", "is no exemplar"),
+        ("mug=absent.png", "no such picture: absent.png"),
+        ("mug=mug.png:absent.png", "no such picture: absent.png"),
+        ("mug=mug.png:1,2,3", "no such picture: 1,2,3"),
+    ],
+)
+def test_what_cannot_be_meant(files, text, reason):
+    with pytest.raises(UsageError, match=reason):
+        parse_exemplar(text)
+
+
+def test_where_the_class_is(files):
+    inside = [
+        parse_exemplar(f"mug=mug.png{part}").load()[1] for part in ("", ":mask.png", ":5,10,10,10")
+    ]
+    assert inside[0].all() and inside[0].shape == (30, 40)
+    assert np.array_equal(inside[1], inside[2]) and inside[1].sum() == 100
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (":black.png", "nothing of the picture is marked"),
+        (":100,0,5,5", "nothing of the picture is marked"),
+        (":small.png", "small.png: of 40x20 pixels, the picture of 40x30"),
+    ],
+)
+def test_marks_that_do_not_fit(files, part, reason):
+    with pytest.raises(InputError, match=reason):
+        parse_exemplar(f"mug=mug.png{part}").load()
+
+
+def test_the_digest_follows_the_contents(files):
+    one = parse_exemplar("mug=mug.png:mask.png")
+    before = one.digest()
+    assert parse_exemplar("other=mug.png:mask.png").digest() == before
+    Image.fromarray(np.ones((30, 40), np.uint8)).save("mask.png")
+    assert one.digest() != before
+
+
+def test_new_names_come_after_the_others():
+    shown = [Exemplar(name, None) for name in ("mug", "cup", "mug")]
+    found = with_exemplars(Vocabulary(["sky", "cup"]), shown)
+    assert found.classes == (ClassName("sky"), ClassName("cup"), ClassName("mug", pictured=True))
+    assert with_exemplars(None, shown).names == ("mug", "cup")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_model("mini", device="cpu")
+
+
+def scene(seed=0):
+    """Sky-blue above, leaf-green below, with some noise: (96, 128, 3)."""
+    draw = np.random.default_rng(seed)
+    pixels = np.empty((96, 128, 3))
+    pixels[:48], pixels[48:] = (120, 170, 230), (60, 120, 40)
+    return Frame((pixels + draw.normal(0, 12, pixels.shape)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """Pictures that show the upper and the lower part."""
+    Image.fromarray(scene(1).pixels).save(tmp_path / "scene.png")
+    return [
+        Exemplar(name, tmp_path / "scene.png", box=box)
+        for name, box in (("upper", (0, 0, 128, 48)), ("lower", (0, 48, 128, 48)))
+    ]
+
+
+def test_pictures_instead_of_words(mini, shown):
+    vocabulary = with_exemplars(None, shown)
+    labels = Segmenter(mini, vocabulary, exemplars=shown)(scene()).labels
+    assert (labels[:40] == 0).mean() > 0.9
+    assert (labels[56:] == 1).mean() > 0.9
+
+
+def test_pictures_compete_with_words_on_equal_terms(mini, shown):
+    """The words for what is there are not swamped by the picture of something else."""
+    vocabulary = with_exemplars(Vocabulary(["sky"]), shown[1:])
+    labels = Segmenter(mini, vocabulary, exemplars=shown[1:])(scene()).labels
+    assert (labels[:40] == 0).mean() > 0.8
+    assert (labels[56:] == 1).mean() > 0.8
+
+
+def test_pictures_beside_words_are_one_more_synonym(mini, shown):
+    vocabulary = Vocabulary(["upper|sky", "lower"])
+    plain = Segmenter(mini, vocabulary)._text
+    found = Segmenter(mini, vocabulary, exemplars=[*shown, shown[0]])._text
+    assert found.class_of.tolist() == [0, 0, 0, 1, 1]
+    torch.testing.assert_close(found.features[[0, 1, 3]], plain.features)
+    assert found.features[2].norm() < 1.0
+
+
+def test_a_class_that_nothing_shows(mini, shown):
+    vocabulary = Vocabulary(["sky", ClassName("mug", pictured=True)])
+    with pytest.raises(UsageError, match="no picture shows the class mug"):
+        Segmenter(mini, vocabulary)
+    with pytest.raises(UsageError, match="there is no class upper for its picture"):
+        Segmenter(mini, Vocabulary(["sky"]), exemplars=shown)
