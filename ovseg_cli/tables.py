@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -12,6 +12,8 @@ from ovseg_cli.journal import Entry
 from ovseg_cli.render import palette
 from ovseg_cli.segmentation import UNLABELED, ClassArea
 from ovseg_cli.vocabulary import Vocabulary
+
+Row = Sequence[object]
 
 STATS = "stats.csv"
 SUMMARY = "summary.csv"
@@ -110,31 +112,23 @@ def write_stats(
     """
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
-    with (
-        atomic_path(folder / STATS) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(STATS_COLUMNS)
+
+    def rows() -> Iterator[Row]:
         for entry in entries:
             image = image_name(entry.rel, entry.path)
             for area in class_areas(entry, vocabulary):
                 pixels[area.class_id] += area.pixels
                 images[area.class_id] += 1
-                table.writerow(
-                    (
-                        image,
-                        entry.width,
-                        entry.height,
-                        area.class_id,
-                        area.name,
-                        area.pixels,
-                        f"{area.fraction:.9f}",
-                        f"{area.mean_confidence:.6f}",
-                    )
-                )
+                names = image, entry.width, entry.height, area.class_id, area.name
+                yield *names, area.pixels, *shares(area)
+
+    write_table(folder / STATS, STATS_COLUMNS, rows())
     totals = _totals(vocabulary, pixels, images)
-    _write_summary(folder / SUMMARY, totals)
+    rows_of_totals = (
+        (total.class_id, total.name, total.pixels, f"{total.fraction:.9f}", total.images)
+        for total in totals
+    )
+    write_table(folder / SUMMARY, SUMMARY_COLUMNS, rows_of_totals)
     return totals
 
 
@@ -143,17 +137,30 @@ def write_parents(folder: Path, vocabulary: Vocabulary, entries: Iterable[Entry]
     parents_of = vocabulary.parents
     if not any(parents_of):
         return
-    with (
-        atomic_path(folder / PARENTS) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(PARENTS_COLUMNS)
+
+    def rows() -> Iterator[Row]:
         for entry in entries:
             image = image_name(entry.rel, entry.path)
             for area in parent_areas(class_areas(entry, vocabulary), parents_of):
-                numbers = area.pixels, f"{area.fraction:.9f}", f"{area.mean_confidence:.6f}"
-                table.writerow((image, area.name, *numbers))
+                yield image, area.name, area.pixels, *shares(area)
+
+    write_table(folder / PARENTS, PARENTS_COLUMNS, rows())
+
+
+def shares(area: ClassArea | ParentArea) -> tuple[str, str]:
+    """Fraction and mean confidence as tables have them."""
+    return f"{area.fraction:.9f}", f"{area.mean_confidence:.6f}"
+
+
+def write_table(target: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file; the rows are taken one by one. Raises OutputError."""
+    with (
+        atomic_path(target) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
 
 
 def write_classes(folder: Path, vocabulary: Vocabulary) -> None:
@@ -189,25 +196,6 @@ def _totals(
         )
         for class_id in ids
     ]
-
-
-def _write_summary(target: Path, totals: Sequence[ClassTotal]) -> None:
-    with (
-        atomic_path(target) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(SUMMARY_COLUMNS)
-        for total in totals:
-            table.writerow(
-                (
-                    total.class_id,
-                    total.name,
-                    total.pixels,
-                    f"{total.fraction:.9f}",
-                    total.images,
-                )
-            )
 
 
 def class_name(class_id: int, vocabulary: Vocabulary) -> str:

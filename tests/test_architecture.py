@@ -52,7 +52,7 @@ ALLOWED = {
     "sam_masks": set(),
     "scoring": {"model"},
     "segmenter": {"class_features", "exemplars", "media", "model", "scoring", "weights"},
-    "evaluation": {"data", "exports", "legend", "model", "render", "segmenter"},
+    "evaluation": {"data", "exports", "legend", "model", "render", "segmenter", "tables"},
     "training": {"data", "importing", "model", "weights", "evaluation", "segmenter"},
     "benchmark": {"segmenter", "batch", "cores", "data", "media", "model", "scoring"},
     "finished_run": {"exports", "journal", "output", "tables"},

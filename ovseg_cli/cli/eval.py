@@ -9,7 +9,7 @@ import click
 
 from ovseg_cli.cli import eval_run
 from ovseg_cli.cli.compute import compute_options
-from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.options import common_options, threshold_option
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -68,12 +68,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     metavar="NAME=WORD,...",
     help="Tell the model another word for some names, such as car=automobile,road=street.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    metavar="T",
-    help="Leave pixels unlabelled whose confidence is lower, as 'ovseg segment' does.",
-)
+@threshold_option
 @click.option(
     "--tune",
     is_flag=True,

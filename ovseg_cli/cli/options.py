@@ -115,6 +115,50 @@ def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[C
     return add
 
 
+def outcome_options(output: str) -> Callable[[Command], Command]:
+    """--other, --threshold and --output; the command gets them by these names.
+
+    output: the folder where none is given.
+    """
+    made = (
+        click.option(
+            "--other", metavar="NAME", help="Add a class that takes what fits none of the names."
+        ),
+        threshold_option,
+        click.option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            default=output,
+            show_default=True,
+            help="Folder for the results.",
+        ),
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed(made):
+            command = option(command)
+        return command
+
+    return add
+
+
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="T",
+    help="Leave pixels unlabelled whose confidence is below T (0 to 1).",
+)
+batch_size_option = click.option(
+    "--batch-size",
+    type=BatchSize(),
+    metavar="auto|N",
+    default="auto",
+    show_default=True,
+    help="Pictures of like size that the model sees at once.",
+)
+
+
 def work_options(command: Command) -> Command:
     """--batch-size, --workers and --shard; the command gets them by these names."""
     for option in (
@@ -132,14 +176,7 @@ def work_options(command: Command) -> Command:
             metavar="N",
             help="Threads that read and write files.  [default: a thread per core, at most 8]",
         ),
-        click.option(
-            "--batch-size",
-            type=BatchSize(),
-            metavar="auto|N",
-            default="auto",
-            show_default=True,
-            help="Photos of like size that the model sees at once.",
-        ),
+        batch_size_option,
     ):
         command = option(command)
     return command

@@ -9,7 +9,12 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute, compute_options
-from ovseg_cli.cli.options import common_options, vocabulary_options, work_options
+from ovseg_cli.cli.options import (
+    common_options,
+    outcome_options,
+    vocabulary_options,
+    work_options,
+)
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import UsageError
@@ -28,21 +33,7 @@ DEFAULT_SAVE = "overlay,labels,stats"
 @click.command("segment", short_help="Overlays, label maps and area tables of photos.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @vocabulary_options(auto=True)
-@click.option("--other", metavar="NAME", help="Add a class that takes what fits none of the names.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    metavar="T",
-    help="Leave pixels unlabelled whose confidence is below T (0 to 1).",
-)
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    default=DEFAULT_OUTPUT,
-    show_default=True,
-    help="Folder for the results.",
-)
+@outcome_options(DEFAULT_OUTPUT)
 @click.option(
     "--save",
     metavar="NAMES",

@@ -8,7 +8,12 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute, compute_options
-from ovseg_cli.cli.options import BatchSize, common_options, vocabulary_options
+from ovseg_cli.cli.options import (
+    batch_size_option,
+    common_options,
+    outcome_options,
+    vocabulary_options,
+)
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import Vocabulary
@@ -42,21 +47,7 @@ class Seconds(click.ParamType):
 @click.command("video", short_help="Tinted clips, label maps and tables of videos and cameras.")
 @click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
 @vocabulary_options(auto=True)
-@click.option("--other", metavar="NAME", help="Add a class that takes what fits none of the names.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    metavar="T",
-    help="Leave pixels unlabelled whose confidence is below T (0 to 1).",
-)
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    default=DEFAULT_OUTPUT,
-    show_default=True,
-    help="Folder for the results.",
-)
+@outcome_options(DEFAULT_OUTPUT)
 @click.option(
     "--save",
     metavar="NAMES",
@@ -117,14 +108,7 @@ class Seconds(click.ParamType):
 @click.option("--resume", is_flag=True, help="Go on where an earlier run was interrupted.")
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run's results first.")
 @compute_options
-@click.option(
-    "--batch-size",
-    type=BatchSize(),
-    metavar="auto|N",
-    default="auto",
-    show_default=True,
-    help="Frames that the model sees at once.",
-)
+@batch_size_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per frame on standard output.")
 @click.option("--show", is_flag=True, help="Show the tinted frames in a window; q ends the clip.")
 @common_options

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
-from ovseg_cli.exports import atomic_path
 from ovseg_cli.segmentation import ClassArea
-from ovseg_cli.tables import class_name, parent_areas
+from ovseg_cli.tables import Row, class_name, parent_areas, shares, write_table
 from ovseg_cli.vocabulary import Vocabulary
 
 SHARES = ("pixels", "fraction", "mean_confidence")
@@ -56,33 +53,17 @@ def write_tables(stats: Path, parents: Path, records: Records, vocabulary: Vocab
     Raises OutputError.
     """
 
-    def classes(areas: Sequence[ClassArea]) -> Iterator[tuple[Any, ...]]:
-        for area in areas:
-            yield area.class_id, area.name, area.pixels, area.fraction, area.mean_confidence
-
-    def kinds(areas: Sequence[ClassArea]) -> Iterator[tuple[Any, ...]]:
-        for area in parent_areas(areas, vocabulary.parents):
-            yield area.name, area.pixels, area.fraction, area.mean_confidence
-
-    _write(stats, STATS_COLUMNS, records, vocabulary, classes)
-    if any(vocabulary.parents):
-        _write(parents, PARENTS_COLUMNS, records, vocabulary, kinds)
-
-
-def _write(
-    target: Path,
-    columns: Sequence[str],
-    records: Records,
-    vocabulary: Vocabulary,
-    rows: Callable[[Sequence[ClassArea]], Iterator[tuple[Any, ...]]],
-) -> None:
-    with (
-        atomic_path(target) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(columns)
+    def rows(of_classes: bool) -> Iterator[Row]:
         for record in records():
             moment = record.index + 1, f"{record.seconds:.6f}"
-            for *names, pixels, fraction, confidence in rows(record.class_areas(vocabulary)):
-                table.writerow((*moment, *names, pixels, f"{fraction:.9f}", f"{confidence:.6f}"))
+            areas = record.class_areas(vocabulary)
+            if of_classes:
+                for area in areas:
+                    yield *moment, area.class_id, area.name, area.pixels, *shares(area)
+            else:
+                for kind in parent_areas(areas, vocabulary.parents):
+                    yield *moment, kind.name, kind.pixels, *shares(kind)
+
+    write_table(stats, STATS_COLUMNS, rows(of_classes=True))
+    if any(vocabulary.parents):
+        write_table(parents, PARENTS_COLUMNS, rows(of_classes=False))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ovseg_cli.evaluation.run import Evaluation
-from ovseg_cli.exports import atomic_path
+from ovseg_cli.tables import write_table
 
 CLASS_COLUMNS = ("class", "iou", "boundary_iou", "accuracy", "true_pixels", "predicted_pixels")
 PHOTO_COLUMNS = ("photo", "mIoU", "pixel_accuracy", "mean_confidence")
@@ -27,7 +26,7 @@ def write_classes(target: Path, names: Sequence[str], evaluation: Evaluation) ->
         matrix.counts.sum(1).tolist(),
         matrix.counts.sum(0)[: matrix.classes].tolist(),
     )
-    _write(target, CLASS_COLUMNS, zip(*columns, strict=True))
+    write_table(target, CLASS_COLUMNS, zip(*columns, strict=True))
 
 
 def write_photos(target: Path, evaluation: Evaluation) -> None:
@@ -41,19 +40,9 @@ def write_photos(target: Path, evaluation: Evaluation) -> None:
         )
         for photo in sorted(evaluation.photos, key=lambda photo: photo.order)
     )
-    _write(target, PHOTO_COLUMNS, rows)
+    write_table(target, PHOTO_COLUMNS, rows)
 
 
 def decimals(value: float | None, digits: int = 6) -> str:
     """A measure as text; empty for None and NaN."""
     return "" if value is None or value != value else f"{value:.{digits}f}"
-
-
-def _write(target: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with (
-        atomic_path(target) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)
