@@ -39,6 +39,17 @@ def catalogue() -> list[Published]:
     """All models that are known by name."""
     return [
         Published(
+            name="mini",
+            description="the bundled model, trained from scratch",
+            architecture="small ResNet, context transformer and FPN to stride 4, text tower of 3 "
+            "layers; 15 M parameters",
+            licence="non-commercial research",
+            source="weights/README.md of the project",
+            accuracy="val mIoU: CamVid 0.59, LabelMeFacade 0.54, MSRC 0.64, VOC subset 0.10 "
+            "(ovseg eval, weights/README.md)",
+            by_hand="It comes with the package: install that anew.",
+        ),
+        Published(
             name="clip-vit-b-16",
             description="CLIP of OpenAI, each patch for itself",
             architecture="ViT-B/16 at 224, text tower 512 wide; 150 M parameters",
@@ -68,6 +79,28 @@ def catalogue() -> list[Published]:
             urls=_hub_urls("laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
             size_bytes=599_000_000,
             options={"gelu": "exact"},
+        ),
+        Published(
+            name="san-vit-b-16",
+            description="SAN as its authors trained it on 171 classes of COCO-Stuff",
+            architecture="CLIP ViT-B/16 and a side adapter of 8 layers; 158 M parameters",
+            licence="MIT",
+            source="https://github.com/MendelXu/SAN",
+            accuracy="mIoU: VOC-20 94.0, PC-59 53.8, A-150 27.5, PC-459 12.6, A-847 10.1 "
+            "(Xu et al., 2023)",
+            urls=(_hub_url("Mendel192/san", "san_vit_b_16.pth"),),
+            size_bytes=631_000_000,
+        ),
+        Published(
+            name="san-vit-l-14",
+            description="the larger SAN, trained in the same way",
+            architecture="CLIP ViT-L/14 at 336 and a side adapter of 8 layers; 437 M parameters",
+            licence="MIT",
+            source="https://github.com/MendelXu/SAN",
+            accuracy="mIoU: VOC-20 94.6, PC-59 57.7, A-150 32.1, PC-459 15.7, A-847 12.4 "
+            "(Xu et al., 2023)",
+            urls=(_hub_url("Mendel192/san", "san_vit_large_14.pth"),),
+            size_bytes=1_747_000_000,
         ),
         Published(
             name="deop-vit-b-16-r101c",

@@ -10,7 +10,7 @@ from torch import Tensor
 from ovseg_cli import weights
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exemplars import Exemplar
-from ovseg_cli.model.deop import TextFeatures
+from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.nouns import common_nouns
 from ovseg_cli.scoring import Scorer

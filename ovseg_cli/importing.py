@@ -24,17 +24,17 @@ def import_checkpoint(
     description: str = "",
     licence: str = "unknown",
 ) -> weights.ModelEntry:
-    """Turn a checkpoint of the DeOP authors' format, or a plain CLIP, into a model of this name.
+    """Turn a checkpoint of DeOP's or SAN's authors, or a plain CLIP, into a model of this name.
 
     options: sizes that shapes do not tell (README, "Importing a checkpoint").
     Raises UsageError for a bad name or option, CheckpointError for tensors that are missing,
     surplus, of another shape or not finite, OutputError where the model cannot be written.
     """
-    from ovseg_cli.model.convert import convert, convert_clip, is_plain_clip
+    from ovseg_cli.model.foreign import convert_any
 
     target = weights.place_of(name)
     tensors = read_tensors(path)
-    config, state = (convert_clip if is_plain_clip(tensors) else convert)(tensors, options)
+    config, state = convert_any(tensors, options)
     description = description or f"imported from {path.name}"
     weights.save(weights.Checkpoint(config, state, description, licence), target)
     return weights.entry_of(target)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
-from ovseg_cli.model.deop import DeOP, DeOPOutput, TextFeatures
+from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
 from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
 from ovseg_cli.model.tiles import Tile, TiledScores, window_starts
@@ -42,7 +42,7 @@ class Scorer:
 
     def __init__(
         self,
-        network: DeOP,
+        network: Network,
         device: torch.device,
         precision: str,
         *,
@@ -93,7 +93,7 @@ class Scorer:
         output, patch = self._pass(images, text)
         return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
 
-    def _pass(self, images: Tensor, text: TextFeatures) -> tuple[DeOPOutput, int]:
+    def _pass(self, images: Tensor, text: TextFeatures) -> tuple[NetworkOutput, int]:
         """The network's output, and the side of its patches in pixels."""
         with self._autocast():
             output = self.network(images, text)

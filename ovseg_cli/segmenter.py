@@ -18,8 +18,8 @@ from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import PROPOSALS
-from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.label_map import label_map
+from ovseg_cli.model.network import Network
 from ovseg_cli.model.score_map import ScoreMap, full_scores
 from ovseg_cli.scoring import OVERLAP, PRECISIONS, MaskSource, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
@@ -27,7 +27,7 @@ from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_cli.exemplars import Exemplar
-    from ovseg_cli.model.config import DeOPConfig
+    from ovseg_cli.model.config import ModelConfig
 
 
 # What the last layer may do (training-free works on CLIP; deop.md): its severance, and whether its
@@ -80,12 +80,12 @@ def load_model(
     return Model(network.eval(), entry.name, entry.checksum, target, precision)
 
 
-def _adapted(config: DeOPConfig, size: int | None, proposals: str | None) -> DeOPConfig:
+def _adapted(config: ModelConfig, size: int | None, proposals: str | None) -> ModelConfig:
     """The model's configuration with what the user wants otherwise."""
     if proposals is not None:
         if proposals not in PROPOSALS:
             raise UsageError(f"no proposals {proposals!r}; there are {', '.join(PROPOSALS)}")
-        if proposals == "queries" and config.proposal is None:
+        if proposals == "queries" and not config.has_proposals:
             raise UsageError("this model is a plain CLIP without mask proposals: it has only grid")
         config = replace(config, proposals=proposals)
     if size is not None:
@@ -98,8 +98,8 @@ def _adapted(config: DeOPConfig, size: int | None, proposals: str | None) -> DeO
 
 
 def _with_attention(
-    config: DeOPConfig, attention: str | None, last_block: str | None
-) -> DeOPConfig:
+    config: ModelConfig, attention: str | None, last_block: str | None
+) -> ModelConfig:
     """The configuration with another attention in the visual encoder's last layer."""
     for value, known in ((attention, ATTENTIONS), (last_block, LAST_BLOCKS)):
         if value is not None and value not in known:
@@ -135,7 +135,7 @@ class Model:
     """A network on its device, ready for photos and any names."""
 
     def __init__(
-        self, network: DeOP, name: str, checksum: str, device: torch.device, precision: str
+        self, network: Network, name: str, checksum: str, device: torch.device, precision: str
     ) -> None:
         self.name = name
         self.checksum = checksum
@@ -145,7 +145,7 @@ class Model:
         self.network = network.to(device).to(memory_format=torch.channels_last)
 
     @property
-    def config(self) -> DeOPConfig:
+    def config(self) -> ModelConfig:
         """The network's sizes."""
         return self.network.config
 

@@ -15,7 +15,7 @@ from ovseg_cli.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ovseg_cli.model.deop import TextFeatures
+    from ovseg_cli.model.network import TextFeatures
     from ovseg_cli.model.prompts import TextEncoder
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def text_features(
     """
     import torch
 
-    from ovseg_cli.model.deop import TextFeatures
+    from ovseg_cli.model.network import TextFeatures
 
     phrases = [phrase for entry in vocabulary.classes for phrase in entry.phrases]
     identity = json.dumps([checksum, vocabulary.templates, phrases])

@@ -23,7 +23,7 @@ from ovseg_cli.errors import CheckpointError, OutputError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ovseg_cli.model.config import DeOPConfig
+    from ovseg_cli.model.config import ModelConfig
 
 DIGEST_KEY = "tensors_sha256"  # in our JSON
 HEADER_KEY = "ovseg"  # of our JSON in a safetensors header
@@ -48,7 +48,7 @@ class ModelEntry:
 class Checkpoint:
     """A model's tensors with the configuration they belong to."""
 
-    config: DeOPConfig
+    config: ModelConfig
     state_dict: Mapping[str, Tensor]
     description: str = ""
     licence: str = "unknown"
@@ -97,7 +97,10 @@ def find(name_or_path: str | Path) -> ModelEntry:
     path = Path(name_or_path)
     if path.is_file():
         return entry_of(path, bundled=False)
-    if OPEN_CLIP.fullmatch(name) or any(name == published.name for published in catalogue()):
+    published = [entry for entry in catalogue() if entry.name == name]
+    if published and published[0].by_hand:
+        raise UsageError(f"the model {name} is not here. {published[0].by_hand}")
+    if published or OPEN_CLIP.fullmatch(name):
         raise UsageError(
             f"the model {name} is not here yet: `ovseg models download {name}` fetches it, "
             f"`ovseg models show {name}` tells about it"
@@ -114,11 +117,11 @@ def load(path: Path) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from ovseg_cli.model.config import DeOPConfig
+    from ovseg_cli.model.build import config_from_dict
 
     about = _about(path)
     try:
-        config = DeOPConfig.from_dict(about["config"])
+        config = config_from_dict(about["config"])
         tensors = load_file(path)
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; download or import it again") from error
@@ -256,7 +259,7 @@ def _about(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not a model of ovseg; a checkpoint of the DeOP authors' format becomes one "
+            f"{path} is not a model of ovseg; a checkpoint of DeOP's or SAN's authors becomes one "
             "by `ovseg models import`"
         ) from error
     if not isinstance(about, dict):

@@ -16,6 +16,9 @@ from ovseg_cli.model.config import (
     TextConfig,
 )
 from ovseg_cli.model.convert import source_name
+from ovseg_cli.model.san import INPUT, TEXT, SANConfig
+from ovseg_cli.model.san_checkpoint import san_source_name
+from ovseg_cli.model.side_adapter import SideAdapterConfig
 
 CLIP = DeOPConfig(
     joint_width=16,
@@ -73,6 +76,34 @@ PLAIN = replace(
     visual=replace(CLIP.visual, run_grid=None, position_layers=(), severance="gps"),
     text=replace(CLIP.text, prompt_prefix=0, templates=("a photo of a {}.",)),
 )
+SMALL_SAN = SANConfig(
+    joint_width=16,
+    input=replace(INPUT, min_size=64, max_size=160),
+    visual=ClipVisualConfig(
+        width=16,
+        layers=5,
+        heads=2,
+        mlp_width=32,
+        grid=3,
+        run_grid=None,
+        position_layers=(),
+        severed_layers=(4,),
+        severance="gps",
+    ),
+    text=replace(TEXT, width=8, heads=2, layers=1),
+    shallow_layers=3,
+    side_adapter=SideAdapterConfig(
+        width=16,
+        layers=3,
+        heads=2,
+        mlp_width=24,
+        grid=4,
+        queries=6,
+        fused_layers=(0, 1, 2, 3),
+        decoder_width=12,
+        mask_channels=10,
+    ),
+)
 
 
 def openai_style_state() -> dict[str, torch.Tensor]:
@@ -85,3 +116,19 @@ def openai_style_state() -> dict[str, torch.Tensor]:
         if name != "text.non_object_embedding"
     }
     return theirs | {"logit_scale": torch.tensor(4.6), "context_length": torch.tensor(77)}
+
+
+def san_authors_state() -> dict[str, torch.Tensor]:
+    """A small SAN as its authors would store it."""
+    torch.manual_seed(7)
+    model = build(SMALL_SAN)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+        model.logit_scale.fill_(2.0)
+        model.text.non_object_embedding.neg_()  # or it would beat every name
+    state = {san_source_name(name, SMALL_SAN): t for name, t in model.state_dict().items()}
+    return state | {
+        "criterion.empty_weight": torch.ones(172),
+        "ov_classifier.attn_mask": torch.full((77, 77), -torch.inf).triu(1),
+    }

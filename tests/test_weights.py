@@ -174,6 +174,8 @@ def test_names_of_open_clip_become_file_names_and_back(home):
 def test_a_model_that_can_be_had_is_named_with_the_command_that_fetches_it():
     with pytest.raises(UsageError, match="ovseg models download clip-vit-b-16"):
         weights.find("clip-vit-b-16")
+    with pytest.raises(UsageError, match="programs should not scrape.*ovseg models import FILE"):
+        weights.find("deop-vit-b-16-r101c")
     with pytest.raises(UsageError, match="ovseg models download open_clip:A/b"):
         weights.find("open_clip:A/b")
 

@@ -1,19 +1,16 @@
-"""The sizes of a model in the DeOP authors' format, from its tensors and a few options.
-
-Most sizes show in several tensors. They are put to the vote, so that one misshapen tensor is found
-out by the others instead of misleading them all.
-"""
+"""The sizes of a model in the DeOP authors' format, from its tensors and a few options."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.errors import UsageError
 from ovseg_cli.model.config import (
+    CLIP_MEAN,
+    CLIP_STD,
     LOCAL,
     SEVERANCES,
     BackboneConfig,
@@ -24,18 +21,13 @@ from ovseg_cli.model.config import (
     ProposalConfig,
     TextConfig,
 )
-
-# OpenAI's, 0.4815, 0.4578, 0.4082 and 0.2686, 0.2613, 0.2758 of the full range.
-CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
-CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
+from ovseg_cli.model.shapes import Shapes
 
 # Where the parts of the model stand in the authors' names.
 CLIP = "clip_adapter.clip_model"
 PROMPT = "clip_adapter.prompt_learner"
 PREDICTOR = "sem_seg_head.predictor"
 PIXELS = "sem_seg_head.pixel_decoder"
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def _is_count(value: Any) -> bool:
@@ -117,19 +109,18 @@ def derive_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:
     Raises CheckpointError where no tensor tells a size.
     """
     return DeOPConfig(
-        joint_width=_size(
-            shapes, f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1", "query_embedding.weight:1"
+        joint_width=shapes.size(
+            f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1", "query_embedding.weight:1"
         ),
-        input=_input(InputConfig(), options),
+        input=input_config(InputConfig(), options),
         backbone=_backbone(shapes, options),
         proposal=_proposal(shapes, options),
         visual=_visual(shapes, options),
         text=_text(shapes, options),
         heatmap=HeatmapConfig(
             heads=options.get("cal_heads", HeatmapConfig.heads),
-            layers=_count(shapes, r"decoder\.layers\.(\d+)\."),
-            feedforward=_size(
-                shapes,
+            layers=shapes.count(r"decoder\.layers\.(\d+)\."),
+            feedforward=shapes.size(
                 "decoder.layers.0.linear1.weight:0",
                 "decoder.layers.0.linear1.bias:0",
                 "decoder.layers.0.linear2.weight:1",
@@ -148,9 +139,9 @@ def derive_clip_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig
     visual = _visual(shapes, {"severance": "gps", **options})
     text = _text(shapes, options)
     return DeOPConfig(
-        joint_width=_size(shapes, f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1"),
+        joint_width=shapes.size(f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1"),
         proposals="grid",
-        input=_input(
+        input=input_config(
             InputConfig(
                 min_size=336,
                 max_size=2048,
@@ -165,7 +156,7 @@ def derive_clip_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig
         visual=replace(visual, reduced=options.get("reduced", False), gelu=gelu),
         text=replace(
             text,
-            tokens=_size(shapes, f"{CLIP}.token_embedding.weight:0"),
+            tokens=shapes.size(f"{CLIP}.token_embedding.weight:0"),
             templates=("a photo of a {}.",),
             gelu=gelu,
         ),
@@ -173,7 +164,8 @@ def derive_clip_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig
     )
 
 
-def _input(given: InputConfig, options: Mapping[str, Any]) -> InputConfig:
+def input_config(given: InputConfig, options: Mapping[str, Any]) -> InputConfig:
+    """How photos become input, with what the options say otherwise."""
     return InputConfig(
         min_size=options.get("min_size", given.min_size),
         max_size=options.get("max_size", given.max_size),
@@ -183,43 +175,17 @@ def _input(given: InputConfig, options: Mapping[str, Any]) -> InputConfig:
     )
 
 
-def _size(shapes: Shapes, *places: str) -> int:
-    """The size that most of these places, "tensor:dimension", tell."""
-    found: Counter[int] = Counter()
-    for place in places:
-        name, dimension = place.split(":")
-        shape = shapes.get(name, ())
-        if int(dimension) < len(shape):
-            found[shape[int(dimension)]] += 1
-    if not found:
-        names = sorted({place.split(":")[0] for place in places})
-        raise CheckpointError(
-            f"not a DeOP checkpoint: {', '.join(names)} missing or without a shape to go by"
-        )
-    return found.most_common(1)[0][0]
-
-
-def _indices(shapes: Shapes, pattern: str) -> tuple[int, ...]:
-    """The numbers that occur at a pattern's group, ascending."""
-    matches = (re.match(pattern, name) for name in shapes)
-    return tuple(sorted({int(found[1]) for found in matches if found}))
-
-
-def _count(shapes: Shapes, pattern: str) -> int:
-    return len(_indices(shapes, pattern))
-
-
 def _backbone(shapes: Shapes, options: Mapping[str, Any]) -> BackboneConfig:
     bottleneck = any(re.match(r"backbone\.res\d\.\d+\.conv3", name) for name in shapes)
     last = "conv3" if bottleneck else "conv2"
 
     def width(conv: str) -> int:
         places = (f"{conv}.weight:0", f"{conv}.norm.weight:0", f"{conv}.norm.bias:0")
-        return _size(shapes, *places)
+        return shapes.size(*places)
 
     res2, res3, res4, res5 = (f"backbone.res{stage}" for stage in (2, 3, 4, 5))
     stages = (res2, res3, res4, res5)
-    depths = [_count(shapes, rf"{re.escape(stage)}\.(\d+)\.") for stage in stages]
+    depths = [shapes.count(rf"{re.escape(stage)}\.(\d+)\.") for stage in stages]
     inner = [width(f"{stage}.0.conv1") for stage in stages]
     out = [width(f"{stage}.0.{last}") for stage in stages]
     stem = [width(f"backbone.stem.conv{index}") for index in (1, 2, 3)]
@@ -238,38 +204,34 @@ def _proposal(shapes: Shapes, options: Mapping[str, Any]) -> ProposalConfig:
     classes = f"{PREDICTOR}.class_embed.layers"
     masks = f"{PIXELS}.mask_features"
     return ProposalConfig(
-        pixel_channels=_size(
-            shapes,
+        pixel_channels=shapes.size(
             f"{PIXELS}.layer_4.weight:0",
             f"{PIXELS}.layer_4.norm.weight:0",
             f"{masks}.weight:1",
         ),
-        mask_channels=_size(
-            shapes,
+        mask_channels=shapes.size(
             f"{masks}.weight:0",
             f"{masks}.bias:0",
             f"{PREDICTOR}.mask_embed.layers.2.weight:0",
         ),
         # Masks of one network meet queries of the other: both tell how many there are.
-        queries=_size(shapes, f"{PREDICTOR}.query_embed.weight:0", "query_embedding.weight:0"),
-        hidden=_size(
-            shapes,
+        queries=shapes.size(f"{PREDICTOR}.query_embed.weight:0", "query_embedding.weight:0"),
+        hidden=shapes.size(
             f"{PREDICTOR}.input_proj.weight:0",
             f"{PREDICTOR}.input_proj.bias:0",
             f"{PREDICTOR}.query_embed.weight:1",
         ),
         heads=options.get("proposal_heads", ProposalConfig.heads),
-        layers=_count(shapes, rf"{re.escape(PREDICTOR)}\.transformer\.decoder\.layers\.(\d+)\."),
-        feedforward=_size(
-            shapes,
+        layers=shapes.count(rf"{re.escape(PREDICTOR)}\.transformer\.decoder\.layers\.(\d+)\."),
+        feedforward=shapes.size(
             f"{layer}.linear1.weight:0",
             f"{layer}.linear1.bias:0",
             f"{layer}.linear2.weight:1",
         ),
-        class_hidden=_size(
-            shapes, f"{classes}.0.weight:0", f"{classes}.0.bias:0", f"{classes}.1.weight:1"
+        class_hidden=shapes.size(
+            f"{classes}.0.weight:0", f"{classes}.0.bias:0", f"{classes}.1.weight:1"
         ),
-        class_channels=_size(shapes, f"{classes}.1.weight:0", f"{classes}.1.bias:0"),
+        class_channels=shapes.size(f"{classes}.1.weight:0", f"{classes}.1.bias:0"),
     )
 
 
@@ -277,48 +239,35 @@ def _visual(shapes: Shapes, options: Mapping[str, Any]) -> ClipVisualConfig:
     tower = f"{CLIP}.visual"
     block = rf"{re.escape(tower)}\.transformer\.resblocks\.(\d+)"
     first = f"{tower}.transformer.resblocks.0"
-    width = _size(
-        shapes, f"{tower}.conv1.weight:0", f"{tower}.class_embedding:0", f"{tower}.ln_post.weight:0"
+    width = shapes.size(
+        f"{tower}.conv1.weight:0", f"{tower}.class_embedding:0", f"{tower}.ln_post.weight:0"
     )
-    layers = _count(shapes, rf"{block}\.")
-    position_layers = _indices(shapes, rf"{block}\.learned_position$")
+    layers = shapes.count(rf"{block}\.")
+    position_layers = shapes.indices(rf"{block}\.learned_position$")
     tables = [f"{tower}.learned_position"] if f"{tower}.learned_position" in shapes else []
     tables += [
         f"{tower}.transformer.resblocks.{layer}.learned_position" for layer in position_layers
     ]
     return ClipVisualConfig(
-        patch_size=_size(shapes, f"{tower}.conv1.weight:2", f"{tower}.conv1.weight:3"),
+        patch_size=shapes.size(f"{tower}.conv1.weight:2", f"{tower}.conv1.weight:3"),
         width=width,
         layers=layers,
         heads=options.get("visual_heads", width // 64),
-        mlp_width=_size(
-            shapes,
+        mlp_width=shapes.size(
             f"{first}.mlp.c_fc.weight:0",
             f"{first}.mlp.c_fc.bias:0",
             f"{first}.mlp.c_proj.weight:1",
         ),
-        grid=_grid(shapes, f"{tower}.positional_embedding"),
-        run_grid=_grid(shapes, *tables) if tables else None,
+        grid=shapes.grid(f"{tower}.positional_embedding:0"),
+        run_grid=shapes.grid(*(f"{table}:0" for table in tables)) if tables else None,
         position_layers=position_layers,
         severed_layers=tuple(options.get("severed_layers", (layers - 1,))),
         severance=options.get("severance", ClipVisualConfig.severance),
     )
 
 
-def _grid(shapes: Shapes, *tables: str) -> int:
-    """The side of the square grid of position tables, which begin with the class token's row."""
-    rows = _size(shapes, *(f"{table}:0" for table in tables))
-    grid = round(max(rows - 1, 0) ** 0.5)
-    if grid < 1 or grid * grid + 1 != rows:
-        raise CheckpointError(
-            f"misshapen: {tables[0]} has {rows} rows, not one and those of a square grid"
-        )
-    return grid
-
-
 def _text(shapes: Shapes, options: Mapping[str, Any]) -> TextConfig:
-    width = _size(
-        shapes,
+    width = shapes.size(
         f"{CLIP}.ln_final.weight:0",
         f"{CLIP}.text_projection:0",
         f"{CLIP}.positional_embedding:1",
@@ -329,8 +278,8 @@ def _text(shapes: Shapes, options: Mapping[str, Any]) -> TextConfig:
     return TextConfig(
         width=width,
         heads=options.get("text_heads", width // 64),
-        layers=_count(shapes, rf"{re.escape(CLIP)}\.transformer\.resblocks\.(\d+)\."),
-        context=_size(shapes, f"{CLIP}.positional_embedding:0"),
+        layers=shapes.count(rf"{re.escape(CLIP)}\.transformer\.resblocks\.(\d+)\."),
+        context=shapes.size(f"{CLIP}.positional_embedding:0"),
         prompt_prefix=prompts["prefix"],
         prompt_suffix=prompts["suffix"],
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, overload
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -15,6 +16,7 @@ from ovseg_cli.model.config import (
     DeOPConfig,
     HeatmapConfig,
     InputConfig,
+    ModelConfig,
     ProposalConfig,
     PyramidVisualConfig,
     TextConfig,
@@ -22,8 +24,10 @@ from ovseg_cli.model.config import (
 from ovseg_cli.model.deop import DeOP, Regions
 from ovseg_cli.model.heatmap_decoder import HeatmapDecoder
 from ovseg_cli.model.mask_former import MaskProposals
+from ovseg_cli.model.network import Network
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.model.pyramid import PyramidVisual
+from ovseg_cli.model.san import SAN, SANConfig
 
 MINI = DeOPConfig(
     joint_width=256,
@@ -60,8 +64,28 @@ MINI = DeOPConfig(
 )
 
 
-def build(config: DeOPConfig) -> DeOP:
+@overload
+def build(config: DeOPConfig) -> DeOP: ...
+
+
+@overload
+def build(config: ModelConfig) -> Network: ...
+
+
+def build(config: ModelConfig) -> Network:
     """A model of these sizes with fresh weights. Raises ValueError for parts that do not fit."""
+    return next(model for sizes, model in MODELS.values() if isinstance(config, sizes))(config)
+
+
+def config_from_dict(values: dict[str, Any]) -> ModelConfig:
+    """The configuration that `to_dict` gave; raises ValueError for a kind or key unknown here."""
+    kind = values.get("kind", "deop")
+    if kind not in MODELS:
+        raise ValueError(f"a model of the kind {kind!r}; there are {', '.join(MODELS)}")
+    return MODELS[kind][0].from_dict(values)
+
+
+def _deop(config: DeOPConfig) -> DeOP:
     if config.backbone is None or config.proposal is None or config.heatmap is None:
         return DeOP(config, _plain_clip(config), TextEncoder(config.text, config.joint_width))
     backbone = Backbone(config.backbone)
@@ -89,7 +113,14 @@ def _plain_clip(config: DeOPConfig) -> VisualTower:
     return VisualTower(config.visual, config.joint_width)
 
 
-def skeleton(config: DeOPConfig) -> DeOP:
+# Kind of model -> its configuration, and what assembles it.
+MODELS: dict[str, tuple[type[ModelConfig], Callable[[Any], Network]]] = {
+    "deop": (DeOPConfig, _deop),
+    "san": (SANConfig, SAN),
+}
+
+
+def skeleton(config: ModelConfig) -> Network:
     """A model of these sizes whose tensors have shapes but no values yet, for a state dict.
 
     Not on the device "meta": there each operation goes through Python, and the first one makes

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ovseg_cli.model.attention import Attention, merge_heads, split_heads
 from ovseg_cli.model.config import LOCAL, SEVERANCES, ClipVisualConfig, TextConfig
+from ovseg_cli.model.positions import resize_table
 
 NEIGHBOURHOOD = 5.0  # σ of NACLIP's Gaussian, patches
 
@@ -56,13 +57,14 @@ class ResidualBlock(nn.Module):
         severance: str | None = None,
         reduced: bool = False,
         gelu: str = "quick",
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.severance = severance
         self.reduced = reduced
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, eps)
         self.attn = Attention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = nn.LayerNorm(width, eps)
         self.mlp = MLP(width, mlp_width, gelu)
 
     def forward(
@@ -197,7 +199,7 @@ class VisualTower(nn.Module):
         images: (B, 3, H, W), normalised; h, w = H // patch size, W // patch size;
         mask_logits: (B, N, ., .) of the same picture at any scale; for a severance in MASKED.
         """
-        x, (h, w) = self._embed(images)
+        x, (h, w) = self.embed(images)
         masks = None if mask_logits is None else token_masks(mask_logits, (h, w))
         if self.learned_position is not None:
             x = x + resize_positions(self.learned_position, (h, w))
@@ -214,7 +216,7 @@ class VisualTower(nn.Module):
 
         images: as of `forward`. No layer is severed and no learned position added.
         """
-        x = self.ln_pre(self._embed(images)[0])
+        x = self.ln_pre(self.embed(images)[0])
         for block in self.blocks:
             x = block(x, severed=False)
         return self.ln_post(x[:, 0]) @ self.proj
@@ -224,8 +226,11 @@ class VisualTower(nn.Module):
         tables = [] if self.learned_position is None else [self.learned_position]
         return [*tables, *self.layer_positions.values()]
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Class token and patches with CLIP's positions (B, 1 + h·w, width), and h, w."""
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Class token and patches with CLIP's positions (B, 1 + h·w, width), and h, w.
+
+        What the tower does first; `ln_pre` and the blocks follow.
+        """
         x = self.conv1(images)  # (B, width, h, w)
         B, _, h, w = x.shape
         x = x.flatten(2).transpose(1, 2)
@@ -253,13 +258,10 @@ def resize_positions(table: Tensor, size_hw: tuple[int, int]) -> Tensor:
     The authors' code compares numbers of rows only, so that 16×36 patches take the table of 24×24
     unresized, its rows broken in the wrong places. Here the grid itself decides.
     """
-    rows, D = table.shape
-    grid = round((rows - 1) ** 0.5)
+    grid = round((len(table) - 1) ** 0.5)
     if size_hw == (grid, grid):
         return table
-    patches = table[1:].T.reshape(1, D, grid, grid)
-    patches = F.interpolate(patches, size_hw, mode="bicubic", align_corners=False)
-    return torch.cat([table[:1], patches.flatten(2)[0].T])
+    return torch.cat([table[:1], resize_table(table[1:], size_hw)])
 
 
 class TextTower(nn.Module):

@@ -1,15 +1,18 @@
-"""The sizes of a DeOP model. A checkpoint carries its configuration as JSON."""
+"""The sizes of a model; DeOP's in full. A checkpoint carries its configuration as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 PROPOSALS = ("queries", "grid")
 SEVERANCES = ("gps_mask", "gps", "mps")  # DeOP's
 LOCAL = ("csa", "self", "neighbour")  # those of training-free works on CLIP
 MASKED = ("gps_mask", "mps")  # those that look at mask proposals
+# OpenAI's, 0.4815, 0.4578, 0.4082 and 0.2686, 0.2613, 0.2758 of the full range.
+CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
+CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
 
 
 @dataclass(frozen=True)
@@ -110,43 +113,65 @@ class HeatmapConfig:
 
 
 @dataclass(frozen=True)
-class DeOPConfig:
-    """A whole model; the defaults are the published one.
-
-    A plain CLIP has neither `backbone` nor `proposal` nor `heatmap`: every patch for itself.
-    """
+class ModelConfig:
+    """What the configurations of all models have; the defaults are DeOP's."""
 
     joint_width: int = 512  # C: width of patch, mask and text features
-    logit_scale: float = 100.0  # of the class logits
     proposals: str = "queries"  # what is classified, one of PROPOSALS; "grid": each patch
     input: InputConfig = field(default_factory=InputConfig)
-    backbone: BackboneConfig | None = field(default_factory=BackboneConfig)
-    proposal: ProposalConfig | None = field(default_factory=ProposalConfig)
     visual: ClipVisualConfig | PyramidVisualConfig = field(default_factory=ClipVisualConfig)
     text: TextConfig = field(default_factory=TextConfig)
-    heatmap: HeatmapConfig | None = field(default_factory=HeatmapConfig)
+
+    PARTS: ClassVar[dict[str, type]] = {"input": InputConfig, "text": TextConfig}
+
+    @property
+    def has_proposals(self) -> bool:
+        """Whether the model finds regions itself."""
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DeOPConfig:
+    def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
         """The inverse of `to_dict`; raises ValueError for an unknown key."""
-        visual = values.get("visual", {})
-        parts: dict[str, type] = {
-            "input": InputConfig,
-            "backbone": BackboneConfig,
-            "proposal": ProposalConfig,
-            "visual": PyramidVisualConfig if visual.get("kind") == "pyramid" else ClipVisualConfig,
-            "text": TextConfig,
-            "heatmap": HeatmapConfig,
-        }
+        pyramid = values.get("visual", {}).get("kind") == "pyramid"
+        parts = {**cls.PARTS, "visual": PyramidVisualConfig if pyramid else ClipVisualConfig}
         built = {
             key: _from_dict(parts[key], value) if key in parts and value is not None else value
             for key, value in values.items()
         }
-        return _from_dict(cls, built)
+        found: Config = _from_dict(cls, built)
+        return found
+
+
+Config = TypeVar("Config", bound=ModelConfig)
+
+
+@dataclass(frozen=True)
+class DeOPConfig(ModelConfig):
+    """A whole model; the defaults are the published one.
+
+    A plain CLIP has neither `backbone` nor `proposal` nor `heatmap`: every patch for itself.
+    """
+
+    logit_scale: float = 100.0  # of the class logits
+    backbone: BackboneConfig | None = field(default_factory=BackboneConfig)
+    proposal: ProposalConfig | None = field(default_factory=ProposalConfig)
+    heatmap: HeatmapConfig | None = field(default_factory=HeatmapConfig)
+
+    PARTS: ClassVar[dict[str, type]] = {
+        **ModelConfig.PARTS,
+        "backbone": BackboneConfig,
+        "proposal": ProposalConfig,
+        "heatmap": HeatmapConfig,
+    }
+
+    @property
+    def has_proposals(self) -> bool:
+        """See `ModelConfig`."""
+        return self.proposal is not None
 
 
 def _from_dict(kind: type, values: dict[str, Any]) -> Any:

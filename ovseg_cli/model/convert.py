@@ -1,8 +1,4 @@
-"""The DeOP authors' checkpoints -> ours, strictly: every tensor is accounted for by name and shape.
-
-The order of work is the reverse of a usual conversion: sizes follow from the tensors, a model of
-these sizes says which tensors there must be, and the file has to hold exactly those.
-"""
+"""The DeOP authors' checkpoints, and those of a plain CLIP -> ours, strictly (see `strict`)."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, zeros
 
-from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.authors_config import (
     CLIP,
     CLIP_OPTIONS,
@@ -23,8 +18,8 @@ from ovseg_cli.model.authors_config import (
     derive_clip_config,
     derive_config,
 )
-from ovseg_cli.model.build import skeleton
 from ovseg_cli.model.config import DeOPConfig
+from ovseg_cli.model.strict import compare, shapes_of, sources_of
 
 # Our names become the authors' by these substitutions, one after the other.
 RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
@@ -69,10 +64,10 @@ def convert(
     that are missing, surplus or misshapen; the message names them.
     """
     check_options(options)
-    shapes = _shapes(state_dict)
+    shapes = shapes_of(state_dict, "DeOP")
     config = derive_config(shapes, options)
-    sources, expected = _sources(config)
-    _compare(shapes, expected | _idle(config), "a DeOP model")
+    sources, expected = sources_of(config, source_name)
+    compare(shapes, expected | _idle(config), "a DeOP model", TOLERATED)
     return config, {name: state_dict[source] for source, name in sources.items()}
 
 
@@ -92,31 +87,16 @@ def convert_clip(
     """
     check_options(options, CLIP_OPTIONS)
     state_dict = {f"{CLIP}.{name}": value for name, value in state_dict.items()}
-    shapes = _shapes(state_dict)
+    shapes = shapes_of(state_dict, "CLIP")
     config = derive_clip_config(shapes, options)
-    sources, expected = _sources(config)
+    sources, expected = sources_of(config, source_name)
     non_object = "clip_adapter.non_object_embedding"
     shape = expected.pop(non_object)
-    _compare(shapes, expected | {f"{CLIP}.logit_scale": ()}, "a CLIP with a ViT", f"{CLIP}.")
+    compare(
+        shapes, expected | {f"{CLIP}.logit_scale": ()}, "a CLIP with a ViT", TOLERATED, f"{CLIP}."
+    )
     state_dict[non_object] = zeros(shape)
     return config, {name: state_dict[source].float() for source, name in sources.items()}
-
-
-def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    strangers = sorted(key for key, value in state_dict.items() if not isinstance(value, Tensor))
-    if strangers:
-        raise CheckpointError(f"entries that are no tensors: {_some(strangers)}")
-    return {key: tuple(value.shape) for key, value in state_dict.items()}
-
-
-def _sources(config: DeOPConfig) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-    """The authors' names of a model's tensors -> ours, and -> shapes."""
-    try:
-        wanted = skeleton(config).state_dict()
-    except ValueError as error:  # options that contradict each other or the tensors
-        raise UsageError(f"the model's configuration does not fit its tensors: {error}") from error
-    sources = {source_name(name): name for name in wanted}
-    return sources, {source: tuple(wanted[name].shape) for source, name in sources.items()}
 
 
 def source_name(name: str) -> str:
@@ -137,33 +117,3 @@ def _idle(config: DeOPConfig) -> dict[str, tuple[int, ...]]:
         # Stands after the end token, where a causal tower does not look.
         idle[f"{PROMPT}.pad_signal"] = (1, config.text.width)
     return idle
-
-
-def _compare(
-    shapes: Mapping[str, tuple[int, ...]],
-    expected: Mapping[str, tuple[int, ...]],
-    kind: str,
-    prefix: str = "",
-) -> None:
-    """Raise CheckpointError for what differs; names are told without `prefix`."""
-    missing = sorted(set(expected) - set(shapes))
-    surplus = sorted(
-        key
-        for key in set(shapes) - set(expected)
-        if not any(re.fullmatch(pattern, key) for pattern in TOLERATED)
-    )
-    misshapen = [
-        f"{key.removeprefix(prefix)} is {list(shapes[key])}, not {list(shape)}"
-        for key, shape in sorted(expected.items())
-        if key in shapes and shapes[key] != shape
-    ]
-    missing, surplus = ([k.removeprefix(prefix) for k in keys] for keys in (missing, surplus))
-    faults = {"missing": missing, "surplus": surplus, "misshapen": misshapen}
-    if any(faults.values()):
-        named = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
-        raise CheckpointError(f"the tensors are not those of {kind}: {named}")
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    more = [f"and {len(names) - limit} more"] if len(names) > limit else []
-    return ", ".join(names[:limit] + more)

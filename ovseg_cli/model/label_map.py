@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg_cli.model.score_map import RegionScores, ScoreMap, axes, window
+from ovseg_cli.model.score_map import RegionScores, ScoreMap, axes, sharpened, window
 from ovseg_cli.segmentation import UNLABELED
 
 BAND = 1 << 25  # numbers that a band of rows may hold
@@ -32,6 +32,7 @@ def label_map(
     Confidence is S_k / (Σ_k S_k + R). other: R takes part as class K. Pixels that no region covers
     are UNLABELED.
     """
+    scores = sharpened(scores, size_hw)
     like = scores.rows(0, 1)
     down, across = (axis.to(like) for axis in axes(scores, size_hw))
     labels = torch.empty(size_hw, dtype=torch.int32, device=down.device)

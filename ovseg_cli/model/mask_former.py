@@ -24,16 +24,17 @@ class Proposals:
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them."""
+    """Linear layers with ReLU between them; maps: on each place of a map, as 1×1 convolutions."""
 
-    def __init__(self, *widths: int) -> None:
+    def __init__(self, *widths: int, maps: bool = False) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(a, b, 1) if maps else nn.Linear(a, b)
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., widths[0]) -> (..., widths[-1])."""
+        """(..., widths[0]) -> (..., widths[-1]); maps: (B, widths[0], h, w) -> (B, ., h, w)."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)

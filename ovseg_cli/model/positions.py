@@ -1,10 +1,11 @@
-"""Sine positions, shared by the two decoders."""
+"""Sine positions, shared by the two decoders, and the resizing of learned tables."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -31,3 +32,11 @@ def sine_positions(
     rows = axis(height)[:, :, None].expand(half, height, width)
     columns = axis(width)[:, None, :].expand(half, height, width)
     return torch.cat([rows, columns])
+
+
+def resize_table(table: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Positions of a square grid (g·g, D) for a grid of h×w, bicubic: (h·w, D)."""
+    grid = round(len(table) ** 0.5)
+    square = table.T.reshape(1, -1, grid, grid)
+    resized = F.interpolate(square, size_hw, mode="bicubic", align_corners=False)
+    return resized.flatten(2)[0].T

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg_cli.model.deop import DeOPOutput
+from ovseg_cli.model.network import NetworkOutput
 
 ROWS = 32  # of a map resized at a time
 
@@ -88,8 +88,9 @@ class QueryScores(RegionScores):
     """Regions are mask proposals; the map has the size of the network's input, padding cut off."""
 
     probabilities: Tensor  # (Q, K+1)
-    mask_logits: Tensor  # (Q, h, w) at stride 4 of the padded input
+    mask_logits: Tensor  # (Q, h, w) at `stride` of the padded input
     size_hw: tuple[int, int]
+    stride: int = 4
 
     @property
     def span_hw(self) -> tuple[float, float]:
@@ -98,12 +99,55 @@ class QueryScores(RegionScores):
     def shares(self, first: int, last: int, start: int = 0, end: int | None = None) -> Tensor:
         """See `RegionScores`. The logits are resized, then the sigmoid is taken."""
         end = self.size_hw[1] if end is None else end
-        top, left = (max(edge // 4 - 1, 0) for edge in (first, start))
-        bottom, right = -(-last // 4) + 1, -(-end // 4) + 1  # one more on each side to blend with
+        step = self.stride
+        top, left = (max(edge // step - 1, 0) for edge in (first, start))
+        # One more on each side to blend with.
+        bottom, right = (-(-edge // step) + 1 for edge in (last, end))
         part = self.mask_logits[None, :, top:bottom, left:right]
-        part = F.interpolate(part, scale_factor=4, mode="bilinear", align_corners=False)[0]
-        y, x = first - 4 * top, start - 4 * left
+        part = F.interpolate(part, scale_factor=step, mode="bilinear", align_corners=False)[0]
+        y, x = first - step * top, start - step * left
         return part[:, y : y + last - first, x : x + end - start].sigmoid()
+
+
+@dataclass(frozen=True, eq=False)
+class SharpQueryScores(QueryScores):
+    """Of a photo's size the mask logits are interpolated, not the scores (san.md, step 7)."""
+
+    def at(self, size_hw: tuple[int, int]) -> LogitScores:
+        """The scores at a photo's own size."""
+        axes = []
+        for length, valid, count in zip(
+            size_hw, self.size_hw, self.mask_logits.shape[1:], strict=True
+        ):
+            # From the masks to the input without its padding, and from there to the photo.
+            upwards = interpolation(valid, count, valid / self.stride)
+            axes.append((interpolation(length, valid, valid) @ upwards).to(self.mask_logits))
+        return LogitScores(self.probabilities, self.mask_logits, axes[0], axes[1])
+
+
+@dataclass(frozen=True, eq=False)
+class LogitScores(RegionScores):
+    """Mask logits on the way to a photo's size, at which the sigmoid is taken."""
+
+    probabilities: Tensor  # (Q, K+1)
+    mask_logits: Tensor  # (Q, h, w)
+    down: Tensor  # (H, h) weights from the masks' rows to the photo's
+    across: Tensor  # (W, w)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return len(self.down), len(self.across)
+
+    @property
+    def span_hw(self) -> tuple[float, float]:
+        return self.size_hw
+
+    def shares(self, first: int, last: int, start: int = 0, end: int | None = None) -> Tensor:
+        """See `RegionScores`."""
+        top, bottom, weights_y = window(self.down[first:last])
+        left, right, weights_x = window(self.across[start:end])
+        part = self.mask_logits[:, top:bottom, left:right]
+        return (weights_y @ part @ weights_x.T).sigmoid_()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +170,7 @@ class MaskScores(RegionScores):
         return self.masks[:, first:last, start:end].to(self.probabilities)
 
 
-def score_map(output: DeOPOutput, index: int, valid_hw: tuple[int, int], patch: int) -> ScoreMap:
+def score_map(output: NetworkOutput, index: int, valid_hw: tuple[int, int], patch: int) -> ScoreMap:
     """The scores of one photo of a batch.
 
     valid_hw: the photo's size in the network's input, without padding; patch: side of a patch of
@@ -134,13 +178,22 @@ def score_map(output: DeOPOutput, index: int, valid_hw: tuple[int, int], patch: 
     """
     probabilities = output.class_logits[index].float().softmax(-1)  # (Q, K+1)
     if output.mask_logits is not None:
-        return QueryScores(probabilities, output.mask_logits[index].float(), valid_hw)
+        kind = SharpQueryScores if output.sharp else QueryScores
+        return kind(probabilities, output.mask_logits[index].float(), valid_hw, output.stride)
     grid = probabilities.T.unflatten(1, output.grid_hw).contiguous()
     return GridScores(grid, (valid_hw[0] / patch, valid_hw[1] / patch))
 
 
+def sharpened(scores: ScoreMap, size_hw: tuple[int, int]) -> ScoreMap:
+    """The map that the scores of a photo of H×W pixels are interpolated from."""
+    return scores.at(size_hw) if isinstance(scores, SharpQueryScores) else scores
+
+
 def full_scores(scores: ScoreMap, size_hw: tuple[int, int]) -> Tensor:
     """Scores (K+1, H, W) at a photo's size; the last channel is R. K×H×W numbers: ask sparingly."""
+    scores = sharpened(scores, size_hw)
+    if isinstance(scores, LogitScores):  # they have this size already
+        return scores.rows(0, size_hw[0])
     source = scores.rows(0, scores.size_hw[0])
     down, across = axes(scores, size_hw)
     return down.to(source) @ source @ across.T.to(source)
@@ -148,21 +201,30 @@ def full_scores(scores: ScoreMap, size_hw: tuple[int, int]) -> Tensor:
 
 def class_maps(scores: ScoreMap, ids: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Scores (n, H, W) of some classes `ids` (n,) at another size, and the sum (H, W) over all."""
+    scores = sharpened(scores, size_hw)
     like = scores.rows(0, 1)
     down, across = (axis.to(like) for axis in axes(scores, size_hw))
     maps, total = like.new_empty(len(ids), *size_hw), like.new_empty(size_hw)
     for top in range(0, size_hw[0], ROWS):
         rows = slice(top, min(top + ROWS, size_hw[0]))
-        first, last, weights = window(down[rows])
         if isinstance(scores, RegionScores):  # there are fewer regions than classes to be resized
-            shares = weights @ scores.shares(first, last) @ across.T
+            shares = _shares(scores, rows, down, across)
             maps[:, rows] = torch.einsum("qk,qyx->kyx", scores.probabilities[:, ids], shares)
             total[rows] = torch.einsum("q,qyx->yx", scores.probabilities.sum(1), shares)
         else:
+            first, last, weights = window(down[rows])
             band = scores.rows(first, last)
             maps[:, rows] = weights @ band[ids] @ across.T
             total[rows] = weights @ band.sum(0) @ across.T
     return maps, total
+
+
+def _shares(scores: RegionScores, rows: slice, down: Tensor, across: Tensor) -> Tensor:
+    """What of some rows of a photo belongs to each region, (Q, rows, W)."""
+    if isinstance(scores, LogitScores):
+        return scores.shares(rows.start, rows.stop)
+    first, last, weights = window(down[rows])
+    return weights @ scores.shares(first, last) @ across.T
 
 
 def window(weights: Tensor) -> tuple[int, int, Tensor]:

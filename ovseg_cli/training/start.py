@@ -45,6 +45,8 @@ def finished_model(init: Path) -> DeOP:
         path = weights.find(init).path
     checkpoint = weights.load(path)
     model = build(checkpoint.config)
+    if not isinstance(model, DeOP):
+        raise UsageError(f"--init {init}: stages train DeOP, and this is another kind of model")
     try:
         model.load_state_dict(dict(checkpoint.state_dict))
     except RuntimeError as error:

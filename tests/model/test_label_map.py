@@ -6,7 +6,13 @@ import torch.nn.functional as F
 
 from ovseg_cli.model import label_map as module
 from ovseg_cli.model.label_map import label_map
-from ovseg_cli.model.score_map import GridScores, MaskScores, QueryScores, full_scores
+from ovseg_cli.model.score_map import (
+    GridScores,
+    MaskScores,
+    QueryScores,
+    SharpQueryScores,
+    full_scores,
+)
 
 
 def smooth(channels: int, height: int, width: int, contrast: float = 5.0) -> torch.Tensor:
@@ -125,3 +131,18 @@ def test_what_no_mask_covers_is_unlabelled():
     assert confidence[3, 5] == pytest.approx(0.1)
     assert confidence[0, 5] == 0
     assert label_map(scores, (4, 6), other=True)[0][3, 5] == 2
+
+
+@pytest.mark.parametrize("classes", [1, 3, 300])
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("size_hw", [(231, 197), (20, 17)])
+def test_labels_of_sharp_scores_are_those_of_the_full_scores(classes, other, size_hw):
+    probabilities = (torch.randn(30, classes + 1) * 3).softmax(-1)
+    scores = SharpQueryScores(probabilities, torch.randn(30, 4, 6) * 4, (57, 90), stride=16)
+    full = full_scores(scores, size_hw)
+    rivals = full if other else full[:-1]
+    labels, confidence = label_map(scores, size_hw, other)
+    best = rivals.amax(0)
+    chosen = rivals.gather(0, labels[None].long())[0]
+    torch.testing.assert_close(chosen, best, atol=1e-5, rtol=0)  # a tie may fall either way
+    torch.testing.assert_close(confidence, best / full.sum(0), atol=1e-5, rtol=0)

@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg_cli.model.deop import DeOPOutput
+from ovseg_cli.model.network import NetworkOutput
 from ovseg_cli.model.score_map import (
     GridScores,
     MaskScores,
     QueryScores,
+    SharpQueryScores,
     class_maps,
     full_scores,
     interpolation,
@@ -62,14 +63,14 @@ def test_padding_is_left_out():
 
 def test_score_map_of_a_batch():
     logits = torch.randn(2, 6, 4)
-    grid = score_map(DeOPOutput(None, logits, (2, 3)), 1, (30, 40), patch=16)
+    grid = score_map(NetworkOutput(None, logits, (2, 3)), 1, (30, 40), patch=16)
     assert isinstance(grid, GridScores)
     assert grid.span_hw == (30 / 16, 40 / 16)
     torch.testing.assert_close(
         grid.rows(1, 2)[:, 0], logits[1].softmax(-1)[3:].T
     )  # patches 3, 4, 5 are the second row
     masks = torch.randn(2, 6, 8, 8)
-    proposals = score_map(DeOPOutput(masks, logits, (2, 3)), 0, (30, 32), patch=16)
+    proposals = score_map(NetworkOutput(masks, logits, (2, 3)), 0, (30, 32), patch=16)
     assert isinstance(proposals, QueryScores)
     assert proposals.size_hw == (30, 32)
     torch.testing.assert_close(proposals.mask_logits, masks[0])
@@ -97,3 +98,33 @@ def test_maps_of_some_classes_at_another_size(size_hw):
     again, total_again = class_maps(grid, torch.tensor([4, 0]), size_hw)
     torch.testing.assert_close(again, maps, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(total_again, total, atol=1e-5, rtol=1e-4)
+
+
+def sharp(channels: int = 6, count: int = 7) -> SharpQueryScores:
+    """Proposals at stride 16 of a 64×96 input of which 57×90 pixels are photo."""
+    return SharpQueryScores(
+        (torch.randn(count, channels) * 3).softmax(-1),
+        torch.randn(count, 4, 6) * 4,
+        (57, 90),
+        stride=16,
+    )
+
+
+def test_at_any_stride_rows_are_those_of_the_whole_map():
+    scores = sharp()
+    masks = F.interpolate(scores.mask_logits[None], scale_factor=16, mode="bilinear")[0].sigmoid()
+    whole = torch.einsum("qk,qyx->kyx", scores.probabilities, masks[:, :57, :90])
+    for first, last in ((0, 57), (0, 1), (15, 33), (56, 57)):
+        torch.testing.assert_close(scores.rows(first, last), whole[:, first:last])
+
+
+@pytest.mark.parametrize("size_hw", [(57, 90), (200, 333), (31, 40), (1, 1), (3, 500)])
+def test_sharp_scores_resize_the_logits_and_take_the_sigmoid_last(size_hw):
+    scores = sharp()
+    masks = F.interpolate(scores.mask_logits[None], (64, 96), mode="bilinear")[..., :57, :90]
+    masks = F.interpolate(masks, size_hw, mode="bilinear")[0].sigmoid()
+    expected = torch.einsum("qk,qyx->kyx", scores.probabilities, masks)
+    torch.testing.assert_close(full_scores(scores, size_hw), expected, atol=1e-5, rtol=1e-5)
+    maps, total = class_maps(scores, torch.tensor([4, 0]), size_hw)
+    torch.testing.assert_close(maps, expected[[4, 0]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(total, expected.sum(0), atol=1e-5, rtol=1e-5)

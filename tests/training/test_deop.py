@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ovseg_cli.data.mixture import PixelBatch, ViewConfig
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.model.build import build
-from ovseg_cli.model.deop import DeOPOutput
+from ovseg_cli.model.network import NetworkOutput
 from ovseg_cli.training.criterion import score_losses
 from ovseg_cli.training.deop import DeOPStage, DeOPStageConfig
 
@@ -48,7 +48,7 @@ def test_the_score_is_the_miou_of_the_best_names(tiny, data, monkeypatch):
         assert proposals == "queries"
         masks = torch.full((1, 2, 16, 24), -9.0)
         masks[0, 0, :8] = masks[0, 1, 8:] = 9.0
-        return DeOPOutput(masks, torch.tensor([[[9.0, 0, 0], [0, 9.0, 0]]]), (16, 24))
+        return NetworkOutput(masks, torch.tensor([[[9.0, 0, 0], [0, 9.0, 0]]]), (16, 24))
 
     monkeypatch.setattr(stage.model, "forward", halves)
     found = stage.evaluate(stage.model)

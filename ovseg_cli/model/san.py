@@ -1,0 +1,159 @@
+"""SAN: a side adapter beside a frozen CLIP (Xu et al., CVPR 2023, arXiv 2302.12242).
+
+image ─┬──────────────────────────── side adapter ─┬─ mask logits M
+       │                              │            └─ attention biases A
+       └─ smaller ── CLIP's shallow layers ───────── CLIP's deep layers, a class token a mask ── E
+names ── text encoder ── F_T (and the background's embedding) ── class logits of E
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovseg_cli.model.clip import VisualTower
+from ovseg_cli.model.config import (
+    CLIP_MEAN,
+    CLIP_STD,
+    ClipVisualConfig,
+    InputConfig,
+    ModelConfig,
+    TextConfig,
+)
+from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
+from ovseg_cli.model.prompts import TextEncoder
+from ovseg_cli.model.recognition import recognise
+from ovseg_cli.model.side_adapter import SideAdapter, SideAdapterConfig
+
+# The 14 of ViLD (Gu et al., ICLR 2022, arXiv 2104.13921).
+TEMPLATES = (
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    "a photo of a small {}.",
+    "a photo of a medium {}.",
+    "a photo of a large {}.",
+    "This is a photo of a small {}.",
+    "This is a photo of a medium {}.",
+    "This is a photo of a large {}.",
+    "There is a small {} in the scene.",
+    "There is a medium {} in the scene.",
+    "There is a large {} in the scene.",
+)
+INPUT = InputConfig(min_size=640, pixel_mean=CLIP_MEAN, pixel_std=CLIP_STD)
+# The last layer is severed only where every patch is asked for itself.
+VISUAL = ClipVisualConfig(run_grid=None, position_layers=(), severance="gps")
+TEXT = TextConfig(prompt_prefix=0, templates=TEMPLATES)
+
+
+@dataclass(frozen=True)
+class SANConfig(ModelConfig):
+    """A whole SAN; the defaults are the smaller published one, on CLIP ViT-B/16."""
+
+    input: InputConfig = INPUT
+    visual: ClipVisualConfig = VISUAL
+    text: TextConfig = TEXT
+    shallow_layers: int = 9  # CLIP's blocks that see no masks
+    clip_scale: float = 0.5  # of CLIP's copy of the image
+    side_adapter: SideAdapterConfig = field(default_factory=SideAdapterConfig)
+    kind: str = "san"
+
+    PARTS: ClassVar[dict[str, type]] = {**ModelConfig.PARTS, "side_adapter": SideAdapterConfig}
+
+
+class SAN(Network):
+    """One pass through CLIP and a small network beside it."""
+
+    config: SANConfig
+
+    def __init__(self, config: SANConfig) -> None:
+        """Raises ValueError for sizes that do not fit."""
+        super().__init__()
+        side, shallow = config.side_adapter, config.shallow_layers
+        if not 0 < shallow < config.visual.layers:
+            raise ValueError(f"{shallow} shallow layers of a tower of {config.visual.layers}")
+        if not set(side.fused_layers) <= set(range(shallow + 1)):
+            raise ValueError(f"fused layers {side.fused_layers} after {shallow} shallow layers")
+        if len(side.fused_layers) > side.layers + 1:
+            raise ValueError(f"{len(side.fused_layers)} fusions in {side.layers} layers")
+        self.config = config
+        self.visual = VisualTower(config.visual, config.joint_width)
+        self.side_adapter = SideAdapter(side, config.visual.width, config.visual.heads)
+        self.text = TextEncoder(config.text, config.joint_width)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(100)))
+
+    def forward(
+        self, images: Tensor, text: TextFeatures, proposals: str | None = None
+    ) -> NetworkOutput:
+        """See `Network`; "queries" are those of the side adapter, named by CLIP's deep layers."""
+        if (proposals or self.config.proposals) == "grid":
+            return self.classify_patches(self.patch_features(images), text)
+        streams, grid_hw = self.shallow(self.clip_images(images))
+        mask_logits, biases = self.propose(images, streams, grid_hw)
+        features = F.normalize(self.recognise(streams[-1], biases, grid_hw).float(), dim=-1)
+        return NetworkOutput(
+            mask_logits,
+            self.class_logits(features, text),
+            grid_hw,
+            stride=self.config.side_adapter.patch_size,
+            sharp=True,
+        )
+
+    def clip_images(self, images: Tensor) -> Tensor:
+        """CLIP's smaller copy (B, 3, ⌊rH⌋, ⌊rW⌋) of normalised and padded images."""
+        # By factor, not by size: positions are divided by r itself.
+        factor = self.config.clip_scale
+        return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+
+    def shallow(self, images: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """CLIP's tokens (B, 1 + h·w, D) before its blocks and after each shallow one, and h, w.
+
+        images: of `clip_images`.
+        """
+        x, grid_hw = self.visual.embed(images)
+        streams = [self.visual.ln_pre(x)]
+        for block in self.visual.blocks[: self.config.shallow_layers]:
+            streams.append(block(streams[-1], severed=False))
+        return streams, grid_hw
+
+    def propose(
+        self, images: Tensor, streams: Sequence[Tensor], grid_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits (B, N, H/16, W/16) and attention biases (B, heads, N, H/16, W/16).
+
+        images: (B, 3, H, W), normalised and padded; streams, grid_hw: of `shallow`.
+        """
+        fused = [
+            streams[layer][:, 1:].transpose(1, 2).unflatten(2, grid_hw)
+            for layer in self.config.side_adapter.fused_layers
+        ]
+        return self.side_adapter(images, fused)
+
+    def recognise(self, tokens: Tensor, biases: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Features (B, N, C) of masks, not normalised to unit length, from shallow tokens."""
+        deep = self.visual.blocks[self.config.shallow_layers :]
+        seen = recognise(deep, tokens, biases, grid_hw)
+        return self.visual.ln_post(seen) @ self.visual.proj
+
+    def patch_features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
+        """See `Network`: those of CLIP alone, at its smaller copy of the images."""
+        smaller = self.clip_images(images)
+        if mask_logits is None and self.looks_at_masks:
+            mask_logits, _ = self.propose(images, *self.shallow(smaller))
+        return self.visual(smaller, mask_logits)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """See `Network`."""
+        return self.visual.image_features(self.clip_images(images))
+
+    def logit_factor(self) -> Tensor:
+        """See `Network`."""
+        return self.logit_scale.exp()

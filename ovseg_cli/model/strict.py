@@ -1,0 +1,75 @@
+"""Strict conversion of foreign checkpoints: every tensor is accounted for by name and shape.
+
+The order of work is the reverse of a usual conversion: sizes follow from the tensors, a model of
+these sizes says which tensors there must be, and the file has to hold exactly those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.model.build import skeleton
+from ovseg_cli.model.config import ModelConfig
+from ovseg_cli.model.shapes import Shapes
+
+
+def shapes_of(state_dict: Mapping[str, Any], kind: str) -> Shapes:
+    """The shapes of a file's tensors; raises CheckpointError for anything else in it."""
+    strangers = sorted(key for key, value in state_dict.items() if not isinstance(value, Tensor))
+    if strangers:
+        raise CheckpointError(f"entries that are no tensors: {_some(strangers)}")
+    return Shapes({key: tuple(value.shape) for key, value in state_dict.items()}, kind)
+
+
+def sources_of(
+    config: ModelConfig, source_name: Callable[[str], str]
+) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """The authors' names of a model's tensors -> ours, and -> shapes.
+
+    source_name: from our names to theirs. Raises UsageError for sizes that do not fit each other.
+    """
+    try:
+        wanted = skeleton(config).state_dict()
+    except ValueError as error:  # options that contradict each other or the tensors
+        raise UsageError(f"the model's configuration does not fit its tensors: {error}") from error
+    sources = {source_name(name): name for name in wanted}
+    return sources, {source: tuple(wanted[name].shape) for source, name in sources.items()}
+
+
+def compare(
+    shapes: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    kind: str,
+    tolerated: Iterable[str],
+    prefix: str = "",
+) -> None:
+    """Raise CheckpointError for what differs; names are told without `prefix`.
+
+    tolerated: patterns of names that a file may hold beyond what is expected.
+    """
+    missing = sorted(set(expected) - set(shapes))
+    surplus = sorted(
+        key
+        for key in set(shapes) - set(expected)
+        if not any(re.fullmatch(pattern, key) for pattern in tolerated)
+    )
+    misshapen = [
+        f"{key.removeprefix(prefix)} is {list(shapes[key])}, not {list(shape)}"
+        for key, shape in sorted(expected.items())
+        if key in shapes and shapes[key] != shape
+    ]
+    missing, surplus = ([k.removeprefix(prefix) for k in keys] for keys in (missing, surplus))
+    faults = {"missing": missing, "surplus": surplus, "misshapen": misshapen}
+    if any(faults.values()):
+        named = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
+        raise CheckpointError(f"the tensors are not those of {kind}: {named}")
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = [f"and {len(names) - limit} more"] if len(names) > limit else []
+    return ", ".join(names[:limit] + more)

@@ -1,0 +1,152 @@
+"""SAN as a model like any other: imported, loaded, and asked for scores and labels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from san_recording import Recorded
+from small_models import SMALL_SAN, san_authors_state
+
+from ovseg_cli.errors import UsageError
+from ovseg_cli.frame import Frame
+from ovseg_cli.importing import import_checkpoint
+from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.segmenter import Segmenter, load_model
+from ovseg_cli.training.start import finished_model
+from ovseg_cli.vocabulary import Vocabulary
+
+NAMES = ["sky", "traffic light", "grass"]
+OPTIONS = {"visual_heads": 2, "text_heads": 2, "side_heads": 2, "min_size": 64, "max_size": 160}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder of models that holds `small-san`."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVSEG_HOME", str(folder))
+        torch.save({"model": san_authors_state(), "iteration": 3}, folder / "san.pth")
+        import_checkpoint(folder / "san.pth", "small-san", OPTIONS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_home(home, monkeypatch):
+    monkeypatch.setenv("OVSEG_HOME", str(home))
+
+
+@pytest.fixture
+def model():
+    return load_model("small-san", device="cpu")
+
+
+def noise(height, width):
+    """A photo with large and small structure."""
+    coarse = np.random.default_rng(height * width).integers(0, 256, (4, 5, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def test_the_recorded_scores_come_out_of_an_imported_file(shared_dir, tmp_path):
+    recorded = Recorded(shared_dir, "")
+    torch.save({"model": recorded.authors_state()}, tmp_path / "san.pth")
+    import_checkpoint(tmp_path / "san.pth", "recorded-san", {"min_size": None})
+    model = load_model("recorded-san", device="cpu")
+    for case in ("main", "square"):
+        photo = recorded.input(f"{case}.image").permute(1, 2, 0).numpy()
+        scores = model.scores(photo, recorded.about["class_names"])
+        recorded.expect(scores, f"{case}.0.sem_seg", 1e-3)
+        labels = model.segment(photo, recorded.about["class_names"]).labels
+        assert (labels == scores.argmax(0).numpy()).mean() >= 0.999
+
+
+def test_an_imported_file_says_what_it_is(model):
+    assert model.config == SMALL_SAN
+    assert json.loads(json.dumps(model.config.to_dict()))["kind"] == "san"
+
+
+@torch.no_grad()
+def test_scores_follow_the_paper_s_steps(model):
+    photo = noise(75, 111)
+    network = model.network
+    small = Image.fromarray(photo).resize((95, 64), Image.Resampling.BILINEAR)
+    pixels = torch.tensor(np.asarray(small), dtype=torch.float32).permute(2, 0, 1)[None]
+    mean = 255 * torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
+    std = 255 * torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
+    image = F.pad((pixels - mean) / std, (0, 1, 0, 0))
+    segmenter = Segmenter(model, Vocabulary(NAMES))
+    output = network(image, segmenter._text)
+    p = output.class_logits[0].softmax(-1)[:, :-1]
+    masks = F.interpolate(output.mask_logits, (64, 96), mode="bilinear")[..., :95]
+    masks = F.interpolate(masks, (75, 111), mode="bilinear").sigmoid()[0]
+    found = model.scores(photo, NAMES)
+    torch.testing.assert_close(found, torch.einsum("nk,nyx->kyx", p, masks), atol=1e-4, rtol=1e-4)
+    assert (found.amax((1, 2)) - found.amin((1, 2))).max() > 0.01  # the test can tell something
+
+
+def test_labels_are_the_best_scores_in_every_size(model):
+    for size in ((75, 111), (300, 40), (30, 44)):
+        photo = noise(*size)
+        scores = model.scores(photo, NAMES)
+        result = model.segment(photo, NAMES)
+        chosen = scores.gather(0, torch.from_numpy(result.labels)[None].long())[0]
+        torch.testing.assert_close(chosen, scores.amax(0), atol=1e-5, rtol=0)
+        assert (result.confidence <= (chosen / scores.sum(0)).numpy() + 1e-5).all()
+
+
+def test_other_is_the_models_own_background(model):
+    photo = noise(64, 96)
+    assert (model.segment(photo, NAMES, other="other").labels != 3).all()
+    with torch.no_grad():
+        model.network.text.non_object_embedding.neg_()
+    named = model.segment(photo, NAMES, other="other")
+    assert named.vocabulary.names == (*NAMES, "other")
+    assert (named.labels == 3).all()
+    assert (model.segment(photo, NAMES).labels < 3).all()  # without it nothing else is a label
+
+
+def test_what_is_uncertain_stays_unlabelled(model):
+    photo = noise(64, 96)
+    plain = model.segment(photo, NAMES)
+    threshold = float(np.median(plain.confidence))
+    cut = model.segment(photo, NAMES, threshold=threshold)
+    assert np.array_equal(cut.labels == UNLABELED, plain.confidence < threshold)
+
+
+def test_photos_in_a_batch_do_not_see_each_other(model):
+    segmenter = Segmenter(model, Vocabulary(NAMES))
+    frames = [Frame(noise(64, 90)), Frame(noise(64, 95))]
+    together = segmenter.segment(frames)
+    for frame, result in zip(frames, together, strict=True):
+        assert (segmenter(frame).labels == result.labels).mean() > 0.999
+
+
+@pytest.mark.parametrize("choices", [{"tile": 64}, {"refine": True}])
+def test_windows_and_edges_work_at_the_networks_size(model, choices):
+    result = model.segment(noise(64, 150), NAMES, **choices)
+    plain = model.segment(noise(64, 150), NAMES)
+    assert result.labels.shape == (64, 150)
+    assert (result.labels == plain.labels).mean() > 0.5
+
+
+@pytest.mark.parametrize("attention", [None, "csa", "mask"])
+def test_every_patch_for_itself(attention):
+    model = load_model("small-san", device="cpu", proposals="grid", attention=attention)
+    scores = model.scores(noise(64, 96), NAMES)
+    assert scores.shape == (3, 64, 96)
+    assert float(scores.sum(0).max()) <= 1 + 1e-5
+
+
+def test_masks_from_elsewhere(model):
+    masks = np.zeros((2, 64, 96), bool)
+    masks[0, :, :40], masks[1, :, 40:80] = True, True
+    found = model.segment(noise(64, 96), NAMES, masks=lambda frame, patches, size_hw: masks)
+    assert (found.labels[:, 80:] == UNLABELED).all()
+    assert len(np.unique(found.labels[:, :40])) == 1
+
+
+def test_stages_do_not_train_it(home):
+    with pytest.raises(UsageError, match="train DeOP"):
+        finished_model(home / "models" / "small-san.safetensors")
