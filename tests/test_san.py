@@ -10,6 +10,7 @@ from PIL import Image
 from san_recording import Recorded
 from small_models import SMALL_SAN, san_authors_state
 
+from ovseg_cli.cli.main import ovseg
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import import_checkpoint
@@ -150,3 +151,36 @@ def test_masks_from_elsewhere(model):
 def test_stages_do_not_train_it(home):
     with pytest.raises(UsageError, match="train DeOP"):
         finished_model(home / "models" / "small-san.safetensors")
+
+
+@pytest.mark.parametrize("smooth", ["0", "0.85"])
+def test_it_runs_in_video(home, tmp_path, smooth, capfd):
+    for index in range(4):
+        Image.fromarray(np.roll(noise(64, 96), index, 1)).save(tmp_path / f"{index}.png")
+    arguments = ["video", str(tmp_path), "--classes", ",".join(NAMES), "--model", "small-san"]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main([*arguments, "--smooth", smooth, "-o", str(tmp_path / "out")], prog_name="ovseg")
+    assert end.value.code == 0, capfd.readouterr().err
+    labels = list((tmp_path / "out" / f"{tmp_path.name}.labels").iterdir())
+    assert len(labels) == 4
+    assert all(np.asarray(Image.open(path)).max() < len(NAMES) for path in labels)
+
+
+def test_it_can_be_evaluated_and_shown_pictures(home, tmp_path, capfd):
+    data = tmp_path / "data"
+    for folder in ("images", "labels"):
+        (data / folder).mkdir(parents=True)
+    Image.fromarray(noise(64, 96)).save(data / "images" / "a.png")
+    Image.fromarray(np.arange(64 * 96).reshape(64, 96).astype(np.uint8) % 3).save(
+        data / "labels" / "a.png"
+    )
+    (data / "classes.json").write_text(json.dumps(dict(enumerate(NAMES))))
+    (data / "val.txt").write_text("a\n")
+    shown = f"sky={data / 'images' / 'a.png'}:0,0,40,30"
+    arguments = ["eval", "--data", str(data), "--model", "small-san", "--json"]
+    for more in ([], ["--exemplar", shown]):
+        with pytest.raises(SystemExit) as end:
+            ovseg.main([*arguments, *more], prog_name="ovseg")
+        out, err = capfd.readouterr()
+        assert end.value.code == 0, err
+        assert 0 <= json.loads(out)["mIoU"] <= 1
