@@ -111,7 +111,7 @@ def download_model(name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @common_options
 def import_model(checkpoint: Path, name: str, config_path: Path | None, as_json: bool) -> None:
-    """Turn a checkpoint of the DeOP authors' format, or a CLIP, into a model that can be loaded.
+    """Turn a checkpoint of DeOP's or SAN's authors, or a CLIP, into a model that can be loaded.
 
     CHECKPOINT is a file with a dict that holds "model", or one with the tensors of a CLIP with a
     ViT as open_clip stores them. No code in it is run.
