@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.training.matcher import ALPHA, GAMMA, Target, focal_terms, match
 
 CLAMP = 1e-4  # keeps the logarithm of a probability finite
@@ -115,3 +116,21 @@ def score_losses(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     P, truth = P[:, :-1].flatten(1), truth[:, :-1].flatten(1)
     dice = (2 * (P * truth).sum(1) + 1) / (P.sum(1) + truth.sum(1) + 1)
     return {"focal": focal, "dice": (1 - dice).mean()}
+
+
+def soft_jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """One minus the intersection over union, of probabilities, averaged over the classes shown.
+
+    logits: (B, K, H, W); labels: (B, H, W), IGNORE where a pixel does not count. The result is in
+    0..1. Rahman and Wang, "Optimizing intersection-over-union in deep neural networks for image
+    segmentation", ISVC 2016: cross-entropy alone gives up what is small or thin.
+    """
+    counted = labels != IGNORE
+    shown = labels[counted].unique()
+    if len(shown) == 0:
+        return logits.sum() * 0
+    probabilities = logits.softmax(1)[:, shown] * counted.unsqueeze(1)
+    truth = (labels.unsqueeze(1) == shown.view(1, -1, 1, 1)).to(probabilities)
+    both = (probabilities * truth).sum((0, 2, 3))
+    either = (probabilities + truth).sum((0, 2, 3)) - both
+    return 1 - (both / either).mean()

@@ -31,6 +31,7 @@ from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.deop import DeOP, TextFeatures
+from ovseg_cli.training.criterion import soft_jaccard_loss
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.other_names import OtherNames
 from ovseg_cli.training.validation import mean_iou
@@ -279,24 +280,6 @@ class DenseStage:
             return F.interpolate(logits.float(), size_hw, mode="bilinear").argmax(1)[0]
 
         return mean_iou(data, self.config.evaluate_size, self.device, predict)
-
-
-def soft_jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """One minus the intersection over union, of probabilities, averaged over the classes shown.
-
-    logits: (B, K, H, W); labels: (B, H, W), IGNORE where a pixel does not count. The result is in
-    0..1. Rahman and Wang, "Optimizing intersection-over-union in deep neural networks for image
-    segmentation", ISVC 2016: cross-entropy alone gives up what is small or thin.
-    """
-    counted = labels != IGNORE
-    shown = labels[counted].unique()
-    if len(shown) == 0:
-        return logits.sum() * 0
-    probabilities = logits.softmax(1)[:, shown] * counted.unsqueeze(1)
-    truth = (labels.unsqueeze(1) == shown.view(1, -1, 1, 1)).to(probabilities)
-    both = (probabilities * truth).sum((0, 2, 3))
-    either = (probabilities + truth).sum((0, 2, 3)) - both
-    return 1 - (both / either).mean()
 
 
 def _renamed_weights(weights: Tensor, table: Tensor, count: int) -> Tensor:

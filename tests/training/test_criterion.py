@@ -2,12 +2,18 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ovseg_cli.data.pixel_set import IGNORE
-from ovseg_cli.training.criterion import SetCriterion, SetWeights, score_losses
+from ovseg_cli.training.criterion import (
+    SetCriterion,
+    SetWeights,
+    score_losses,
+    soft_jaccard_loss,
+)
 from ovseg_cli.training.matcher import match, set_target
 
 LABELS = torch.tensor(
@@ -155,3 +161,29 @@ def test_the_last_channel_has_no_part_in_the_dice():
     changed[:, 3] += 1
     assert score_losses(scores, labels)["dice"] == score_losses(changed, labels)["dice"]
     assert score_losses(scores, labels)["focal"] != score_losses(changed, labels)["focal"]
+
+
+def test_the_jaccard_loss_is_one_minus_intersection_over_union():
+    """Of hard predictions it is the measure itself, counted here pixel by pixel."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(4, size=(2, 5, 7))
+    labels[draw.random(labels.shape) < 0.2] = IGNORE
+    labels[labels == 2] = 3  # class 2 is not shown
+    predicted = draw.integers(4, size=labels.shape)
+    ratios = []
+    for k in (0, 1, 3):
+        both = either = 0
+        for label, guess in zip(labels.ravel(), predicted.ravel(), strict=True):
+            if label != IGNORE:
+                both += label == k and guess == k
+                either += label == k or guess == k
+        ratios.append(both / either)
+    logits = 200.0 * F.one_hot(torch.from_numpy(predicted), 4).permute(0, 3, 1, 2)
+    found = soft_jaccard_loss(logits, torch.from_numpy(labels)).item()
+    assert found == pytest.approx(1 - np.mean(ratios), abs=1e-5)
+
+
+def test_the_jaccard_loss_lies_between_where_the_model_doubts():
+    labels = torch.zeros((1, 1, 4), dtype=torch.int64)
+    logits = torch.zeros((1, 2, 1, 4))  # each class at a half: 2 of 4 pixels found
+    assert soft_jaccard_loss(logits, labels).item() == pytest.approx(0.5)

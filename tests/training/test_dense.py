@@ -81,32 +81,6 @@ def test_a_view_that_is_all_unknown_costs_nothing(stage):
     sum(losses.values()).backward()
 
 
-def test_the_jaccard_loss_is_one_minus_intersection_over_union():
-    """Of hard predictions it is the measure itself, counted here pixel by pixel."""
-    draw = np.random.default_rng(0)
-    labels = draw.integers(4, size=(2, 5, 7))
-    labels[draw.random(labels.shape) < 0.2] = IGNORE
-    labels[labels == 2] = 3  # class 2 is not shown
-    predicted = draw.integers(4, size=labels.shape)
-    ratios = []
-    for k in (0, 1, 3):
-        both = either = 0
-        for label, guess in zip(labels.ravel(), predicted.ravel(), strict=True):
-            if label != IGNORE:
-                both += label == k and guess == k
-                either += label == k or guess == k
-        ratios.append(both / either)
-    logits = 200.0 * F.one_hot(torch.from_numpy(predicted), 4).permute(0, 3, 1, 2)
-    found = dense.soft_jaccard_loss(logits, torch.from_numpy(labels)).item()
-    assert found == pytest.approx(1 - np.mean(ratios), abs=1e-5)
-
-
-def test_the_jaccard_loss_lies_between_where_the_model_doubts():
-    labels = torch.zeros((1, 1, 4), dtype=torch.int64)
-    logits = torch.zeros((1, 2, 1, 4))  # each class at a half: 2 of 4 pixels found
-    assert dense.soft_jaccard_loss(logits, labels).item() == pytest.approx(0.5)
-
-
 def test_the_jaccard_loss_counts_with_its_weight(stage, monkeypatch):
     monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
     group = stage.photos["discs"].draw(1, 64, (1.0, 1.0), 0.5, np.random.default_rng(0))
