@@ -54,12 +54,9 @@ class RefinedScores:
 def refined(scores: ScoreMap, image: Tensor) -> RefinedScores:
     """Scores of a photo that follow its edges; image: the network's input (3, h, w), no padding."""
     size_hw = (image.shape[1], image.shape[2])
-    # With and without `--other`: R may win everywhere, and the names below it must be refined, too.
-    labels = [label_map(scores, size_hw, other)[0].unique() for other in (True, False)]
-    winners = torch.cat(labels).unique().long()
-    held = torch.cat(
-        [winners[winners < scores.channels - 1], winners.new_tensor([scores.channels - 1])]
-    )
+    # Without R, which may win everywhere: the names below it must be refined, too.
+    winners = label_map(scores, size_hw)[0].unique().long()
+    held = torch.cat([winners[winners >= 0], winners.new_tensor([scores.channels - 1])])
     maps, total = class_maps(scores, held, size_hw)
     rest = (total - maps.sum(0)).clamp(min=0) / max(1, scores.channels - len(held))
     return RefinedScores(scores.channels, held, refine(maps, image), rest)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ovseg_cli.model.pamr import affinity, refine, refined
-from ovseg_cli.model.score_map import GridScores, full_scores
+from ovseg_cli.model.score_map import GridScores, MaskScores, full_scores
 
 DILATIONS = (1, 3)
 
@@ -96,3 +96,10 @@ def test_classes_that_win_nowhere_share_their_mass(photo):
     expected = refine(full[[0, 2, 3]], photo)
     torch.testing.assert_close(scores.rows(0, 6)[[0, 2, 3]], expected)
     torch.testing.assert_close(scores.rows(2, 5)[1], full[1, 2:5])
+
+
+def test_what_no_mask_covers_holds_the_non_object_mass_once():
+    masks = torch.zeros(1, 3, 4)
+    masks[0, :, :2] = 1
+    scores = refined(MaskScores(torch.tensor([[0.6, 0.3, 0.1]]), masks), torch.rand(3, 3, 4))
+    assert scores.held.tolist() == [0, 2]
