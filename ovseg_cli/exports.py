@@ -153,19 +153,31 @@ def _write_overlay(
 def _write_labels(
     target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
 ) -> list[Path]:
-    kind = np.uint8 if len(segmentation.vocabulary) <= UNLABELED_8 else np.uint16
-    return write_png(target, Image.fromarray(_ids(segmentation, kind)), metadata)
+    ids = _ids(segmentation, label_kind(len(segmentation.vocabulary)))
+    return write_png(target, Image.fromarray(ids), metadata)
+
+
+def label_kind(classes: int) -> type[np.unsignedinteger]:
+    """The numbers in a label map of so many classes; the greatest of them is unlabelled."""
+    return np.uint8 if classes <= UNLABELED_8 else np.uint16
 
 
 def _write_palette(
     target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
 ) -> list[Path]:
-    colors = np.zeros((256, 3), np.uint8)  # all 256: with fewer, Pillow packs several ids a byte
+    colors = np.zeros((256, 3), np.uint8)
     colors[: len(segmentation.vocabulary)] = palette(len(segmentation.vocabulary))
-    ids = _ids(segmentation, np.uint8)
+    return write_png(target, paletted(_ids(segmentation, np.uint8), colors), metadata)
+
+
+def paletted(ids: np.ndarray, colors: np.ndarray) -> Image.Image:
+    """A palette image of ids (H, W) uint8 and the colours (256, 3) uint8 of all of them.
+
+    All 256: with fewer, Pillow packs several ids into a byte.
+    """
     image = Image.frombytes("P", (ids.shape[1], ids.shape[0]), ids.tobytes())
     image.putpalette(colors.tobytes())
-    return write_png(target, image, metadata)
+    return image
 
 
 def _write_masks(

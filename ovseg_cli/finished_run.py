@@ -11,13 +11,11 @@ from typing import Any
 
 from ovseg_cli import tables
 from ovseg_cli.errors import UsageError
-from ovseg_cli.exports import OVERLAY, WRITERS
+from ovseg_cli.exports import LABELS, OVERLAY, WRITERS
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.output import REPORT
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
-
-LABELS = "labels"  # the name in --save of the label maps
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,12 @@ class FinishedRun:
     failures: tuple[tuple[str, str], ...]  # path and reason
     record: Mapping[str, Any]  # run.json; empty where the run was killed before it was written
     left_over: int  # photos of earlier runs with other options, which the page leaves out
+
+    @property
+    def exif(self) -> bool:
+        """Whether the photos were turned upright."""
+        options = self.record.get("options")
+        return not isinstance(options, dict) or options.get("exif") is not False
 
 
 def read_run(out: Path) -> FinishedRun:

@@ -115,24 +115,29 @@ class Scorer:
         self, frame: Frame, prepared: _Prepared, text: TextFeatures, source: MaskSource
     ) -> ScoreMap:
         """The scores of one photo whose regions come from elsewhere."""
+        patches, seen = self._patches(prepared)
+        masks = source(frame, seen.cpu().numpy(), prepared.valid_hw)
+        found = torch.from_numpy(masks).to(self.device)
+        padding = (
+            *(0, prepared.pixels.shape[-1] - prepared.valid_hw[1]),
+            *(0, prepared.pixels.shape[-2] - prepared.valid_hw[0]),
+        )
+        padded = F.pad(found.float(), padding)[None]
+        if self.network.looks_at_masks:
+            with self._autocast():
+                patches = self.network.patch_features(prepared.pixels, CERTAIN * (2 * padded - 1))
+        logits = self.network.classify_masks(patches, padded, text).class_logits
+        self._require_finite(logits)
+        return MaskScores(logits[0].softmax(-1), found)
+
+    def _patches(self, prepared: _Prepared) -> tuple[Tensor, Tensor]:
+        """Unit features of all patches (1, h, w, C), and of those that show the photo (., ., C)."""
         with self._autocast():
             patches = self.network.patch_features(prepared.pixels)
         patches = F.normalize(patches.float(), dim=-1)
         side = prepared.pixels.shape[-1] // patches.shape[2]  # of a patch, pixels
         rows, columns = (math.ceil(length / side) for length in prepared.valid_hw)
-        seen = patches[0, :rows, :columns].cpu().numpy()
-        found = torch.from_numpy(source(frame, seen, prepared.valid_hw)).to(self.device)
-        padding = (
-            *(0, prepared.pixels.shape[-1] - prepared.valid_hw[1]),
-            *(0, prepared.pixels.shape[-2] - prepared.valid_hw[0]),
-        )
-        masks = F.pad(found.float(), padding)[None]
-        if self.network.looks_at_masks:
-            with self._autocast():
-                patches = self.network.patch_features(prepared.pixels, CERTAIN * (2 * masks - 1))
-        logits = self.network.classify_masks(patches, masks, text).class_logits
-        self._require_finite(logits)
-        return MaskScores(logits[0].softmax(-1), found)
+        return patches, patches[0, :rows, :columns]
 
     def exemplar(self, frame: Frame, inside: np.ndarray, words: Tensor) -> Tensor:
         """What stands for a class that a picture shows as a text feature does: (C,).
@@ -142,15 +147,10 @@ class Scorer:
         every pixel. What tells it from those outside, at the length at which it matches its own
         patches as well as the best words do, competes with words on equal terms.
         """
-        prepared = self._prepare(frame)
-        with self._autocast():
-            patches = self.network.patch_features(prepared.pixels)
-        patches = F.normalize(patches.float(), dim=-1)[0]
-        side = prepared.pixels.shape[-1] // patches.shape[1]
-        rows, columns = (math.ceil(length / side) for length in prepared.valid_hw)
-        patches = patches[:rows, :columns].flatten(0, 1)
+        _, seen = self._patches(self._prepare(frame))
+        patches = seen.flatten(0, 1)
         mask = torch.from_numpy(inside).to(patches)[None, None]
-        share = F.adaptive_avg_pool2d(mask, (rows, columns)).flatten()
+        share = F.adaptive_avg_pool2d(mask, (seen.shape[0], seen.shape[1])).flatten()
         mean = share @ patches / share.sum()
         outside = (1 - share) @ patches / (1 - share).sum().clamp(min=1)
         direction = F.normalize(mean - outside, dim=0)

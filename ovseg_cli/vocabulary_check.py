@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -94,8 +95,7 @@ def _similarity(features: Sequence[np.ndarray], usual: float) -> np.ndarray:
 
 def _mistyped(phrase: str) -> list[str]:
     """What a phrase may have been meant to be."""
-    nouns = common_nouns()
-    known = {word for noun in nouns for word in noun.split()}
+    nouns, known = common_nouns(), _known_words()
     text = phrase.lower()
     if text in nouns or all(_is_known(word, known) for word in text.split()):
         return []
@@ -111,7 +111,12 @@ def _mistyped(phrase: str) -> list[str]:
     return [] if close[0] == text else [f"'{phrase}': is '{close[0]}' meant?"]
 
 
-def _is_known(word: str, known: set[str]) -> bool:
+@cache
+def _known_words() -> frozenset[str]:
+    return frozenset(word for noun in common_nouns() for word in noun.split())
+
+
+def _is_known(word: str, known: Set[str]) -> bool:
     """Whether it, or what it is the plural of, is a word of some noun."""
     stems = (word, word.removesuffix("s"), word.removesuffix("es"))
     return any(stem in known for stem in stems) or not word.isalpha()

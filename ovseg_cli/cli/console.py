@@ -16,6 +16,8 @@ from typing import Any
 
 from ovseg_cli.vocabulary import printable
 
+BROKEN_PIPE = 141  # exit code, 128 + SIGPIPE: the reader of standard output went away
+
 
 class _State:
     """What the options of the running command ask for."""

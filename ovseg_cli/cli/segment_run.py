@@ -25,8 +25,6 @@ from ovseg_cli.shard import Shard
 from ovseg_cli.tables import ClassTotal
 from ovseg_cli.vocabulary import Vocabulary, printable
 
-BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of standard output went away
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -137,7 +135,7 @@ class _Run:
                     progress.advance()
         except BrokenPipeError:
             console.close_output()
-            return "interrupted", BROKEN_PIPE
+            return "interrupted", console.BROKEN_PIPE
         except OutputError as error:
             console.trace(error)
             console.error(f"{error}\nmake room, then run the same command with --resume")

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.clips.choice import Choice
@@ -43,10 +42,10 @@ class Plan:
         """Whether frames for which there is no time are dropped."""
         return self.live == "drop" or self.live is None and source.startswith(CAMERA)
 
-    def folder(self, name: str, rate: Any = 25) -> ClipFolder:
+    def folder(self, name: str) -> ClipFolder:
         """Where the results of a clip go."""
         labelled = self.vocabulary if self.other is None else self.vocabulary.with_class(self.other)
-        return ClipFolder(self.out, name, self.saves, labelled, rate)
+        return ClipFolder(self.out, name, self.saves, labelled)
 
 
 def check_clips(clips: Sequence[str]) -> None:

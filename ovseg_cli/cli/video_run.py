@@ -15,7 +15,7 @@ from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
 from ovseg_cli.cli.video_plan import Plan
 from ovseg_cli.clips import run as clip_run
-from ovseg_cli.clips.folder import ClipFolder, Origin
+from ovseg_cli.clips.folder import Origin
 from ovseg_cli.clips.live import Newest
 from ovseg_cli.clips.names import clip_names, is_stream
 from ovseg_cli.clips.overlay import ClipOverlay
@@ -26,14 +26,12 @@ from ovseg_cli.media.video import Video, open_video
 from ovseg_cli.media.window import Window
 from ovseg_cli.output import InputState
 from ovseg_cli.results import is_run_wide
-from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter
 
 WARM_UP = 10  # frames that are segmented once more where a clip goes on, for their effect on others
-BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of standard output went away
 
 
 def execute(plan: Plan) -> int:
@@ -101,7 +99,6 @@ class _Clip:
                 console.note(f"{printable(self.source)}: finished earlier")
                 return 0
             with open_video(self.source) as video:
-                self.folder = self.plan.folder(self.name, video.info.rate)
                 status, code = self.work(video, origin)
                 self.finish(video, status, origin)
         except OvsegError as error:
@@ -126,7 +123,8 @@ class _Clip:
 
     def work(self, video: Video, origin: Origin) -> tuple[str, int]:
         """Go through the frames; returns how that ended and the exit code."""
-        self.before = self.folder.open(origin, self.provenance.metadata())
+        metadata = self.provenance.metadata()
+        self.before = self.folder.open(origin, metadata, video.info.rate)
         if self.before:
             console.note(f"{printable(self.source)}: goes on after {self.before} frames")
         device = str(self.segmenter.model.device)
@@ -135,7 +133,7 @@ class _Clip:
             streams=batch.auto_streams(device, available_cores(), available_cores()),
         )
         results = clip_run.run(
-            self.frames(video), self.labeller(), _After(self.folder), options, self.stopped
+            self.frames(video), self.labeller(), self.folder, options, self.stopped
         )
         try:
             with closing(results), console.progress(self.expected(video), unit="frame") as progress:
@@ -145,7 +143,7 @@ class _Clip:
         except BrokenPipeError:
             console.close_output()
             self.last = True
-            return "interrupted", BROKEN_PIPE
+            return "interrupted", console.BROKEN_PIPE
         except OutputError:
             raise
         except Exception as error:  # what is written is kept
@@ -277,17 +275,3 @@ class _Clip:
         )
         if status == "interrupted":
             console.note("interrupted: to go on, run the same command with --resume")
-
-
-class _After:
-    """Leaves out the frames that an earlier run has written."""
-
-    def __init__(self, folder: ClipFolder) -> None:
-        self._folder = folder
-        self._last = -1
-        for record in folder.records():
-            self._last = record.index
-
-    def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> None:
-        if frame.index > self._last:
-            self._folder.write(frame, segmentation, held)

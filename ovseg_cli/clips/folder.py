@@ -13,19 +13,27 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from PIL import Image
 
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.records import FrameRecord, write_tables
 from ovseg_cli.clips.timeline import draw_timeline
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, WRITERS, atomic_path, write_png
+from ovseg_cli.exports import (
+    LABELS,
+    OVERLAY,
+    UNLABELED_16,
+    WRITERS,
+    atomic_path,
+    label_kind,
+    write_png,
+)
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.video_parts import (
     LABELS_8,
     LABELS_16,
     PICTURES,
-    Format,
     Part,
     Piece,
     count_pictures,
@@ -35,10 +43,14 @@ from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import PARENTS, write_json
 from ovseg_cli.vocabulary import Vocabulary, printable
 
-OVERLAY, LABELS, STATS, TIMELINE = "overlay", "labels", "stats", "timeline"  # names in --save
-LABELS_VIDEO = "labels=video"
+STATS, TIMELINE, LABELS_VIDEO = "stats", "timeline", "labels=video"  # names in --save
 SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "confidence")
-DEFAULT_SAVE = (OVERLAY, LABELS, STATS, TIMELINE)
+_SUFFIXES = {
+    OVERLAY: "overlay.mp4",
+    LABELS_VIDEO: "labels.mkv",
+    STATS: "stats.csv",
+    TIMELINE: "timeline.png",
+}  # of others: their name, a folder
 _NUMBER = "{:06d}"  # of a frame, in file names
 _STATE = ".ovseg"  # folder of what is under way
 
@@ -70,22 +82,23 @@ def check_saves(names: Sequence[str], vocabulary: Vocabulary) -> None:
 class ClipFolder:
     """Where the results of the clip CLIP go: OUT/CLIP.*."""
 
-    def __init__(
-        self, out: Path, clip: str, saves: Sequence[str], vocabulary: Vocabulary, rate: Fraction
-    ) -> None:
-        """rate: pictures a second in the videos, about."""
+    def __init__(self, out: Path, clip: str, saves: Sequence[str], vocabulary: Vocabulary) -> None:
         self.out = out
         self.clip = clip
         self.saves = tuple(saves)
         self.vocabulary = vocabulary
-        self.rate = rate
         self.count = 0  # frames that are written
         self._state = out / _STATE / clip
+        small = label_kind(len(vocabulary)) is np.uint8
+        forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
+        self._videos = {name: form for name, form in forms.items() if name in self.saves}
+        self._rate = Fraction(0)
         self._metadata: dict[str, str] = {}
         self._overlay: ClipOverlay | None = None
         self._parts: dict[str, Part] = {}  # by name in saves
         self._records: TextIO | None = None
         self._begin = 0.0  # seconds of the first frame that is written
+        self._earlier = -1  # index of the last frame that an earlier run has written
 
     @property
     def report(self) -> Path:
@@ -94,13 +107,10 @@ class ClipFolder:
 
     def targets(self) -> dict[str, Path]:
         """What is written: name in --save -> file or folder."""
-        suffixes = {
-            OVERLAY: "overlay.mp4",
-            LABELS_VIDEO: "labels.mkv",
-            STATS: "stats.csv",
-            TIMELINE: "timeline.png",
-        }
-        return {name: self._file(suffixes.get(name, name)) for name in self.saves}
+        return {name: self._target(name) for name in self.saves}
+
+    def _target(self, name: str) -> Path:
+        return self._file(_SUFFIXES.get(name, name))
 
     def _file(self, suffix: str) -> Path:
         return self.out / f"{self.clip}.{suffix}"
@@ -121,9 +131,7 @@ class ClipFolder:
     def remove(self) -> None:
         """Remove what an earlier run has written of this clip. Raises OutputError."""
         try:
-            for name in SAVES:
-                only = ClipFolder(self.out, self.clip, [name], self.vocabulary, self.rate)
-                (target,) = only.targets().values()
+            for target in map(self._target, SAVES):
                 if target.is_dir():
                     shutil.rmtree(target)
                 else:
@@ -134,13 +142,14 @@ class ClipFolder:
         except OSError as error:
             raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
 
-    def open(self, origin: Origin, metadata: dict[str, str]) -> int:
+    def open(self, origin: Origin, metadata: dict[str, str], rate: Fraction) -> int:
         """Begin, or go on where a run of the same origin was interrupted.
 
-        metadata goes into every label map. Returns how many frames are written already: as many as
-        can be read in all of the parts. Raises OutputError.
+        metadata goes into every label map; rate: pictures a second in the videos, about. Returns
+        how many frames are written already: as many as can be read in all of the parts. Raises
+        OutputError.
         """
-        self._metadata = metadata
+        self._metadata, self._rate = metadata, rate
         try:
             self._state.mkdir(parents=True, exist_ok=True)
             records = self._kept_records(origin)
@@ -152,7 +161,7 @@ class ClipFolder:
             raise OutputError(f"cannot write to {self._state}: {error.strerror}") from error
         self.count = len(records)
         if records:
-            self._begin = records[0].seconds
+            self._begin, self._earlier = records[0].seconds, records[-1].index
         return self.count
 
     @property
@@ -164,9 +173,9 @@ class ClipFolder:
         with contextlib.suppress(OSError, ValueError):
             if json.loads((self._state / "origin.json").read_text("utf-8")) == asdict(origin):
                 records = list(self.records())
-                counts = [self._written(name) for name in self._videos()]
+                counts = [self._written(name) for name in self._videos]
                 kept = records[: min([len(records), *counts])]
-                for name in self._videos():
+                for name in self._videos:
                     for first, path in self._part_files(name):
                         if first >= len(kept):
                             path.unlink()
@@ -174,12 +183,6 @@ class ClipFolder:
         shutil.rmtree(self._state)
         self._state.mkdir()
         return []
-
-    def _videos(self) -> dict[str, Format]:
-        """The videos that are written, and how."""
-        small = len(self.vocabulary) <= UNLABELED_8
-        forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
-        return {name: form for name, form in forms.items() if name in self.saves}
 
     def _part_files(self, name: str) -> list[tuple[int, Path]]:
         """The number of the first frame of each part that is there, and the part."""
@@ -200,21 +203,24 @@ class ClipFolder:
             for line in lines:
                 if not line.endswith("\n"):  # cut off by a kill
                     return
-                index, seconds, size, areas = json.loads(line)
-                held = areas is None
-                yield FrameRecord(index, seconds, size, None if held else tuple(map(tuple, areas)))
+                yield FrameRecord.of(line)
 
     def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> None:
-        """Add a frame. held: the labels are those of an earlier one. Raises OutputError."""
+        """Add a frame, unless an earlier run has written it. Raises OutputError.
+
+        held: the labels are those of an earlier frame.
+        """
+        if frame.index <= self._earlier:
+            return
         if self.count == 0:
             self._begin = frame.seconds
         number = _NUMBER.format(frame.index + 1)
         for name in self.saves:
-            if name in self._videos():
+            if name in self._videos:
                 self._show(name, frame, segmentation)
             elif name in WRITERS:
                 writer = WRITERS[name]
-                target = self.targets()[name] / f"{number}{writer.suffix}"
+                target = self._target(name) / f"{number}{writer.suffix}"
                 writer.write(target, frame, segmentation, self._metadata)
         areas = None
         if not held:
@@ -227,16 +233,16 @@ class ClipFolder:
 
     def _show(self, name: str, frame: Frame, segmentation: Segmentation) -> None:
         """Add a picture to a video."""
-        form = self._videos()[name]
+        form = self._videos[name]
         if name == OVERLAY:
             if self._overlay is None:
                 self._overlay = ClipOverlay(self.vocabulary, frame.size_hw)
             picture = self._overlay.draw(frame, segmentation)
         else:  # UNLABELED = -1 becomes the greatest value
-            picture = segmentation.labels.astype("u1" if form is LABELS_8 else "u2")
+            picture = segmentation.labels.astype(label_kind(len(self.vocabulary)))
         if name not in self._parts:
             path = self._state / f"{name}-{_NUMBER.format(self.count)}"
-            self._parts[name] = Part(path, form, picture.shape[:2], self.rate)
+            self._parts[name] = Part(path, form, picture.shape[:2], self._rate)
         self._parts[name].write(picture, frame.seconds)
 
     def _note(self, record: FrameRecord) -> None:
@@ -265,15 +271,15 @@ class ClipFolder:
         if self.count:
             self._join(sound)
         if STATS in self.saves:
-            write_tables(self.targets()[STATS], self._file(PARENTS), self.records, self.vocabulary)
+            write_tables(self._target(STATS), self._file(PARENTS), self.records, self.vocabulary)
         if TIMELINE in self.saves:
             picture = draw_timeline(self.records, self.vocabulary)
-            write_png(self.targets()[TIMELINE], Image.fromarray(picture), self._metadata)
+            write_png(self._target(TIMELINE), Image.fromarray(picture), self._metadata)
 
     def _join(self, sound: str | None) -> None:
         seconds = [record.seconds for record in itertools.islice(self.records(), self.count)]
-        end = seconds[-1] + float(1 / self.rate)
-        for name, form in self._videos().items():
+        end = seconds[-1] + float(1 / self._rate)
+        for name, form in self._videos.items():
             parts = self._part_files(name)
             ends = [first for first, _ in parts[1:]] + [self.count]
             pieces = [
@@ -281,7 +287,7 @@ class ClipFolder:
                 for (first, path), last in zip(parts, ends, strict=True)
             ]
             heard = sound if name == OVERLAY else None
-            with atomic_path(self.targets()[name]) as temporary:
+            with atomic_path(self._target(name)) as temporary:
                 join(pieces, temporary, form, heard, self._begin, end)
 
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:

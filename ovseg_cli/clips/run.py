@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, Protocol
 
 from ovseg_cli.frame import Frame
@@ -95,11 +96,8 @@ def run(
 @dataclass(frozen=True, eq=False)
 class _Batch:
     chosen: list[Chosen]
+    frames: list[Frame]  # those of them that are segmented
     before: Frame | None  # the last one segmented before these
-
-    @property
-    def frames(self) -> list[Frame]:
-        return [frame for frame, due in self.chosen if due]
 
 
 class _Run:
@@ -126,7 +124,7 @@ class _Run:
     def results(self, frames: Iterable[Chosen]) -> Generator[FrameResult, None, None]:
         following = _following(frames)
         ahead = ReadAhead(
-            iter(lambda: 0, 1),
+            repeat(None),
             lambda _: next(following),
             self.reader,
             workers=1,
@@ -157,18 +155,18 @@ class _Run:
         """So many frames to be segmented at a time, each with those that take its labels."""
         before: Frame | None = None
         batch: list[Chosen] = []
-        due_frames: list[Frame] = []
+        frames: list[Frame] = []
         for chosen in self.read(ahead):
             if chosen is None or self.stop():
                 break
-            if chosen[1] and len(due_frames) == self.options.batch_size:
-                yield _Batch(batch, before)
-                before, batch, due_frames = due_frames[-1], [], []
+            if chosen[1] and len(frames) == self.options.batch_size:
+                yield _Batch(batch, frames, before)
+                before, batch, frames = frames[-1], [], []
             batch.append(chosen)
             if chosen[1]:
-                due_frames.append(chosen[0])
+                frames.append(chosen[0])
         if batch:
-            yield _Batch(batch, before)
+            yield _Batch(batch, frames, before)
 
     def read(self, ahead: Iterable[Chosen | None]) -> Iterator[Chosen | None]:
         """Until an error, which is kept for later."""

@@ -58,8 +58,7 @@ class LabelledRun:
     @property
     def exif(self) -> bool:
         """Whether the photos were turned upright."""
-        options = self._run.record.get("options")
-        return not isinstance(options, dict) or options.get("exif") is not False
+        return self._run.exif
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.exports import UNLABELED_8, atomic_path, png_bytes, write_png
+from ovseg_cli.exports import UNLABELED_8, atomic_path, paletted, png_bytes, write_png
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.writing import distinct, line, write_text
@@ -31,7 +31,7 @@ def write_voc(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterato
     table[: len(run.classes)] = run.colors
     table[UNLABELED_8] = VOID
     for photo in run:
-        image = _paletted(photo.labels().astype(np.uint8), table)
+        image = paletted(photo.labels().astype(np.uint8), table)
         yield from write_png(folder / "SegmentationClass" / f"{photo.rel}.png", image, {})
     yield write_text(folder / _LIST, (f"{line(photo.rel)}\n" for photo in run))
     names = _label_names([*run.names, "void"])
@@ -59,7 +59,7 @@ def write_cvat(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
             labels = photo.labels()
             classes = Image.fromarray(colors[labels])
             _add(archive, f"SegmentationClass/{photo.rel}.png", png_bytes(classes, {}))
-            objects = _paletted(_objects(labels), _voc_colors())
+            objects = paletted(_objects(labels), _voc_colors())
             _add(archive, f"SegmentationObject/{photo.rel}.png", png_bytes(objects, {}))
     yield target
 
@@ -75,13 +75,6 @@ def _voc_colors() -> np.ndarray:
     numbers = np.arange(256)[:, None]
     bits = [(numbers >> 3 * i + np.arange(3) & 1) << 7 - i for i in range(3)]
     return np.bitwise_or.reduce(bits).astype(np.uint8)
-
-
-def _paletted(ids: np.ndarray, colors: np.ndarray) -> Image.Image:
-    """ids: (H, W) uint8; colors: (256, 3) uint8, all of them, lest several ids share a byte."""
-    image = Image.frombytes("P", ids.shape[::-1], ids.tobytes())
-    image.putpalette(colors.tobytes())
-    return image
 
 
 def _label_names(names: list[str]) -> list[str]:

@@ -30,24 +30,9 @@ from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.model.recognition import recognise
 from ovseg_cli.model.side_adapter import SideAdapter, SideAdapterConfig
+from ovseg_cli.vocabulary import templates
 
-# The 14 of ViLD (Gu et al., ICLR 2022, arXiv 2104.13921).
-TEMPLATES = (
-    "a photo of a {}.",
-    "This is a photo of a {}",
-    "There is a {} in the scene",
-    "There is the {} in the scene",
-    "a photo of a {} in the scene",
-    "a photo of a small {}.",
-    "a photo of a medium {}.",
-    "a photo of a large {}.",
-    "This is a photo of a small {}.",
-    "This is a photo of a medium {}.",
-    "This is a photo of a large {}.",
-    "There is a small {} in the scene.",
-    "There is a medium {} in the scene.",
-    "There is a large {} in the scene.",
-)
+TEMPLATES = templates("vild")
 INPUT = InputConfig(min_size=640, pixel_mean=CLIP_MEAN, pixel_std=CLIP_STD)
 # The last layer is severed only where every patch is asked for itself.
 VISUAL = ClipVisualConfig(run_grid=None, position_layers=(), severance="gps")

@@ -10,7 +10,7 @@ import numpy as np
 from ovseg_cli.data.pixel_set import PixelSet, read_ids
 from ovseg_cli.errors import UsageError
 from ovseg_cli.evaluation import ConfusionMatrix
-from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
+from ovseg_cli.exports import UNLABELED_16, label_kind
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
@@ -75,8 +75,7 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
     table = np.full(UNLABELED_16 + 1, UNLABELED, np.int32)  # id in the label map -> position
     for mine, theirs in accuracy.classes.items():
         table[mine] = theirs
-    unlabelled = UNLABELED_8 if len(run.classes) <= UNLABELED_8 else UNLABELED_16
-    table[unlabelled] = UNLABELED
+    table[np.iinfo(label_kind(len(run.classes))).max] = UNLABELED
     counted = _counted(accuracy.classes)
     matched = match(run.photos, data.keys)
     for key in data.keys:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError
-from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, atomic_path
+from ovseg_cli.exports import atomic_path, label_kind
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import MIN_WIDTH
@@ -61,8 +61,7 @@ def remove_others(folder: Path, kept: Sequence[Thumbnails]) -> None:
 class _Maker:
     def __init__(self, run: FinishedRun, folder: Path) -> None:
         self.folder = folder
-        options = run.record.get("options")
-        self.exif = not isinstance(options, dict) or options.get("exif") is not False
+        self.exif = run.exif
         self.vocabulary = Vocabulary([ClassName(entry.name) for entry in run.classes])
 
     def __call__(self, photo: FinishedPhoto) -> Thumbnails:
@@ -124,8 +123,7 @@ class _Maker:
         with Image.open(photo.labels) as picture:
             stored = np.asarray(picture.resize(_size(photo), Image.Resampling.NEAREST))
         labels = stored.astype(np.int32)
-        unlabelled = UNLABELED_8 if len(self.vocabulary) <= UNLABELED_8 else UNLABELED_16
-        labels[labels == unlabelled] = UNLABELED
+        labels[labels == np.iinfo(label_kind(len(self.vocabulary))).max] = UNLABELED
         below = np.full((*labels.shape, 3), _PAPER, np.uint8)
         if small is not None:
             below = np.array(small.convert("RGB"))

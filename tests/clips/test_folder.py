@@ -38,7 +38,7 @@ def segmentation(index):
 
 
 def folder(tmp_path, saves=ALL, names=NAMES):
-    return ClipFolder(tmp_path, "a", saves, names, RATE)
+    return ClipFolder(tmp_path, "a", saves, names)
 
 
 def fill(clip, indices, held=()):
@@ -54,7 +54,7 @@ def label_maps(path):
 def test_everything_that_can_be_saved(tmp_path):
     saves = [name for name in SAVES if name != "labels"]
     clip = folder(tmp_path, saves)
-    assert clip.open(ORIGIN, {"Model": "mini"}) == 0
+    assert clip.open(ORIGIN, {"Model": "mini"}, RATE) == 0
     fill(clip, range(5))
     clip.finish()
     clip.write_report({"status": "complete"}, ORIGIN)
@@ -77,7 +77,7 @@ def test_everything_that_can_be_saved(tmp_path):
 
 def test_label_maps_bear_the_number_of_their_frame(tmp_path):
     clip = folder(tmp_path, ["labels"])
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     fill(clip, [2, 5])
     clip.finish()
     files = sorted((tmp_path / "a.labels").iterdir())
@@ -88,7 +88,7 @@ def test_label_maps_bear_the_number_of_their_frame(tmp_path):
 def test_more_than_255_classes_take_16_bits(tmp_path):
     names = Vocabulary([f"n{i}" for i in range(300)])
     clip = folder(tmp_path, ["labels=video"], names)
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     labels = np.arange(48 * 64, dtype=np.int32).reshape(SIZE_HW) % 301 - 1
     clip.write(frame(0), Segmentation(labels, np.ones(SIZE_HW, np.float32), names), False)
     clip.finish()
@@ -99,7 +99,7 @@ def test_more_than_255_classes_take_16_bits(tmp_path):
 
 def test_the_table_has_a_row_per_frame_and_class(tmp_path):
     clip = folder(tmp_path, ["stats"])
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     fill(clip, [0, 1, 4], held=[1])
     clip.finish()
     with (tmp_path / "a.stats.csv").open(newline="") as stream:
@@ -119,7 +119,7 @@ def test_the_table_has_a_row_per_frame_and_class(tmp_path):
 
 def test_after_an_interruption_it_goes_on(tmp_path):
     clip = folder(tmp_path)
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     fill(clip, range(7))
     clip.finish()
     clip.write_report({"status": "interrupted"}, ORIGIN)
@@ -127,7 +127,7 @@ def test_after_an_interruption_it_goes_on(tmp_path):
     assert not clip.finished(ORIGIN) and clip.holds_results()
 
     again = folder(tmp_path)
-    assert again.open(ORIGIN, {}) == 7
+    assert again.open(ORIGIN, {}, RATE) == 7
     assert [record.index for record in again.records()] == list(range(7))
     fill(again, range(7, 12))
     again.finish()
@@ -144,7 +144,7 @@ def test_after_an_interruption_it_goes_on(tmp_path):
 def test_after_a_kill_it_goes_on_where_all_parts_can_be_read(tmp_path):
     """The parts are left as they lie on the disk while they are open."""
     clip = folder(tmp_path)
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     fill(clip, range(60))
     state = tmp_path / ".ovseg" / "a"
     left = {path: path.read_bytes() for path in state.iterdir()}
@@ -155,7 +155,7 @@ def test_after_a_kill_it_goes_on_where_all_parts_can_be_read(tmp_path):
         journal.write("[60, 6.0, 30")  # cut off
 
     again = folder(tmp_path)
-    done = again.open(ORIGIN, {})
+    done = again.open(ORIGIN, {}, RATE)
     assert 20 <= done < 60
     fill(again, range(done, 70))
     again.finish()
@@ -171,16 +171,16 @@ def test_after_a_kill_it_goes_on_where_all_parts_can_be_read(tmp_path):
 @pytest.mark.parametrize("change", [{"run": "other"}, {"size": 5}, {"modified_ns": 5}])
 def test_what_another_run_left_is_begun_anew(tmp_path, change):
     clip = folder(tmp_path)
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     fill(clip, range(5))
     clip.close()
-    assert folder(tmp_path).open(replace(ORIGIN, **change), {}) == 0
+    assert folder(tmp_path).open(replace(ORIGIN, **change), {}, RATE) == 0
     assert not list((tmp_path / ".ovseg" / "a").glob("overlay-*"))
 
 
 def test_remove_takes_its_own_results_only(tmp_path):
     clip = folder(tmp_path, ("overlay", "labels", "stats"))
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     fill(clip, range(3))
     clip.finish()
     clip.write_report({"status": "complete"}, ORIGIN)
@@ -192,7 +192,7 @@ def test_remove_takes_its_own_results_only(tmp_path):
 
 def test_a_clip_of_no_frames_has_empty_tables(tmp_path):
     clip = folder(tmp_path)
-    clip.open(ORIGIN, {})
+    clip.open(ORIGIN, {}, RATE)
     clip.finish()
     assert (tmp_path / "a.stats.csv").read_text().count("\n") == 1
     assert not (tmp_path / "a.overlay.mp4").exists()
@@ -201,7 +201,7 @@ def test_a_clip_of_no_frames_has_empty_tables(tmp_path):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / ".ovseg").write_text("")
     with pytest.raises(OutputError, match="cannot write to"):
-        folder(tmp_path).open(ORIGIN, {})
+        folder(tmp_path).open(ORIGIN, {}, RATE)
 
 
 def test_a_report_that_is_damaged_is_none(tmp_path):
