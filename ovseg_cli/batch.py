@@ -2,16 +2,19 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Protocol
 
+from ovseg_cli.batch_options import BatchOptions
 from ovseg_cli.budget import Budget
-from ovseg_cli.errors import OutputError
+from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry
-from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
+from ovseg_cli.media.images import ImageInput, read_image
 from ovseg_cli.output import InputState, OutputFolder
 from ovseg_cli.read_ahead import ReadAhead
 from ovseg_cli.results import ImageResult, is_out_of_memory, is_run_wide, reason_of
@@ -22,6 +25,8 @@ from ovseg_cli.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 PIXELS_AT_A_STAGE = 64_000_000  # being read ahead, waiting for a batch, being written: each at most
+STAGES_LABELLED = 3  # of so many stages' pixels labels are made at a time
+PORTION = 256  # inputs of an earlier run that are looked at together
 WINDOW = 4  # a photo waits for at most this many batches' worth of others of its size
 
 
@@ -34,17 +39,6 @@ class SegmenterLike(Protocol):
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]: ...
 
     def segment(self, frames: Sequence[Frame]) -> list[Segmentation]: ...
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How a run goes about its work; only `exif` changes what comes out."""
-
-    batch_size: int = 1  # photos in one pass of the model, at most
-    streams: int = 1  # passes at the same time; more than one needs a segmenter fit for threads
-    workers: int = 2  # threads that read and write files
-    exif: bool = True  # turn photos as their EXIF orientation says
-    max_pixels: int = MAX_PIXELS  # larger photos fail
 
 
 def run(
@@ -64,22 +58,6 @@ def run(
     return _Run(segmenter, output, options, stop).results(images)
 
 
-def auto_batch_size(device: str) -> int:
-    """Photos in one pass: a GPU needs several to be busy, a CPU is busy with one."""
-    return 8 if device.startswith("cuda") else 4 if device.startswith("mps") else 1
-
-
-def auto_streams(device: str, cores: int, images: int) -> int:
-    """Passes at the same time.
-
-    On a CPU photos side by side, each with its share of the cores, are faster than one photo after
-    the other on all cores, whose threads wait for each other many times a photo. On CUDA a second
-    pass is prepared while the first is computed.
-    """
-    most = min(cores, 4) if device.startswith("cpu") else 2 if device.startswith("cuda") else 1
-    return max(1, min(most, images))
-
-
 @dataclass(frozen=True, eq=False)
 class _Photo:
     position: int  # in the run
@@ -90,7 +68,13 @@ class _Photo:
 
     @property
     def pixels(self) -> int:
-        return self.frame.pixels.shape[0] * self.frame.pixels.shape[1]
+        """Of the photo, and so of its labels."""
+        return self.frame.size_hw[0] * self.frame.size_hw[1]
+
+    @property
+    def decoded(self) -> int:
+        """Of what is held of the photo until it is written."""
+        return self.frame.view.shape[0] * self.frame.view.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +109,15 @@ class _Run:
             max_items=options.streams * options.batch_size + options.workers,
             max_pixels=PIXELS_AT_A_STAGE,
         )
+        self.labelling = Budget(
+            max_items=options.streams, max_pixels=STAGES_LABELLED * PIXELS_AT_A_STAGE
+        )
         self.files = ThreadPoolExecutor(options.workers, thread_name_prefix="ovseg-files")
         self.streams = ThreadPoolExecutor(options.streams, thread_name_prefix="ovseg-model")
 
     def results(self, images: Sequence[ImageInput]) -> Generator[ImageResult, None, None]:
-        ahead = ReadAhead(
-            enumerate(images),
+        ahead: ReadAhead[tuple[int, ImageInput], _Photo | None] = ReadAhead(
+            self.others(images),
             self.read,
             self.files,
             workers=self.options.workers,
@@ -138,6 +125,7 @@ class _Run:
             max_pixels=PIXELS_AT_A_STAGE,
         )
         try:
+            yield from self.finished_first(images)
             for photo in ahead:
                 if self.ending():
                     break
@@ -159,6 +147,37 @@ class _Run:
         if self.broken is not None:
             raise self.broken
 
+    def finished_first(self, images: Sequence[ImageInput]) -> Iterator[ImageResult]:
+        """Skip the inputs before the first that needs work: a portion of them at a time, since
+        a million, each by itself through all the stages, would take minutes.
+        """
+        portions = (images[i : i + PORTION] for i in range(0, len(images), PORTION))
+        ahead = deque(map(self.submit_look, islice(portions, self.options.workers)))
+        while ahead:
+            entries = ahead.popleft().result()
+            for entry in entries:
+                if self.ending():
+                    return
+                image = images[self.next_position]
+                self.next_position += 1
+                yield self.success(image, entry, "skipped", 0.0)
+            if len(entries) < PORTION:
+                return
+            ahead.extend(map(self.submit_look, islice(portions, 1)))
+
+    def others(self, images: Sequence[ImageInput]) -> Iterator[tuple[int, ImageInput]]:
+        """Those that `finished_first` has left, by position."""
+        for position in range(self.next_position, len(images)):
+            yield position, images[position]
+
+    def submit_look(self, images: Sequence[ImageInput]) -> Future[list[Entry]]:
+        return self.files.submit(self.look, images)
+
+    def look(self, images: Sequence[ImageInput]) -> list[Entry]:
+        """What is finished of these inputs, up to the first that is not."""
+        found = (self.output.is_done(image, InputState.of(image)) for image in images)
+        return list(takewhile(lambda entry: entry is not None, found))  # type: ignore[arg-type]
+
     def in_order(self) -> Iterator[ImageResult]:
         while self.next_position in self.finished:
             yield self.finished.pop(self.next_position)
@@ -171,29 +190,34 @@ class _Run:
         """The decoded photo and its pixels; None where there is nothing to compute."""
         position, image = item
         started = time.perf_counter()
-        state = InputState.of(image.path)
+        state = InputState.of(image)
         entry = self.output.is_done(image, state)
         if entry is not None:
             self.finished[position] = self.success(image, entry, "skipped", 0.0)
             return None, 0
         try:
             frame = read_image(
-                image.path, exif=self.options.exif, max_pixels=self.options.max_pixels
+                image,
+                exif=self.options.exif,
+                max_pixels=self.options.max_pixels,
+                seen_at=self.segmenter.input_size,
             )
+            if InputState.of(image) != state:
+                raise InputError("it changed while it was read: run again with --resume")
         except Exception as error:
             self.fail(position, image, state, error)
             return None, 0
         photo = _Photo(position, image, state, frame, time.perf_counter() - started)
-        return photo, photo.pixels
+        return photo, photo.decoded
 
     def gather(self, photo: _Photo) -> None:
         """Put a photo to those of its input size, and compute what has become due."""
         while self.waiting:
             oldest = next(iter(self.waiting.values()))[0]
-            waiting = sum(p.pixels for group in self.waiting.values() for p in group)
+            waiting = sum(p.decoded for group in self.waiting.values() for p in group)
             if (
                 photo.position - oldest.position < WINDOW * self.options.batch_size
-                and waiting + photo.pixels <= PIXELS_AT_A_STAGE
+                and waiting + photo.decoded <= PIXELS_AT_A_STAGE
             ):
                 break
             self.compute_oldest()
@@ -231,6 +255,14 @@ class _Run:
 
     def compute(self, photos: Sequence[_Photo]) -> _Failed | None:
         """Segment photos of one input size and hand them over for writing."""
+        pixels = sum(photo.pixels for photo in photos)
+        self.labelling.take(pixels)
+        try:
+            return self.label(photos)
+        finally:
+            self.labelling.give(pixels)
+
+    def label(self, photos: Sequence[_Photo]) -> _Failed | None:
         started = time.perf_counter()
         try:
             segmentations = self.segmenter.segment([photo.frame for photo in photos])
@@ -293,7 +325,7 @@ class _Run:
             width=entry.width,
             height=entry.height,
             areas=class_areas(entry, self.segmenter.vocabulary),
-            files={name: str(path) for name, path in self.output.targets(image.rel).items()},
+            files=self.output.targets(image.rel),
             seconds=seconds,
         )
 
@@ -305,7 +337,7 @@ class _Run:
         error: Exception,
         size_hw: tuple[int, int] | None = None,
     ) -> None:
-        logger.debug("%s failed", image.path, exc_info=error)
+        logger.debug("%s failed", image.name, exc_info=error)
         reason = reason_of(error, image, size_hw)
         try:
             self.output.forget(image, state, reason)

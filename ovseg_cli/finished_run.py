@@ -1,7 +1,6 @@
 """What a run has left in its output folder: the photos with their areas, the failures, run.json."""
 
 import csv
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from ovseg_cli import tables
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, WRITERS
 from ovseg_cli.journal import Entry, Journal
+from ovseg_cli.json_files import read_json
 from ovseg_cli.output import REPORT
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
@@ -69,20 +69,20 @@ class FinishedRun:
 
 def read_run(out: Path) -> FinishedRun:
     """Read an output folder; raises UsageError where it is none."""
-    classes = _read_classes(out)
+    classes = read_classes(out)
     record = _read_record(out)
     latest: dict[str, Entry] = {}
     try:
         for entry in Journal(out / ".ovseg").entries():
-            if entry.rel not in latest or entry.finished >= latest[entry.rel].finished:
+            if entry.rel not in latest or entry.order >= latest[entry.rel].order:
                 latest[entry.rel] = entry
         if not latest:  # copied without its hidden folder
             latest = {entry.rel: entry for entry in _entries_of_stats(out)}
     except OSError as error:
         raise UsageError(f"cannot read {printable(str(out))}: {error.strerror}") from error
-    newest = max(latest.values(), key=lambda entry: entry.finished, default=None)
+    newest = max(latest.values(), key=lambda entry: entry.order, default=None)
     own = [e for e in latest.values() if newest is not None and e.run == newest.run]
-    done = [entry for entry in own if not entry.reason and _is_sound(entry, len(classes))]
+    done = [entry for entry in own if not entry.reason and is_sound(entry, len(classes))]
     return FinishedRun(
         out=out,
         classes=classes,
@@ -93,12 +93,13 @@ def read_run(out: Path) -> FinishedRun:
     )
 
 
-def _read_classes(out: Path) -> tuple[RunClass, ...]:
+def read_classes(out: Path) -> tuple[RunClass, ...]:
+    """classes.json; raises UsageError where the folder is none of a run."""
     shown = printable(str(out))
     if not out.is_dir():
         raise UsageError(f"no such folder: {shown}; name the output folder of ovseg segment")
     try:
-        values = json.loads((out / tables.CLASSES).read_text("utf-8"))
+        values = read_json(out / tables.CLASSES)
         classes = tuple(
             RunClass(
                 str(value["name"]),
@@ -108,7 +109,9 @@ def _read_classes(out: Path) -> tuple[RunClass, ...]:
             )
             for value in values
         )
-    except (OSError, ValueError, TypeError, LookupError) as error:
+        if not all(0 <= part <= 255 for entry in classes for part in entry.color):
+            raise ValueError("a colour beyond 0 to 255")
+    except (OSError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
         raise UsageError(
             f"{shown} is no output folder of ovseg segment: it has no {tables.CLASSES} as a run "
             f"writes it{_of_clips(out)}"
@@ -124,13 +127,13 @@ def _of_clips(out: Path) -> str:
 def _read_record(out: Path) -> Mapping[str, Any]:
     """run.json; empty where it is missing or damaged, since the page can do without."""
     try:
-        record = json.loads((out / REPORT).read_text("utf-8"))
+        record = read_json(out / REPORT)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def _is_sound(entry: Entry, classes: int) -> bool:
+def is_sound(entry: Entry, classes: int) -> bool:
     """Whether an entry is of these classes and has pixels."""
     ids = [class_id for class_id, _, _ in entry.areas]
     return entry.width > 0 < entry.height and all(UNLABELED <= i < classes for i in ids)
@@ -145,7 +148,7 @@ def _saved(out: Path, entry: Entry, kind: str) -> Path | None:
     """A file that the run wrote, if it is still there; never one outside the folder."""
     for name in entry.files.get(kind, ()):
         path = PurePath(name)
-        if not path.is_absolute() and ".." not in path.parts and (out / path).is_file():
+        if not path.is_absolute() and ".." not in path.parts and os.path.isfile(out / path):
             return out / path
     return None
 
@@ -157,12 +160,15 @@ def _entries_of_stats(out: Path) -> Iterator[Entry]:
     try:
         with (out / tables.STATS).open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
-                sizes[row["image"]] = (int(row["width"]), int(row["height"]))
+                image = tables.text_of_cell(row["image"])
+                sizes[image] = (int(row["width"]), int(row["height"]))
                 area = (int(row["class_id"]), int(row["pixels"]), float(row["mean_confidence"]))
-                areas[row["image"]].append(area)
+                areas[image].append(area)
+                if PurePath(image).is_absolute() or ".." in PurePath(image).parts:
+                    raise ValueError("a photo's results cannot lie outside the folder")
     except FileNotFoundError:
         return
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, csv.Error) as error:
         shown = printable(str(out / tables.STATS))
         raise UsageError(f"{shown} is not a table as ovseg segment writes it") from error
     for image, (width, height) in sizes.items():
@@ -171,7 +177,7 @@ def _entries_of_stats(out: Path) -> Iterator[Entry]:
             kind: {target.relative_to(out).as_posix(): 0}
             for kind in (OVERLAY, LABELS)
             for target in (WRITERS[kind].target(out, rel) for rel in (image, stem))
-            if target.is_file()
+            if os.path.isfile(target)
         }
         yield Entry(
             image, "", -1, 0, "", width=width, height=height, areas=tuple(areas[image]), files=files

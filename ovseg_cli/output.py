@@ -1,17 +1,20 @@
 """The folder a run writes: what is in it already, what is finished, where a file goes."""
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovseg_cli import tables
+from ovseg_cli import parts, tables
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import WRITERS, Writer
+from ovseg_cli.exports import WRITERS, Writer, is_temporary
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
+from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.media.images import ImageInput
+from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -25,18 +28,15 @@ EXPORTS = "exports"  # where formats of other programs go, each into a folder of
 class InputState:
     """What tells whether an input has changed since it was read."""
 
-    path: str  # absolute
+    path: str  # absolute; or a URL
     size: int  # bytes
-    modified_ns: int
+    modified_ns: int  # of an object in a store: a number made of its ETag
 
     @classmethod
-    def of(cls, path: Path) -> "InputState":
-        """Look at the file; one that is not there has size -1."""
-        try:
-            status = path.stat()
-        except (OSError, ValueError):
-            return cls(os.path.abspath(path), -1, 0)
-        return cls(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    def of(cls, source: Path | ImageInput) -> "InputState":
+        """Look at the input; one that is not there has size -1."""
+        image = source if isinstance(source, ImageInput) else ImageInput(source, "")
+        return cls(image.location, *image.version())
 
 
 class OutputFolder:
@@ -50,8 +50,10 @@ class OutputFolder:
         self, root: Path, writers: Sequence[Writer], *, stats: bool = True, part: str = ""
     ) -> None:
         self.root = root
+        self.stage = root  # where files of a photo are written before they are delivered
         self.writers = writers
-        self.journal = Journal(root / ".ovseg", part)  # part: of a run divided by --shard
+        self.journal = Journal(root / parts.STATE, part)
+        self._part = part  # of a run divided by --shard
         self._wants_stats = stats
         self._run = ""
         self._metadata: dict[str, str] = {}
@@ -65,11 +67,29 @@ class OutputFolder:
             raise UsageError(f"cannot write to {self.root}: {place} is not a folder")
         if not os.access(place, os.W_OK | os.X_OK):
             raise UsageError(f"cannot write to {self.root}: no permission to write in {place}")
+        try:
+            state = self.root / ".ovseg"
+            for path in (*self.result_folders(), state, *state.glob("*")):
+                refuse_links(self.root, path)
+        except OutputError as error:
+            raise UsageError(str(error)) from error
+        if self._part and overwrite and any(map(self._is_foreign, self.journal.files())):
+            raise UsageError(
+                f"{self.root} holds results of a run that was divided otherwise, which a part does "
+                "not overwrite: name another folder with -o"
+            )
         if not resume and not overwrite and self.holds_results():
             raise UsageError(
                 f"{self.root} holds results of an earlier run: --resume continues it, "
                 "--overwrite replaces it, -o names another folder"
             )
+
+    def hold(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other runs out while the block runs; raises UsageError where one is there.
+
+        Parts of one division let each other in.
+        """
+        return holding(self.root, self._part or WHOLE)
 
     def holds_results(self) -> bool:
         """Whether an earlier run has written here."""
@@ -103,6 +123,8 @@ class OutputFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             if overwrite:
                 self._remove_results()
+            elif not self._part:
+                _remove(self._left_over())
             tables.write_classes(self.root, vocabulary)
         except OSError as error:
             raise UsageError(f"cannot write to {self.root}: {error.strerror}") from error
@@ -110,21 +132,26 @@ class OutputFolder:
             raise UsageError(str(error)) from error
         self.journal.load()
 
+    def join(self, *, run: str, metadata: dict[str, str]) -> None:
+        """Write to a folder that another process of the same run has opened."""
+        self._run, self._metadata = run, metadata
+        self.journal.load()
+
     def is_done(self, image: ImageInput, state: InputState) -> Entry | None:
         """The entry of an input that needs no work: same file, same run, all outputs in place."""
         entry = self._entry(image, state.path)
-        if entry is None or (entry.size, entry.modified_ns) != (state.size, state.modified_ns):
+        if entry is None or state != InputState(entry.path, entry.size, entry.modified_ns):
             return None
         whole = all(
             writer.name in entry.files
-            and all(_size(self.root / n) == s for n, s in entry.files[writer.name].items())
+            and all(self._held(n) == s for n, s in entry.files[writer.name].items())
             for writer in self.writers
         )
         return entry if whole else None
 
-    def targets(self, rel: str) -> dict[str, Path]:
+    def targets(self, rel: str) -> dict[str, str]:
         """What is written for an input: name in --save -> file, or folder of files."""
-        return {writer.name: writer.target(self.root, rel) for writer in self.writers}
+        return {writer.name: str(writer.target(self.root, rel)) for writer in self.writers}
 
     def save(
         self, image: ImageInput, state: InputState, frame: Frame, segmentation: Segmentation
@@ -136,7 +163,8 @@ class OutputFolder:
         written: dict[str, list[Path]] = {}
         try:
             for writer in self.writers:
-                target = writer.target(self.root, image.rel)
+                target = writer.target(self.stage, image.rel)
+                refuse_links(self.stage, target.parent if writer.suffix else target)
                 written[writer.name] = writer.write(target, frame, segmentation, self._metadata)
             height, width = frame.size_hw
             entry = Entry(
@@ -152,16 +180,27 @@ class OutputFolder:
                     for area in segmentation.areas()
                 ),
                 files={
-                    name: {file.relative_to(self.root).as_posix(): _size(file) for file in files}
+                    name: {file.relative_to(self.stage).as_posix(): _size(file) for file in files}
                     for name, files in written.items()
                 },
             )
-            self.journal.append(entry)
+            self._publish(entry, written)
         except BaseException:
             for files in written.values():
                 _remove(files)
             raise
         return entry
+
+    def tidy(self) -> None:
+        """Remove what processes of this run have left that died. Raises OutputError."""
+
+    def settle(self) -> None:
+        """Make what is finished so far last; raises OutputError."""
+        self.journal.sync()
+
+    def close(self) -> None:
+        """End the work; raises OutputError."""
+        self.journal.close()
 
     def forget(self, image: ImageInput, state: InputState, reason: str) -> None:
         """Note that an input failed; files that an earlier run made of it go."""
@@ -169,7 +208,7 @@ class OutputFolder:
             return  # there is no such file, and so nothing to come back to
         earlier = self.journal.entry(image.rel)
         if earlier is not None and earlier.path == state.path:
-            _remove(self._recorded(earlier))
+            self._discard(earlier)
         self.journal.append(
             Entry(image.rel, state.path, state.size, state.modified_ns, self._run, reason=reason)
         )
@@ -183,7 +222,7 @@ class OutputFolder:
         self.journal.load()  # other parts may have finished more
 
         def entries() -> Iterator[Entry]:
-            found = (self._entry(image, os.path.abspath(image.path)) for image in images)
+            found = (self._entry(image, image.location) for image in images)
             return (entry for entry in found if entry is not None)
 
         tables.write_parents(self.root, vocabulary, entries())
@@ -200,17 +239,52 @@ class OutputFolder:
             return None
         return entry
 
+    def _publish(self, entry: Entry, written: Mapping[str, list[Path]]) -> None:
+        """Note a photo as finished whose files are written to the stage. Raises OutputError."""
+        self.journal.append(entry)
+
+    def _held(self, name: str) -> int:
+        """The size of a file of the results; -1 where it is not there."""
+        try:
+            return os.stat(f"{self.root}/{name}").st_size  # as text: there may be millions
+        except (OSError, ValueError):
+            return -1
+
+    def _discard(self, entry: Entry) -> None:
+        """Remove the files of an entry."""
+        _remove(self._recorded(entry))
+
     def _recorded(self, entry: Entry) -> list[Path]:
         """The files of an entry; a journal from elsewhere cannot name any outside the folder."""
         names = (Path(name) for files in entry.files.values() for name in files)
-        return [self.root / n for n in names if not n.is_absolute() and ".." not in n.parts]
+        inside = (self.root / n for n in names if not n.is_absolute() and ".." not in n.parts)
+        return [path for path in inside if first_link(self.root, path.parent) is None]
 
     def _remove_results(self) -> None:
-        """Remove what earlier runs say they have written here, and nothing else."""
-        for entry in self.journal.entries():
-            _remove(self._recorded(entry))
+        """Remove what earlier runs say they have written here, a part only its own."""
+        self.journal.close()
+        for entry in self.journal.entries(own=bool(self._part)):
+            self._discard(entry)
+        if self._part:
+            _remove([self.journal.own])
+            return
         own_files = (tables.STATS, tables.SUMMARY, tables.PARENTS, tables.CLASSES, REPORT)
-        _remove([*(self.root / name for name in own_files), *self.journal.files()])
+        _remove([*(self.root / name for name in own_files), *parts.records(self.root)])
+        _remove([*self._left_over(), *self.journal.files()])
+
+    def _left_over(self) -> Iterator[Path]:
+        """Temporary files of a run that was killed."""
+        if not self.journal.files():
+            return
+        folders = (self.root / writer.folder for writer in WRITERS.values())
+        for top, _, names in itertools.chain.from_iterable(map(os.walk, folders)):
+            yield from (Path(top, name) for name in names if is_temporary(name))
+        for folder in (self.root, self.root / parts.STATE):
+            yield from (file for file in folder.glob(".*.tmp") if is_temporary(file.name))
+
+    def _is_foreign(self, journal: Path) -> bool:
+        """Whether a journal is none of this division's parts'."""
+        return journal.stem.rpartition("-of-")[2] != self._part.rpartition("-of-")[2]
 
 
 def _has_entries(folder: Path) -> bool:

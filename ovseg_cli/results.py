@@ -40,7 +40,7 @@ class RunReport:
         self.skipped += result.status == "skipped"
         if result.status == "failed":
             self.failed += 1
-            self.failures.append((str(result.image.path), result.reason))
+            self.failures.append((result.image.name, result.reason))
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +66,7 @@ def is_run_wide(error: Exception) -> bool:
 def reason_of(error: Exception, image: ImageInput, size_hw: tuple[int, int] | None = None) -> str:
     """Why an input failed, in words to be read beside its path."""
     if isinstance(error, OvsegError):
-        return str(error).removeprefix(f"{printable(str(image.path))}: ")
+        return str(error).removeprefix(f"{printable(image.name)}: ")
     if is_out_of_memory(error):
         size = f" of {size_hw[1]}x{size_hw[0]} pixels" if size_hw else ""
         return f"not enough memory for this photo{size}; --device cpu may have more"

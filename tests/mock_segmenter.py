@@ -77,6 +77,15 @@ def fake_module(model=None, seconds=0.0):
     return module
 
 
+def install(seconds=0.0):
+    """Let this process have the fake module for `ovseg_cli.segmenter`."""
+    import ovseg_cli
+
+    fake = fake_module(seconds=seconds)
+    sys.modules["ovseg_cli.segmenter"] = ovseg_cli.segmenter = fake
+    return fake
+
+
 def make_photo(path, size_wh=(48, 32), seed=0):
     """Write an image of noise, lossless where the suffix allows it; returns its path."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size_wh[::-1], 3), dtype=np.uint8)
@@ -100,10 +109,7 @@ def files_below(folder):
 
 
 if __name__ == "__main__":
-    import ovseg_cli
-
-    fake = fake_module(seconds=float(os.environ.get("MOCK_SECONDS", "0")))
-    sys.modules["ovseg_cli.segmenter"] = ovseg_cli.segmenter = fake
+    install(float(os.environ.get("MOCK_SECONDS", "0")))
 
     from ovseg_cli.cli.main import main
 

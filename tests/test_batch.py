@@ -8,8 +8,8 @@ import pytest
 from mock_segmenter import MockModel, MockSegmenter, files_below, make_photo, make_photos
 from PIL import Image
 
-from ovseg_cli import batch
-from ovseg_cli.batch import BatchOptions
+from ovseg_cli import batch, batch_options
+from ovseg_cli.batch_options import BatchOptions
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import select
 from ovseg_cli.media.images import find_images
@@ -97,6 +97,28 @@ class TestBatches:
         run(folder, segmenter, output, batch_size=8)
         assert all(len(sizes) <= 3 for sizes in segmenter.batches)
 
+    @pytest.mark.parametrize(("stage", "most"), [(48 * 32, 3), (48 * 32 // 3, 1)])
+    def test_labels_of_large_photos_are_not_made_side_by_side(
+        self, folder, output, monkeypatch, stage, most
+    ):
+        monkeypatch.setattr(batch, "PIXELS_AT_A_STAGE", stage)
+        lock, together, seen = threading.Lock(), set(), []
+
+        class Watched(MockSegmenter):
+            def segment(self, frames):
+                with lock:
+                    together.add(threading.get_ident())
+                    seen.append(len(together))
+                time.sleep(0.02)
+                with lock:
+                    together.discard(threading.get_ident())
+                return super().segment(frames)
+
+        make_photos(folder, 12)
+        run(folder, Watched(MockModel(), VOCABULARY), output, streams=4)
+        assert len(seen) == 12
+        assert max(seen) <= most
+
     def test_the_batches_do_not_depend_on_timing(self, folder, tmp_path, monkeypatch):
         sizes = np.random.default_rng(0).integers(1, 4, (40, 2)) * 32
         for i, size in enumerate(sizes.tolist()):
@@ -106,9 +128,9 @@ class TestBatches:
         for attempt in range(3):
             delays = np.random.default_rng(attempt).random(1000) * 0.004
 
-            def slow(path, delays=delays, **options):
-                time.sleep(delays[int(path.stem)])
-                return real(path, **options)
+            def slow(image, delays=delays, **options):
+                time.sleep(delays[int(image.rel)])
+                return real(image, **options)
 
             monkeypatch.setattr(batch, "read_image", slow)
             segmenter = MockSegmenter(MockModel(), VOCABULARY)
@@ -165,12 +187,12 @@ class TestStreams:
         assert batches[0] == batches[1]
 
     def test_how_many(self):
-        assert batch.auto_streams("cpu", cores=2, images=100) == 2
-        assert batch.auto_streams("cpu", cores=2, images=1) == 1
-        assert batch.auto_streams("cpu", cores=64, images=100) == 4
-        assert batch.auto_streams("cuda:0", cores=64, images=100) == 2
-        assert batch.auto_streams("mps", cores=8, images=100) == 1
-        assert batch.auto_streams("cpu", cores=2, images=0) == 1
+        assert batch_options.auto_streams("cpu", cores=2, images=100) == 2
+        assert batch_options.auto_streams("cpu", cores=2, images=1) == 1
+        assert batch_options.auto_streams("cpu", cores=64, images=100) == 4
+        assert batch_options.auto_streams("cuda:0", cores=64, images=100) == 2
+        assert batch_options.auto_streams("mps", cores=8, images=100) == 1
+        assert batch_options.auto_streams("cpu", cores=2, images=0) == 1
 
     def test_a_bug_in_a_stream_is_not_lost(self, folder, segmenter, output, monkeypatch):
         make_photos(folder, 3)
@@ -209,18 +231,18 @@ def test_the_number_of_photos_in_memory_is_bounded(folder, segmenter, output, mo
     lock = threading.Lock()
     real_read, real_save = batch.read_image, output.save
 
-    def read(path, **options):
+    def read(image, **options):
         nonlocal most
         with lock:
-            alive.add(path)
+            alive.add(image)
             most = max(most, len(alive))
-        return real_read(path, **options)
+        return real_read(image, **options)
 
     def save(image, *args):
         time.sleep(0.005)  # slower than all else, so that it would pile up
         entry = real_save(image, *args)
         with lock:
-            alive.discard(image.path)
+            alive.discard(image)
         return entry
 
     monkeypatch.setattr(batch, "read_image", read)
@@ -351,7 +373,7 @@ class TestStop:
         assert len(segmenter.batches) < 10
         done = len(list((output.root / "labels").iterdir()))
         assert done == len(segmenter.batches)
-        assert threading.active_count() < 5
+        assert not [t.name for t in threading.enumerate() if t.name.startswith("ovseg")]
 
 
 class TestResume:
@@ -379,6 +401,32 @@ class TestResume:
             trees.append(files_below(root))
         assert trees[0] == trees[1]
 
+    @pytest.mark.parametrize("portion", [1, 3, 4, 100])
+    def test_what_is_finished_in_between_is_skipped_in_its_place(
+        self, folder, tmp_path, monkeypatch, portion
+    ):
+        monkeypatch.setattr(batch, "PORTION", portion)
+        make_photos(folder, 12)
+        run(folder, MockSegmenter(MockModel(), VOCABULARY), open_output(tmp_path / "out"))
+        for name in ("05", "06", "10"):
+            (tmp_path / "out/labels" / f"{name}.png").unlink()
+        segmenter = MockSegmenter(MockModel(), VOCABULARY)
+        results = run(folder, segmenter, open_output(tmp_path / "out"), workers=3)
+        assert statuses(results) == [
+            (f"{i:02}.png", "done" if i in (5, 6, 10) else "skipped") for i in range(12)
+        ]
+        assert len(segmenter.batches) == 3
+
+    def test_skipping_can_be_stopped(self, folder, tmp_path, segmenter):
+        make_photos(folder, 9)
+        run(folder, segmenter, open_output(tmp_path / "out"))
+        images, seen = find_images([str(folder)]), []
+        output = open_output(tmp_path / "out")
+        stop = lambda: len(seen) >= 4  # noqa: E731
+        for result in batch.run(images, segmenter, output, BatchOptions(), stop):
+            seen.append(result.status)
+        assert 4 <= len(seen) < 9  # some may be at hand
+
     def test_another_run_does_everything_anew(self, folder, tmp_path, segmenter):
         make_photos(folder, 3)
         run(folder, segmenter, open_output(tmp_path / "out", run="one"))
@@ -397,6 +445,72 @@ class TestResume:
         output.write_tables(find_images([str(folder)]), VOCABULARY)
         assert "01.png" not in (output.root / "stats.csv").read_text()
         assert not (output.root / "labels/01.png").exists()
+
+
+class TestInputsThatChange:
+    """While a run is at work on them; the photo is read, and then something happens."""
+
+    @pytest.fixture
+    def meanwhile(self, folder, monkeypatch):
+        make_photos(folder, 4)
+        real = batch.read_image
+
+        def set_up(happens):
+            def read(image, **options):
+                frame = real(image, **options)
+                if image.rel == "02":
+                    happens(image.path)
+                return frame
+
+            monkeypatch.setattr(batch, "read_image", read)
+            return lambda: monkeypatch.setattr(batch, "read_image", real)
+
+        return set_up
+
+    @pytest.mark.parametrize("how", ["replaced", "grown", "gone"])
+    def test_a_photo_that_changes_while_it_is_read_is_not_done(
+        self, folder, tmp_path, segmenter, meanwhile, how
+    ):
+        def happens(path):
+            if how == "grown":
+                with path.open("ab") as stream:
+                    stream.write(b"more")
+            path.unlink() if how == "gone" else how == "replaced" and make_photo(path, seed=99)
+
+        over = meanwhile(happens)
+        results = run(folder, segmenter, open_output(tmp_path / "out"))
+        assert [r.status for r in results] == ["done", "done", "failed", "done"]
+        assert "changed while it was read" in results[2].reason
+        assert not (tmp_path / "out/labels/02.png").exists()
+        over()
+        make_photo(folder / "02.png", seed=99)
+        output = open_output(tmp_path / "out")
+        again = run(folder, segmenter, output)
+        assert [r.status for r in again] == ["skipped", "skipped", "done", "skipped"]
+        red = np.asarray(Image.open(folder / "02.png"))[..., 0]
+        assert (np.asarray(Image.open(again[2].files["labels"])) == red % 3).all()
+
+    def test_a_photo_that_changes_after_it_was_read_is_done_again(
+        self, folder, tmp_path, segmenter
+    ):
+        make_photos(folder, 3)
+        real = segmenter.segment
+
+        def segment(frames):
+            if any(frame.source.endswith("01.png") for frame in frames):
+                make_photo(folder / "01.png", (64, 32), seed=7)
+            return real(frames)
+
+        segmenter.segment = segment
+        results = run(folder, segmenter, open_output(tmp_path / "out"))
+        assert [(r.status, r.width) for r in results] == [("done", 48)] * 3
+        segmenter.segment = real
+        again = run(folder, segmenter, open_output(tmp_path / "out"))
+        assert [(r.status, r.width) for r in again] == [
+            ("skipped", 48),
+            ("done", 64),
+            ("skipped", 48),
+        ]
 
 
 def test_report():

@@ -1,11 +1,17 @@
 import errno
+import json
 import os
+import stat
+import time
+import tracemalloc
 from dataclasses import replace
+from random import Random
 
 import pytest
 
+import ovseg_cli.journal as journal_module
 from ovseg_cli.errors import OutputError
-from ovseg_cli.journal import Entry, Journal, run_fingerprint
+from ovseg_cli.journal import SYNC_ENTRIES, Entry, Journal, run_fingerprint
 
 ENTRY = Entry(
     rel="a/b",
@@ -21,7 +27,7 @@ ENTRY = Entry(
 
 
 def same(entry, other):
-    return replace(entry, finished=0.0) == replace(other, finished=0.0)
+    return replace(entry, order=0, finished=0.0) == replace(other, order=0, finished=0.0)
 
 
 def test_an_entry_comes_back_from_the_disk(tmp_path):
@@ -72,9 +78,10 @@ def test_rubbish_from_a_crash_is_passed_over(tmp_path, rubbish):
 
 
 def test_a_line_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
-    journal = Journal(tmp_path)
-    journal.append(ENTRY)
+    Journal(tmp_path).append(ENTRY)
     before = (tmp_path / "journal.jsonl").read_bytes()
+    journal = Journal(tmp_path)
+    journal.load()
 
     class FullDisk:
         def __init__(self, stream):
@@ -83,24 +90,145 @@ def test_a_line_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
         def __getattr__(self, name):
             return getattr(self.stream, name)
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.stream.close()
-
         def write(self, line):
             return self.stream.write(line[:5])
 
-    own = type(journal._own)
+    own = type(journal.own)
     real_open = own.open
-    monkeypatch.setattr(own, "open", lambda *a, **k: FullDisk(real_open(*a, **k)))
+
+    def opened(file, mode="r", *rest, **more):
+        stream = real_open(file, mode, *rest, **more)
+        return FullDisk(stream) if "a" in mode else stream
+
+    monkeypatch.setattr(own, "open", opened)
     with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)) as caught:
         journal.append(replace(ENTRY, rel="second"))
     assert caught.value.__cause__.errno == errno.ENOSPC
     monkeypatch.undo()
     assert (tmp_path / "journal.jsonl").read_bytes() == before
     assert journal.entry("second") is None
+
+
+def test_the_order_of_entries_does_not_hang_on_the_clock(tmp_path, monkeypatch):
+    clock = iter([5000.0, 4000.0, 10.0, 0.0])
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    for part, size in (("", 1), ("2-of-3", 2), ("1-of-3", 3), ("", 4)):
+        Journal(tmp_path, part).append(replace(ENTRY, size=size))
+        later = Journal(tmp_path)
+        later.load()
+        assert later.entry("a/b").size == size
+
+
+class TestOnTheDisk:
+    @pytest.fixture
+    def forced(self, monkeypatch):
+        """How many lines the own journal had each time it was forced to the disk."""
+        lines, real = [], os.fsync
+
+        def fsync(descriptor):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                lines.append(os.pread(descriptor, 1 << 24, 0).count(b"\n"))
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        return lines
+
+    def test_many_lines_are_forced_at_once(self, tmp_path, forced, monkeypatch):
+        monkeypatch.setattr(journal_module, "SYNC_SECONDS", 1e9)
+        journal = Journal(tmp_path)
+        for number in range(2 * SYNC_ENTRIES + 5):
+            journal.append(replace(ENTRY, rel=str(number)))
+        assert forced == [SYNC_ENTRIES, 2 * SYNC_ENTRIES]
+        journal.close()
+        assert forced[-1] == 2 * SYNC_ENTRIES + 5
+
+    def test_none_waits_long_for_others(self, tmp_path, forced, monkeypatch):
+        monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.0)
+        journal = Journal(tmp_path)
+        for number in range(3):
+            journal.append(replace(ENTRY, rel=str(number)))
+        assert forced == [1, 2, 3]
+
+    def test_a_disk_that_fails_then_is_said(self, tmp_path, monkeypatch):
+        def fsync(descriptor):
+            raise OSError(errno.EIO, "Input/output error")
+
+        journal = Journal(tmp_path)
+        journal.append(ENTRY)
+        monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(OutputError, match="Input/output error"):
+            journal.close()
+
+    def test_a_closed_journal_goes_on(self, tmp_path):
+        journal = Journal(tmp_path)
+        journal.append(ENTRY)
+        journal.close()
+        journal.append(replace(ENTRY, size=11))
+        assert journal.entry("a/b").size == 11
+
+
+class TestIndex:
+    def test_it_finds_what_a_dictionary_finds(self, monkeypatch):
+        monkeypatch.setattr(journal_module, "_UNSETTLED", 50)
+        random, index, expected = Random(0), journal_module._Index(), {}
+        for place in range(2000):
+            rel = str(random.randrange(700))
+            index.put(rel, place)
+            expected[rel] = place
+            for other in (rel, str(random.randrange(900))):
+                assert index.find(other) == expected.get(other)
+
+    def test_it_is_small(self, tmp_path):
+        journal = Journal(tmp_path)
+        journal.append(ENTRY)
+        journal.close()
+        line = (tmp_path / "journal.jsonl").read_bytes()
+        count = 50_000
+        with open(tmp_path / "journal.jsonl", "wb") as stream:
+            for number in range(count):
+                stream.write(line.replace(b"a/b", b"%06d" % number))
+        journal.load()
+        tracemalloc.start()
+        journal.load()
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert grown / count < 40  # bytes an input
+        assert journal.entry("049999").path == "/photos/049999.jpg"
+
+
+def test_lines_of_one_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "hash", lambda rel: 7, raising=False)
+    journal = Journal(tmp_path)
+    journal.append(ENTRY)
+    journal.append(replace(ENTRY, rel="other"))
+    journal.load()
+    assert journal.entry("a/b") is None  # done again, rather than taken for the other
+    assert same(journal.entry("other"), replace(ENTRY, rel="other"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rel": 3},
+        {"order": "x"},
+        {"order": -1},
+        {"areas": [3]},
+        {"areas": [["sky", 1, 0.5]]},
+        {"files": {"labels": ["x"]}},
+        {"files": [1]},
+        {"path": None},
+        {"size": "10"},
+        {"more": 1},
+    ],
+)
+def test_a_line_of_another_kind_is_passed_over(tmp_path, changed):
+    Journal(tmp_path).append(ENTRY)
+    file = tmp_path / "journal.jsonl"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed) + "\n")
+    journal = Journal(tmp_path)
+    journal.load()
+    assert journal.entry("a/b") is None
+    assert not list(journal.entries())
 
 
 def test_names_that_are_not_unicode(tmp_path):
