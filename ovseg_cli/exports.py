@@ -73,6 +73,11 @@ def select(
     return writers
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that `atomic_path` gave out: after a kill, some are left."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
+
+
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A path to write to, beside the target, which takes the target's place in the end.
@@ -142,7 +147,7 @@ def _text_chunks(metadata: Metadata) -> PngInfo:
 def _write_overlay(
     target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
 ) -> list[Path]:
-    image = Image.fromarray(overlay(frame, segmentation))
+    image = overlay(frame, segmentation)
     if max(image.size) > JPEG_LIMIT:
         image.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
     buffer = io.BytesIO()

@@ -1,8 +1,10 @@
 """Make results visible: class colours and the tinted photo. Touches no files."""
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import PAPER, draw_legend
@@ -38,27 +40,34 @@ def palette(count: int) -> np.ndarray:
     return colors
 
 
-def overlay(frame: Frame, segmentation: Segmentation, alpha: float = ALPHA) -> np.ndarray:
+def overlay(frame: Frame, segmentation: Segmentation, alpha: float = ALPHA) -> Image.Image:
     """The photo tinted by class, and below it a legend of the classes present.
 
-    alpha in [0, 1] is the share of the class colour; unlabelled pixels keep their own. Returns
-    (H', W', 3) uint8 RGB with the photo at the top left; W' exceeds W only for narrow photos.
+    alpha in [0, 1] is the share of the class colour; unlabelled pixels keep their own. Returns an
+    RGB picture with the photo at the top left; it is wider than the photo only for narrow photos.
     """
     height, width = frame.size_hw
     areas = sorted(segmentation.areas(), key=lambda area: -area.pixels)
-    colors = palette(len(segmentation.vocabulary))
-    legend = draw_legend(areas, colors, frame.size_hw)
-    canvas = np.empty((height + legend.shape[0], legend.shape[1], 3), np.uint8)
-    canvas[:height, width:] = PAPER
-    canvas[height:] = legend
-    tinted(frame, segmentation, alpha, out=canvas[:height, :width])
-    return canvas
+    legend = draw_legend(areas, palette(len(segmentation.vocabulary)), frame.size_hw)
+    picture = Image.new("RGB", (legend.shape[1], height + legend.shape[0]), PAPER)
+    for top, band in _tinted_bands(frame, segmentation, alpha):
+        picture.paste(Image.fromarray(band), (0, top))
+    picture.paste(Image.fromarray(legend), (0, height))
+    return picture
 
 
 def tinted(
     frame: Frame, segmentation: Segmentation, alpha: float = ALPHA, *, out: np.ndarray
 ) -> None:
-    """Write the photo tinted by class into `out`, (H, W, 3) uint8: `overlay` without the legend.
+    """Write the photo tinted by class into `out`, (H, W, 3) uint8: `overlay` without the legend."""
+    for top, band in _tinted_bands(frame, segmentation, alpha):
+        out[top : top + len(band)] = band
+
+
+def _tinted_bands(
+    frame: Frame, segmentation: Segmentation, alpha: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The tinted photo from the top, some rows at a time: the first's number, (h, W, 3) uint8.
 
     Blended in integers; each class's border has its plain colour.
     """
@@ -73,17 +82,18 @@ def tinted(
     thickness = max(1, round(min(height, width) / 500))
     rows = max(1, _BAND // width)
     for top in range(0, height, rows):
-        band = slice(top, top + rows)
-        blend = np.multiply(pixels[band], np.uint16(256 - share), dtype=np.uint16)
-        blend += tint.take(labels[band], axis=0, mode="wrap")
+        part, ids = pixels[top : top + rows], labels[top : top + rows]
+        blend = np.multiply(part, np.uint16(256 - share), dtype=np.uint16)
+        blend += tint.take(ids, axis=0, mode="wrap")
         blend >>= 8
-        out[band] = blend
-        unlabelled = labels[band] == UNLABELED
+        band = blend.astype(np.uint8)
+        unlabelled = ids == UNLABELED
         if unlabelled.any():
-            out[band][unlabelled] = pixels[band][unlabelled]
+            band[unlabelled] = part[unlabelled]
         border = _borders(labels[top : top + rows + thickness], thickness)[:rows]
         border &= ~unlabelled
-        out[band][border] = colors[labels[band][border]]
+        band[border] = colors[ids[border]]
+        yield top, band
 
 
 def _borders(labels: np.ndarray, thickness: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ovseg_cli.vocabulary import Vocabulary
 
+_BAND = 1 << 20  # pixels counted at a time
 UNLABELED = -1  # label of a pixel that no class took; the 255 of a PNG is chosen in exports
 
 
@@ -49,9 +50,18 @@ class Segmentation:
 
     @cached_property
     def _areas(self) -> list[ClassArea]:
-        bins = (self.labels + 1).ravel()
-        pixels = np.bincount(bins, minlength=len(self.vocabulary) + 1)
-        confidence = np.bincount(bins, self.confidence.ravel(), len(self.vocabulary) + 1)
+        pixels = np.zeros(len(self.vocabulary) + 1, np.int64)
+        confidence = np.zeros(len(pixels))
+        rows = max(1, _BAND // self.labels.shape[1])
+        for top in range(0, len(self.labels), rows):
+            labels = self.labels[top : top + rows].ravel()
+            # Runs of one label: there are far fewer of them than pixels.
+            starts = np.append(0, np.flatnonzero(labels[1:] != labels[:-1]) + 1)
+            lengths = np.diff(starts, append=len(labels))
+            values = self.confidence[top : top + rows].ravel()
+            sums = np.add.reduceat(values, starts, dtype=np.float64)
+            np.add.at(pixels, labels[starts] + 1, lengths)
+            np.add.at(confidence, labels[starts] + 1, sums)
         ids = [*(np.flatnonzero(pixels[1:]).tolist()), *([UNLABELED] if pixels[0] else [])]
         return [
             ClassArea(

@@ -206,7 +206,7 @@ class TestOverlay:
         with Image.open(tmp_path / "a.jpg") as image:
             assert image.format == "JPEG"
             pixels = np.asarray(image).astype(int)
-        expected = overlay(frame, segmentation)
+        expected = np.asarray(overlay(frame, segmentation))
         assert pixels.shape == expected.shape
         assert np.abs(pixels - expected)[60:].mean() < 2
 

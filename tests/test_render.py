@@ -51,13 +51,17 @@ class TestPalette:
             palette(3)[0] = 0
 
 
+def drawn_overlay(pixels, labels, **options):
+    return np.asarray(overlay(Frame(pixels), result(labels), **options))
+
+
 class TestOverlay:
     def test_blend_against_a_slow_reference(self):
         rng = np.random.default_rng(1)
         pixels = rng.integers(0, 256, (30, 300, 3), dtype=np.uint8)
         labels = np.repeat(np.repeat(rng.integers(-1, 3, (3, 30)), 10, axis=0), 10, axis=1)
         for alpha in (0.0, 0.3, 0.5, 1.0):
-            drawn = overlay(Frame(pixels), result(labels), alpha=alpha)
+            drawn = drawn_overlay(pixels, labels, alpha=alpha)
             for y in range(29):
                 for x in range(299):
                     label = labels[y, x]
@@ -72,7 +76,7 @@ class TestOverlay:
     def test_the_legend_lies_below_and_holds_the_colours(self):
         pixels = np.full((60, 400, 3), 128, np.uint8)
         labels = np.repeat([[0], [2]], 30, axis=0).repeat(400, axis=1)
-        drawn = overlay(Frame(pixels), result(labels))
+        drawn = drawn_overlay(pixels, labels)
         assert drawn.shape[1] == 400
         assert drawn.shape[0] > 60
         legend = drawn[60:].reshape(-1, 3)
@@ -85,7 +89,7 @@ class TestOverlay:
     @pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (50, 1), (300, 20), (2, 3)])
     def test_small_and_narrow_photos(self, size_hw):
         pixels = np.full((*size_hw, 3), 77, np.uint8)
-        drawn = overlay(Frame(pixels), result(np.full(size_hw, -1)))
+        drawn = drawn_overlay(pixels, np.full(size_hw, -1))
         height, width = size_hw
         np.testing.assert_array_equal(drawn[:height, :width], pixels)
         assert drawn.shape[1] >= 200  # room for a line of text
@@ -96,9 +100,9 @@ class TestOverlay:
         rng = np.random.default_rng(2)
         pixels = rng.integers(0, 256, (400, 500, 3), dtype=np.uint8)
         labels = rng.integers(-1, 3, (400, 500))
-        whole = overlay(Frame(pixels), result(labels))[:400]
+        whole = drawn_overlay(pixels, labels)[:400]
         for top in range(0, 380, 20):
-            part = overlay(Frame(pixels[top : top + 21]), result(labels[top : top + 21]))
+            part = drawn_overlay(pixels[top : top + 21], labels[top : top + 21])
             np.testing.assert_array_equal(part[:20], whole[top : top + 20])
 
     def test_labels_must_fit_the_photo(self):
@@ -108,7 +112,7 @@ class TestOverlay:
     def test_inputs_are_left_alone_and_bytes_repeat(self):
         pixels = np.random.default_rng(3).integers(0, 256, (40, 300, 3), dtype=np.uint8)
         before = pixels.copy()
-        labels = result(np.random.default_rng(4).integers(-1, 3, (40, 300)))
-        first = overlay(Frame(pixels), labels)
+        labels = np.random.default_rng(4).integers(-1, 3, (40, 300))
+        first = drawn_overlay(pixels, labels)
         np.testing.assert_array_equal(pixels, before)
-        np.testing.assert_array_equal(first, overlay(Frame(pixels), labels))
+        np.testing.assert_array_equal(first, drawn_overlay(pixels, labels))

@@ -57,13 +57,13 @@ def side_by_side(frame: Frame, *titled: tuple[str, Segmentation]) -> Image.Image
     overlays = [overlay(frame, segmentation) for _, segmentation in titled]
     letters = max(12, round(0.036 * min(frame.size_hw)))
     head = 2 * letters
-    width = sum(picture.shape[1] for picture in overlays) + GAP * (len(overlays) - 1)
-    height = head + max(picture.shape[0] for picture in overlays)
+    width = sum(picture.width for picture in overlays) + GAP * (len(overlays) - 1)
+    height = head + max(picture.height for picture in overlays)
     canvas = Image.new("RGB", (width, height), PAPER)
     draw, left = ImageDraw.Draw(canvas), 0
     for picture, (title, _) in zip(overlays, titled, strict=True):
         text, font = drawable(title, letters)
         draw.text((left + letters // 2, head // 2), text, _INK, font, "lm")
-        canvas.paste(Image.fromarray(picture), (left, head))
-        left += picture.shape[1] + GAP
+        canvas.paste(picture, (left, head))
+        left += picture.width + GAP
     return canvas

@@ -1,23 +1,30 @@
 """Photos of any kind, whole or broken -> Frame, with Pillow only."""
 
 import importlib
-import os
-import stat
-from contextlib import suppress
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ovseg_cli.errors import InputError
-from ovseg_cli.frame import Frame
-from ovseg_cli.media.inputs import ImageInput, find_images, is_image_name
+from ovseg_cli.frame import Frame, ReducedFrame
+from ovseg_cli.media.inputs import ImageInput, find_images, is_image_name, open_photo
 from ovseg_cli.vocabulary import printable
 
-__all__ = ["MAX_PIXELS", "ImageInput", "find_images", "is_image_name", "read_image"]
+__all__ = ["MAX_PIXELS", "ImageInput", "find_images", "is_image_name", "read_image", "read_values"]
 
 MAX_PIXELS = 178_956_970  # what Pillow itself would refuse
+# Less of those whose decoders take 16 bytes a pixel and more, where nobody asks for another limit:
+# a file of 2 kB can be a picture of that size.
+HEAVY_PIXELS = {"WEBP": 80_000_000, "JPEG2000": 80_000_000, "AVIF": 80_000_000}
+AMPLE = 2  # a photo made smaller is still at least so many times as large as a network needs it
+_STRIP = 1 << 20  # pixels copied at a time
 
 # In the order in which a file is tried. Left out are formats that start other programs (EPS) or
 # that accept any bytes (TGA).
@@ -25,6 +32,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"
 for _plugin in ("Jpeg", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Jpeg2K", "Avif"):
     with suppress(ImportError):  # AVIF came with Pillow 11.3
         importlib.import_module(f"PIL.{_plugin}ImagePlugin")
+
+# Pillow takes memory for pictures in blocks, usually of 16 MB; what is freed in such pieces glibc
+# keeps for the thread that had it. Large pieces go back: a folder of photos of 100 megapixels takes
+# 3.6 GB with these, 4.8 without.
+Image.core.set_block_size(64 << 20)
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {  # its values -> what brings the photo upright
@@ -36,49 +48,128 @@ _TURNS = {  # its values -> what brings the photo upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # those that make height of width
 _OPPOSITE = {6: 8, 8: 6}  # all other turns undo themselves
 
 
-def read_image(path: str | Path, *, exif: bool = True, max_pixels: int = MAX_PIXELS) -> Frame:
+Size = tuple[int, int]  # height and width, pixels
+
+
+def read_image(
+    path: str | Path | ImageInput,
+    *,
+    exif: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    seen_at: Callable[[Size], Size] | None = None,
+) -> Frame:
     """Read a photo as 8-bit RGB, upright after its EXIF orientation unless `exif` is False.
 
     Of an animation or a multi-page file the first picture is taken. Transparent pixels are laid
     over white. 16-bit values are divided by 257. Embedded colour profiles are not applied.
     Raises InputError, and nothing else, whatever the file holds; a photo of more than
     `max_pixels` pixels is refused before it is decoded.
+
+    seen_at: the size at which a network looks at a photo of a given size. Of a JPEG that is much
+    larger a copy is decoded at 1/2, 1/4 or 1/8 of its size, still `AMPLE` times as large as the
+    network needs it, and the photo itself only if somebody asks for its pixels (`ReducedFrame`).
     """
-    shown = printable(str(path))
+    name = path.name if isinstance(path, ImageInput) else str(path)
+    with (
+        _naming(name),
+        path.open() if isinstance(path, ImageInput) else open_photo(path) as file,
+    ):
+        image = _open(file)
+        width, height = image.size
+        own = HEAVY_PIXELS.get(image.format or "", max_pixels)
+        limit = own if max_pixels == MAX_PIXELS else max_pixels
+        if width * height > limit:
+            raise InputError(
+                f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
+                f"limit of {limit / 1e6:.1f}; "
+                f"to read it all the same: --max-pixels {width * height}"
+            )
+        reduction = 1 if seen_at is None else _reduction(image, exif, seen_at)
+        if reduction > 1 and file.seek(0, io.SEEK_END) < width * height:
+            file.seek(0)
+            return _reduced(file.read(), reduction, exif, name)
+        return Frame(_pixels(image, exif), source=name)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn whatever a file makes Pillow raise into an InputError that begins with its name."""
     try:
-        _require_regular_file(path)
-        with open(path, "rb") as file:
-            image = _open(file)
-            width, height = image.size
-            if width * height > max_pixels:
-                raise InputError(
-                    f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
-                    f"limit of {max_pixels / 1e6:.1f}; "
-                    f"to read it all the same: --max-pixels {width * height}"
-                )
-            pixels = np.array(_upright_rgb(image, exif))  # a copy that may be written to
-        return Frame(pixels, source=str(path))
+        with _as_input_error():
+            yield
     except InputError as error:
-        raise InputError(f"{shown}: {error}") from error.__cause__
+        raise InputError(f"{printable(name)}: {error}") from error.__cause__
+
+
+@contextmanager
+def _as_input_error() -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
     except Exception as error:  # Pillow raises a dozen types for damaged files, old and new
-        raise InputError(f"{shown}: {_reason(error)}") from error
+        raise InputError(_reason(error)) from error
 
 
-def _require_regular_file(path: str | Path) -> None:
-    status = os.stat(path)  # not opened before it is known: a pipe would block for ever
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(
-            "a folder, not an image"
-            if os.access(path, os.R_OK | os.X_OK)
-            else "this folder may not be read"
-        )
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError("a device or pipe, not an image file")
-    if status.st_size == 0:
-        raise InputError("the file is empty")
+def _reduction(image: Image.Image, exif: bool, seen_at: Callable[[Size], Size]) -> int:
+    """By what a photo may be divided: 1, or of a JPEG that is much too large 2, 4 or 8."""
+    if not isinstance(image, JpegImageFile):
+        return 1
+    size_hw = _upright_size(image, exif)
+    sides = zip(size_hw, seen_at(size_hw), strict=True)
+    room = min(side // (AMPLE * seen) for side, seen in sides)
+    return next((scale for scale in (8, 4, 2) if room >= scale), 1)
+
+
+def _reduced(content: bytes, reduction: int, exif: bool, name: str) -> ReducedFrame:
+    """A JPEG file decoded at a part of its size, by libjpeg's scaled inverse DCT.
+
+    Its content is kept until its own pixels are asked for, so that they are the same photo's,
+    whatever became of the file.
+    """
+    image = _open(io.BytesIO(content))
+    width, height = image.size
+    size_hw = _upright_size(image, exif)
+    drafted = image.draft(None, (width // reduction, height // reduction))
+    assert drafted is not None  # a JPEG file that is not loaded yet
+    box = drafted[1]  # what shows the photo; the last column and row may stand out by a part
+    rgb = _rgb(image)
+    if box[2:] != rgb.size:
+        size = round(box[2]), round(box[3])
+        rgb = rgb.resize(size, Image.Resampling.BILINEAR, box=box)
+    turn = _TURNS.get(_orientation(image)) if exif else None
+    view = _array(rgb if turn is None else rgb.transpose(turn))
+    return ReducedFrame(view, size_hw, partial(_decoded, content, exif, name), name)
+
+
+def _upright_size(image: Image.Image, exif: bool) -> Size:
+    width, height = image.size
+    return (width, height) if exif and _orientation(image) in _SIDEWAYS else (height, width)
+
+
+def _decoded(content: bytes, exif: bool, name: str) -> np.ndarray:
+    with _naming(name):
+        return _pixels(_open(io.BytesIO(content)), exif)
+
+
+def _pixels(image: Image.Image, exif: bool) -> np.ndarray:
+    """(H, W, 3) uint8, a copy that may be written to."""
+    upright = _upright_rgb(image, exif)
+    if upright is not image:
+        image.close()
+    return _array(upright)
+
+
+def _array(rgb: Image.Image) -> np.ndarray:
+    """Copied a strip at a time: Pillow takes three copies of what is copied at once."""
+    pixels = np.empty((rgb.height, rgb.width, 3), np.uint8)
+    for box in _strips(rgb):
+        pixels[box[1] : box[3]] = np.asarray(rgb.crop(box))
+    return pixels
 
 
 def _open(file: IO[bytes]) -> Image.Image:
@@ -97,6 +188,28 @@ def _open(file: IO[bytes]) -> Image.Image:
     if failure is not None:
         raise failure
     raise InputError("not an image in a format that can be read (JPEG, PNG, WebP, TIFF, ...)")
+
+
+def format_of(path: Path) -> str:
+    """What Pillow calls the format of a photo; raises InputError where it is none."""
+    with _as_input_error(), open_photo(path) as file:
+        return _open(file).format or ""
+
+
+def read_values(source: str | Path | IO[bytes], mode: str | None = None) -> np.ndarray:
+    """A picture's values as they are stored: the ids of a label map, a palette's indices.
+
+    mode: of Pillow, to which they are converted if given. Neither orientation nor transparency is
+    heeded. Raises InputError, and nothing else, whatever the file holds.
+    """
+    with (
+        _as_input_error(),
+        open_photo(source) if isinstance(source, str | Path) else source as file,
+    ):
+        image = _open(file)
+        if image.width * image.height > HEAVY_PIXELS.get(image.format or "", MAX_PIXELS):
+            raise InputError(f"{image.width}×{image.height} pixels are too many")
+        return np.array(image if mode is None else image.convert(mode))
 
 
 def _upright_rgb(image: Image.Image, exif: bool) -> Image.Image:
@@ -121,12 +234,11 @@ def _orientation(image: Image.Image) -> int:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         sixteen_bit = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
-        full = 65535.0 if sixteen_bit and image.mode != "F" else None
-        return Image.fromarray(_grey(np.asarray(image), full)).convert("RGB")
+        known = sixteen_bit and image.mode != "F"
+        low, span = (0.0, 65535.0) if known else _range(image)
+        return _by_strips(image, lambda part: Image.fromarray(_grey(part, low, span)))
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _by_strips(image, _over_white)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
@@ -136,17 +248,47 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey(values: np.ndarray, full: float | None) -> np.ndarray:
-    """Scale to 0..255. Without a full scale it is the least of 1, 255 and 65535 that holds all
-    values (1 for fractions only); where none does, the values are stretched."""
-    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(finite.min()), float(finite.max())
-    if full is None:
-        scales = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-        full = next((scale for scale in scales if low >= 0 and high <= scale), None)
-    if full is None:
-        finite, full = finite - low, max(high - low, 1e-30)
-    return np.rint(finite * (255.0 / full)).clip(0, 255).astype(np.uint8)
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """A picture converted without the copies of all of it that this would take at once."""
+    converted = Image.new("RGB", image.size)
+    for box in _strips(image):
+        converted.paste(convert(image.crop(box)), box[:2])
+    return converted
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """What becomes black, and how much more is white: 0 and the least of 1, 255 and 65535 that
+    holds all values (1 for fractions only); where none does, the values are stretched."""
+    low, high = np.inf, -np.inf
+    for box in _strips(image):
+        part = _finite(image.crop(box))
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+    for scale in (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0):
+        if low >= 0 and high <= scale:
+            return 0.0, scale
+    return low, max(high - low, 1e-30)
+
+
+def _grey(image: Image.Image, low: float, span: float) -> np.ndarray:
+    """Values from low to low + span scaled to 0..255."""
+    values = (_finite(image) - np.float32(low)) * np.float32(255.0 / span)
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def _finite(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image).astype(np.float32)
+    return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _reason(error: Exception) -> str:

@@ -65,8 +65,8 @@ def label_map(
                 ids = torch.arange(classes, device=down.device)
                 _contest(band[:classes, :, start:end], ids, weights_y, weights_x, found, best)
                 sums = total[:, start:end]
-            best /= (weights_y @ sums @ weights_x.T).clamp(min=1e-12)
-    labels[confidence == 0] = UNLABELED
+            best /= (weights_y @ sums @ weights_x.T).clamp_(min=1e-12)
+    labels.masked_fill_(confidence == 0, UNLABELED)
     return labels, confidence.clamp_(0, 1)
 
 

@@ -212,10 +212,10 @@ class TestRefused:
 
     def test_own_limit_and_not_pillow_s(self, tmp_path, monkeypatch, recwarn):
         """Pillow warns above its limit and refuses above twice that."""
-        path = saved(tmp_path / "a.png", np.zeros((10, 20, 3), np.uint8))
-        for limit in (150, 50):
+        path = saved(tmp_path / "a.png", np.zeros((1500, 2000, 3), np.uint8))
+        for limit in (2_000_000, 1_200_000):
             monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-            assert read_image(path).size_hw == (10, 20)
+            assert read_image(path).size_hw == (1500, 2000)
         assert not recwarn.list
 
     def test_the_bomb_is_not_decoded(self, broken_images, monkeypatch):
@@ -309,3 +309,125 @@ def test_16_bit_rgb_png(tmp_path):
 def test_all_formats_have_a_reader():
     optional = {"AVIF", "WEBP", "JPEG2000"}  # left out of some builds of Pillow
     assert set(FORMATS) - optional <= set(Image.OPEN)
+
+
+class TestReduced:
+    """JPEG files of which a network needs less: a copy at a part of their size, the rest later."""
+
+    SEEN = (64, 96)  # what the network of these tests wants
+
+    @pytest.fixture
+    def scene(self):
+        """Smooth, so that scaled decoding and averaging of the whole can agree; 600×900."""
+        coarse = np.random.default_rng(5).integers(0, 256, (7, 10, 3), np.uint8)
+        return np.asarray(Image.fromarray(coarse).resize((900, 600), Image.Resampling.BICUBIC))
+
+    def read(self, path, seen=SEEN, **options):
+        return read_image(path, seen_at=lambda size_hw: seen, **options)
+
+    def same_picture(self, view, whole, limit=4):
+        """Whether a view shows the whole of a photo: the photo averaged to its size."""
+        small = Image.fromarray(whole).resize(view.shape[1::-1], Image.Resampling.BOX)
+        return np.abs(view.astype(int) - np.asarray(small)).mean() < limit
+
+    @pytest.mark.parametrize(
+        ("seen", "divided"), [((64, 96), 4), ((37, 56), 8), ((150, 225), 2), ((151, 226), 1)]
+    )
+    def test_the_copy_is_at_least_twice_as_large_as_needed(self, tmp_path, scene, seen, divided):
+        frame = self.read(saved(tmp_path / "a.jpg", scene, quality=95), seen)
+        assert frame.view.shape == (600 // divided, 900 // divided, 3)
+        assert frame.size_hw == (600, 900)
+        assert self.same_picture(frame.view, scene)
+
+    def test_pixels_are_those_of_the_photo_decoded_whole(self, tmp_path, scene):
+        path = saved(tmp_path / "a.jpg", scene)
+        frame, whole = self.read(path), read_image(path)
+        assert frame.source == whole.source == str(path)
+        np.testing.assert_array_equal(frame.pixels, whole.pixels)
+        assert frame.pixels is frame.pixels  # decoded once
+        assert frame.pixels.flags.writeable
+
+    def test_pixels_are_there_when_the_file_is_not(self, tmp_path, scene):
+        path = saved(tmp_path / "a.jpg", scene)
+        whole, frame = read_image(path).pixels, self.read(path)
+        path.unlink()
+        np.testing.assert_array_equal(frame.pixels, whole)
+
+    @pytest.mark.parametrize("orientation", TURNS)
+    def test_orientation(self, tmp_path, scene, orientation):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = saved(tmp_path / "a.jpg", scene[:400], exif=exif)
+        upright = TURNS[orientation](scene[:400])
+        frame = self.read(path, (50, 50))
+        assert frame.view.shape[:2] == tuple(side // 4 for side in upright.shape[:2])
+        assert frame.size_hw == upright.shape[:2] == frame.pixels.shape[:2]
+        assert self.same_picture(frame.view, upright)
+        ignored = self.read(path, (50, 50), exif=False)
+        assert ignored.size_hw == (400, 900)
+        assert self.same_picture(ignored.view, scene[:400])
+
+    def test_the_need_is_of_the_photo_as_it_stands_upright(self, tmp_path, scene):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        asked = []
+
+        def seen_at(size_hw):
+            asked.append(size_hw)
+            return size_hw[0] // 8, size_hw[1] // 8
+
+        path = saved(tmp_path / "a.jpg", scene, exif=exif)
+        assert read_image(path, seen_at=seen_at).view.shape[:2] == (225, 150)
+        assert asked == [(900, 600)]
+
+    @pytest.mark.parametrize(("height", "width"), [(593, 897), (599, 895), (600, 893)])
+    def test_the_last_part_of_a_block_does_not_stretch_the_picture(
+        self, tmp_path, scene, height, width
+    ):
+        ramp = np.linspace(0, 255, width).astype(np.uint8)[None, :, None]
+        path = saved(tmp_path / "a.jpg", np.broadcast_to(ramp, (height, width, 3)), quality=95)
+        view = self.read(path, (37, 55)).view
+        assert view.shape[1] == round(width / 8)
+        places = (np.arange(view.shape[1]) + 0.5) / view.shape[1]
+        assert np.abs(view[view.shape[0] // 2, :, 1] - 255 * places).max() < 3
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK"])
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_kinds(self, tmp_path, scene, mode, progressive):
+        path = tmp_path / "a.jpg"
+        Image.fromarray(scene).convert(mode).save(path, progressive=progressive, quality=95)
+        frame = self.read(path)
+        assert frame.view.shape == (150, 225, 3)
+        assert self.same_picture(frame.view, read_image(path).pixels)
+        np.testing.assert_array_equal(frame.pixels, read_image(path).pixels)
+
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_truncated_files_fail_by_name(self, tmp_path, scene, progressive):
+        path = saved(tmp_path / "a.jpg", scene, progressive=progressive)
+        content = path.read_bytes()
+        for share in (0.3, 0.9):
+            path.write_bytes(content[: int(share * len(content))])
+            with pytest.raises(InputError, match="a.jpg: .*truncated"):
+                self.read(path)
+
+    def test_other_formats_and_sizes_without_need_are_decoded_whole(self, tmp_path, scene):
+        png = self.read(saved(tmp_path / "a.png", scene))
+        small = self.read(saved(tmp_path / "a.jpg", scene[:100, :150]))
+        plain = read_image(saved(tmp_path / "b.jpg", scene))
+        for frame in (png, small, plain):
+            assert frame.view is frame.pixels
+            assert type(frame) is Frame
+
+    def test_a_file_larger_than_its_pixels_is_not_kept(self, tmp_path, scene):
+        path = saved(tmp_path / "a.jpg", scene)
+        with path.open("ab") as file:
+            file.write(bytes(600 * 900))  # as phones append a clip
+        frame = self.read(path)
+        assert type(frame) is Frame
+        np.testing.assert_array_equal(
+            frame.pixels, read_image(saved(tmp_path / "b.jpg", scene)).pixels
+        )
+
+    def test_max_pixels_are_those_of_the_photo(self, tmp_path, scene):
+        with pytest.raises(InputError, match="900×600"):
+            self.read(saved(tmp_path / "a.jpg", scene), max_pixels=539_999)
