@@ -3,13 +3,15 @@
 import fnmatch
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.vocabulary import printable
 
 # HEIC cannot be read, yet counts: better to fail by name than to be passed over in silence.
@@ -23,20 +25,74 @@ SUFFIXES = (
 
 @dataclass(frozen=True)
 class ImageInput:
-    """One photo to read, and the name of its results."""
+    """One photo to read, and the name of its results.
 
-    path: Path
+    A file here; `tar_shards.TarMember` and `storage.StoredImage` are photos that are no files.
+    """
+
+    path: Path  # of what is no file: where it is, for its name only
     rel: str  # REL: relative, '/' between folders, without '..', unique even where case is ignored
+
+    @property
+    def name(self) -> str:
+        """As it was named, for messages."""
+        return str(self.path)
+
+    @property
+    def location(self) -> str:
+        """Where it is, whatever the working folder."""
+        return os.path.abspath(self.path)
+
+    def absolute(self) -> "ImageInput":
+        """The same for a process with another working folder."""
+        return replace(self, path=self.path.absolute())
+
+    def version(self) -> tuple[int, int]:
+        """Its size in bytes, -1 where it is not there, and a number that changes when it does."""
+        try:
+            status = self.path.stat()
+        except (OSError, ValueError):
+            return -1, 0
+        return status.st_size, status.st_mtime_ns
+
+    def open(self) -> BinaryIO:
+        """Its bytes, to be read at any place; raises InputError and OSError."""
+        return open_photo(self.path)
+
+
+def open_photo(path: str | Path) -> BinaryIO:
+    """Open a file that is neither folder, device, pipe nor empty; raises InputError, OSError."""
+    status = os.stat(path)  # not opened before it is known: a pipe would block for ever
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(
+            "a folder, not an image"
+            if os.access(path, os.R_OK | os.X_OK)
+            else "this folder may not be read"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("a device or pipe, not an image file")
+    if status.st_size == 0:
+        raise InputError("the file is empty")
+    return open(path, "rb")
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """A photo that one of the inputs names."""
+
     path: Path
     folder: Path  # the folder that was given, or the part of a pattern before its wildcards
+    image: ImageInput | None = None  # where it is no file; without its REL
 
     @property
     def rel(self) -> str:
-        parts = self.path.relative_to(self.folder).parts
+        path, folder = os.fspath(self.path), os.fspath(self.folder)
+        if folder == ".":
+            below = path
+        else:  # by text: relative_to takes ten times as long, and there may be millions
+            assert path.startswith(folder)
+            below = path[len(folder) :].lstrip(os.sep)
+        parts = below.split(os.sep)
         return "/".join(part for part in parts if part != "..")  # of a pattern such as */../a*
 
 
@@ -45,36 +101,47 @@ def is_image_name(path: str | Path) -> bool:
     return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
-def find_images(inputs: Sequence[str], recursive: bool = False) -> list[ImageInput]:
+def find_images(
+    inputs: Sequence[str],
+    recursive: bool = False,
+    absent: Sequence[str] = (),
+    expand: Callable[[str, bool], list[Found] | None] = lambda text, recursive: None,
+) -> list[ImageInput]:
     """The photos named by files, folders and patterns, each once, in a stable order.
 
     The inputs keep their order; within a folder or pattern the order is natural (2 before 10).
     A file named outright is taken whatever its suffix. Hidden files and folders are passed over.
-    Raises UsageError for an input that does not exist or holds no photo.
+    absent: files that are not there, which come last; should they appear, their results have names
+    like all others. expand is asked first for each input: None is for what it does not know, which
+    is looked for among the files here. Raises UsageError for an input that does not exist or holds
+    no photo.
     """
-    found: dict[tuple[str, str], _Found] = {}
-    parents: dict[Path, str] = {}  # real paths are slow to find: once a folder
+    found: dict[tuple[str, str], Found] = {}
+    parents: dict[str, str] = {}  # real paths are slow to find: once a folder
     for text in inputs:
-        for entry in _expand(text, recursive):
-            parent = entry.path.parent
+        expanded = expand(text, recursive)
+        for entry in _expand(text, recursive) if expanded is None else expanded:
+            parent, name = os.path.split(entry.path)
             if parent not in parents:
                 parents[parent] = os.path.realpath(parent)
-            found.setdefault((parents[parent], entry.path.name), entry)
-    if not found:
+            found.setdefault((parents[parent], name), entry)
+    if not found and not absent:
         raise UsageError("no input: name photos, folders or patterns")
-    entries = list(found.values())
+    gone = map(Path, absent)
+    entries = [*found.values(), *(Found(path, Path(path.anchor)) for path in gone)]
     return [
-        ImageInput(entry.path, rel) for entry, rel in zip(entries, _unique(entries), strict=True)
+        ImageInput(entry.path, rel) if entry.image is None else replace(entry.image, rel=rel)
+        for entry, rel in zip(entries, _unique(entries), strict=True)
     ]
 
 
-def _expand(text: str, recursive: bool) -> list[_Found]:
+def _expand(text: str, recursive: bool) -> list[Found]:
     if os.path.isdir(text):
         folder = Path(text)
         paths = _images_below(folder, recursive)
         missing = f"{printable(text)}: no photo in this folder"
     elif os.path.lexists(text):
-        return [_Found(Path(text), Path(text).parent)]
+        return [Found(Path(text), Path(text).parent)]
     elif any(character in text for character in "*?["):
         folder, parts = _fixed_part(text)
         paths = set()
@@ -89,7 +156,7 @@ def _expand(text: str, recursive: bool) -> list[_Found]:
     if not paths:
         deeper = "" if recursive else "; -r looks in the folders below, too"
         raise UsageError(f"{missing} (known are {' '.join(SUFFIXES)}){deeper}")
-    return sorted((_Found(path, folder) for path in paths), key=lambda found: _natural(found.rel))
+    return sorted((Found(path, folder) for path in paths), key=lambda found: natural(found.rel))
 
 
 def _images_below(folder: Path, recursive: bool) -> set[Path]:
@@ -166,7 +233,7 @@ def _matches(folder: Path, parts: list[str]) -> Iterator[Path]:
         return
 
 
-def _unique(entries: list[_Found]) -> list[str]:
+def _unique(entries: list[Found]) -> list[str]:
     """Names of the results: the path without suffix, and more of it where two would meet."""
     full = [entry.rel for entry in entries]
     rels = [os.path.splitext(rel)[0] for rel in full]
@@ -197,7 +264,7 @@ def _comparable(rel: str) -> str:
     return unicodedata.normalize("NFC", rel).casefold()
 
 
-def _natural(rel: str) -> tuple[list[list[str | int]], str]:
+def natural(rel: str) -> tuple[list[list[str | int]], str]:
     """Sort key: folder by folder, numbers by value, case only where all else is equal."""
     pieces = [re.split("([0-9]+)", part) for part in rel.casefold().split("/")]
     key = [[int(p) if i % 2 else p for i, p in enumerate(piece)] for piece in pieces]

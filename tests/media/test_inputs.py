@@ -156,6 +156,21 @@ class TestFiles:
             rels(["\x1b[2J\n"])
         assert str(caught.value).isprintable()
 
+    @pytest.mark.parametrize(
+        ("absent", "rel"),
+        [("../b.jpg", "b"), ("/x/../b.jpg", "x/b"), ("../../x/b.jpg", "x/b"), ("a/b.jpg", "a/b")],
+    )
+    def test_files_that_are_not_there_keep_within_the_output_folder(self, tmp_path, absent, rel):
+        """They may be there by the time when it is their turn."""
+        make(tmp_path, "c.jpg")
+        there, missing = find_images([str(tmp_path / "c.jpg")], absent=[absent])
+        assert (there.rel, missing.rel, missing.path) == ("c", rel, Path(absent))
+
+    def test_files_that_are_not_there_have_names_of_their_own(self, tmp_path):
+        make(tmp_path, "b.jpg")
+        images = find_images([str(tmp_path / "b.jpg")], absent=["../b.jpg", "/b.jpg", "b.png"])
+        assert len({image.rel for image in images}) == 4
+
 
 class TestPatterns:
     def test_relative_to_the_part_before_the_wildcard(self, tmp_path):

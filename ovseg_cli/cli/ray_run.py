@@ -1,0 +1,43 @@
+"""`ovseg segment --engine ray`: a plan of the command line as work for a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ovseg_cli import __version__, batch_options
+from ovseg_cli.cli.provenance import Provenance
+from ovseg_cli.results import ImageResult
+
+if TYPE_CHECKING:
+    from ovseg_cli.cli.segment_run import Plan
+
+
+def ray_results(
+    plan: Plan,
+    provenance: Provenance,
+    options: Callable[[str, int, int], batch_options.BatchOptions],
+    stop: Callable[[], bool],
+) -> Generator[ImageResult, None, None]:
+    """The photos through the actors of a Ray cluster."""
+    from ovseg_cli.engines import ray_data
+
+    model = provenance.segmenter.model
+    compute = replace(plan.compute, precision=model.precision)  # whatever an actor would choose
+    work = ray_data.Work(
+        version=__version__,
+        checksum=model.checksum,
+        segmenter=partial(
+            compute.segmenter, plan.vocabulary, other=plan.other, threshold=plan.threshold
+        ),
+        options=options,
+        destination=plan.destination.absolute(),
+        writers=tuple(plan.output.writers),
+        part=str(plan.shard or ""),
+        run=provenance.fingerprint(exif=plan.exif),
+        metadata=provenance.metadata(),
+    )
+    cluster = ray_data.Cluster(plan.engine.address, plan.engine.actors, plan.compute.device)
+    return ray_data.run(plan.own_images, work, cluster, plan.output, stop)

@@ -1,0 +1,272 @@
+"""Results in tar shards, as WebDataset reads them: KEY.overlay.jpg, KEY.labels.png, KEY.json.
+
+A shard is filled out of sight and appears whole; only then do its photos count as finished. A
+marker is there from a shard's beginning until the journal knows its photos: a shard whose marker
+is found again was left by a process that died, and goes, so that no photo is in two shards.
+"""
+
+import json
+import os
+import shutil
+import tarfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ovseg_cli import parts, tables
+from ovseg_cli.errors import OutputError
+from ovseg_cli.exports import Writer, atomic_path
+from ovseg_cli.frame import Frame
+from ovseg_cli.journal import Entry
+from ovseg_cli.media.images import ImageInput
+from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.vocabulary import Vocabulary, printable
+
+_MARKER = "filling-"  # before a shard's name
+
+
+class PackedFolder(OutputFolder):
+    """As `OutputFolder`, with shards ovseg-000000.tar, ... of about `tar_bytes`."""
+
+    def __init__(
+        self,
+        root: Any,
+        writers: Sequence[Writer],
+        *,
+        tar_bytes: int,
+        stats: bool = True,
+        part: str = "",
+    ) -> None:
+        super().__init__(root, writers, stats=stats, part=part)
+        self._stem = "-".join(filter(None, ("ovseg", part)))
+        self._whole = not part
+        self.stage = self.root / parts.STATE / f"stage-{self._stem}"
+        self._tar_bytes = tar_bytes
+        self._packing = threading.Lock()
+        self._shard: _Shard | None = None
+        self._number = 0
+        self._packed: list[Entry] = []  # what is in the open shard
+
+    def open(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        run: str,
+        metadata: dict[str, str],
+        overwrite: bool = False,
+    ) -> None:
+        """Make the folder ready for a run, or for its continuation. Raises UsageError."""
+        super().open(vocabulary, run=run, metadata=metadata, overwrite=overwrite)
+        self.tidy("" if self._whole else self._stem)
+
+    def tidy(self, stem: str = "") -> None:
+        """Remove the shards that processes have left which died; raises OutputError."""
+        for name in self._names(parts.STATE):
+            if name.startswith(f"{_MARKER}{stem}"):
+                self._remove(name.removeprefix(_MARKER))
+                self._remove(f"{parts.STATE}/{name}")
+        for folder in (self.root / parts.STATE).glob(f"stage-{stem}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def targets(self, rel: str) -> dict[str, str]:
+        """What is written for an input: name in --save -> member of a shard."""
+        return {w.name: f"{self._where}/{key_of(rel)}.{extension(w)}" for w in self.writers}
+
+    def save(
+        self, image: ImageInput, state: InputState, frame: Frame, segmentation: Segmentation
+    ) -> Entry:
+        """Put all files of one photo into the open shard; raises OutputError."""
+        earlier = self.journal.entry(image.rel)
+        if earlier is not None and self._in_shards(earlier):
+            shard = ", ".join(sorted({name for files in earlier.files.values() for name in files}))
+            raise OutputError(
+                f"its results are in {printable(shard)} already, made from another state of it or "
+                "with other options, and a shard is not altered: --overwrite begins anew"
+            )
+        return super().save(image, state, frame, segmentation)
+
+    def forget(self, image: ImageInput, state: InputState, reason: str) -> None:
+        """Note that an input failed, unless a shard holds an earlier result of it."""
+        earlier = self.journal.entry(image.rel)
+        if earlier is None or not self._in_shards(earlier):
+            super().forget(image, state, reason)
+
+    def settle(self) -> None:
+        """End the open shard, so that its photos count; raises OutputError."""
+        with self._packing:
+            self._end_shard()
+        super().settle()
+
+    def close(self) -> None:
+        """End the work; raises OutputError."""
+        try:
+            self.settle()
+        finally:
+            shutil.rmtree(self.stage, ignore_errors=True)
+            super().close()
+
+    def write_tables(
+        self, images: Sequence[ImageInput], vocabulary: Vocabulary
+    ) -> Sequence[tables.ClassTotal]:
+        """Write the tables of what is in shards; raises OutputError."""
+        self.settle()
+        return super().write_tables(images, vocabulary)
+
+    @property
+    def _where(self) -> str:
+        return str(self.root)
+
+    def _in_shards(self, entry: Entry) -> bool:
+        sizes = [(name, size) for files in entry.files.values() for name, size in files.items()]
+        return bool(sizes) and all(self._held(name) == size for name, size in sizes)
+
+    def _publish(self, entry: Entry, written: Mapping[str, list[Path]]) -> None:
+        key = key_of(entry.rel)
+        with self._packing:
+            shard = self._shard or self._begin_shard()
+            try:
+                members = [_member(f"{key}.json", self._record(entry))]
+                for writer in self.writers:
+                    for file in written[writer.name]:
+                        members.append(_member(_member_name(key, writer, file), file.read_bytes()))
+                shard.add(b"".join(members))
+            except OSError as error:
+                raise _cannot_write(shard.file, error) from error
+            self._packed.append(entry)
+            if shard.size >= self._tar_bytes:
+                self._end_shard()
+        for writer in self.writers:
+            for file in written[writer.name]:
+                file.unlink()
+
+    def _record(self, entry: Entry) -> bytes:
+        """KEY.json: the photo's name, its size, and the areas of its classes."""
+        names = json.loads(self._metadata.get("Vocabulary", "[]"))
+        classes = [
+            {
+                "id": class_id,
+                "name": names[class_id] if 0 <= class_id < len(names) else "unlabelled",
+                "pixels": pixels,
+                "mean_confidence": confidence,
+            }
+            for class_id, pixels, confidence in entry.areas
+        ]
+        record = {
+            "image": tables.image_name(entry.rel, entry.path),
+            "width": entry.width,
+            "height": entry.height,
+            "classes": classes,
+        }
+        return json.dumps(record).encode()
+
+    def _begin_shard(self) -> "_Shard":
+        taken = self._names("")
+        while f"{self._stem}-{self._number:06}.tar" in taken:
+            self._number += 1
+        name = f"{self._stem}-{self._number:06}.tar"
+        self._mark(f"{parts.STATE}/{_MARKER}{name}")
+        file = self.stage / name
+        try:
+            self.stage.mkdir(parents=True, exist_ok=True)
+            self._shard = _Shard(file)
+        except OSError as error:
+            raise _cannot_write(file, error) from error
+        return self._shard
+
+    def _end_shard(self) -> None:
+        """Let the open shard appear and note its photos as finished."""
+        shard, packed = self._shard, self._packed
+        if shard is None:
+            return
+        self._shard, self._packed = None, []
+        file = shard.file
+        try:
+            shard.end()
+            self._deliver(file, file.name)
+        except OSError as error:
+            with suppress(OSError):
+                file.unlink()
+            raise _cannot_write(file, error) from error
+        for entry in packed:
+            files = {writer.name: {file.name: shard.size} for writer in self.writers}
+            self.journal.append(replace(entry, files=files))
+        super().settle()
+        self._remove(f"{parts.STATE}/{_MARKER}{file.name}")
+        self._number += 1
+
+    def _names(self, folder: str) -> set[str]:
+        """What is in a folder of the results."""
+        with suppress(OSError):
+            return set(os.listdir(self.root / folder))
+        return set()
+
+    def _mark(self, name: str) -> None:
+        with atomic_path(self.root / name) as temporary:
+            temporary.touch()
+
+    def _remove(self, name: str) -> None:
+        with suppress(OSError):
+            (self.root / name).unlink()
+
+    def _deliver(self, file: Path, name: str) -> None:
+        os.replace(file, self.root / name)
+
+
+def key_of(rel: str) -> str:
+    """The key of a photo: its REL, with what WebDataset takes for the start of a suffix escaped."""
+    folder, slash, base = rel.rpartition("/")
+    return folder + slash + base.replace("%", "%25").replace(".", "%2E")
+
+
+def extension(writer: Writer) -> str:
+    """What comes after the key: labels.png, npz."""
+    return writer.name + (writer.suffix if writer.suffix != f".{writer.name}" else "")
+
+
+def _member_name(key: str, writer: Writer, file: Path) -> str:
+    """Of a folder's files each has its own name: KEY.masks.0-sky.png."""
+    last = extension(writer) if writer.suffix else f"{writer.name}.{file.name}"
+    return f"{key}.{last}"
+
+
+def _member(name: str, data: bytes) -> bytes:
+    """A file as an archive has it: header, content, zeros to a whole number of blocks."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    return header + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+class _Shard:
+    """An archive that is being filled, a photo at a time: with all its members or none."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.size = 0
+        self._stream = file.open("wb", buffering=0)
+
+    def add(self, data: bytes) -> None:
+        """Append; raises OSError, and then leaves the archive as it was."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+        except OSError:
+            self._stream.truncate(self.size)
+            self._stream.seek(self.size)
+            raise
+        self.size += len(data)
+
+    def end(self) -> None:
+        """Write the end of the archive, and all of it to the disk; raises OSError."""
+        with self._stream:
+            self.add(bytes(2 * tarfile.BLOCKSIZE))
+            os.fsync(self._stream.fileno())
+
+
+def _cannot_write(file: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {printable(str(file))}: {error.strerror}")

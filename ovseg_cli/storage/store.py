@@ -1,0 +1,177 @@
+"""Object stores and other file systems by URL, through fsspec."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from ovseg_cli.errors import InputError, OutputError, OvsegError, UsageError
+from ovseg_cli.media.inputs import ImageInput
+from ovseg_cli.vocabulary import printable
+
+LARGEST_OBJECT = 1 << 30  # bytes of a photo, which are held in memory
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address such as s3://bucket/photos, not a path."""
+    scheme, found, _ = text.partition("://")
+    return bool(found) and scheme.isalnum()
+
+
+class Store:
+    """What lies below a URL. Names are relative to it, '/' between folders.
+
+    Credentials are the store's own affair: its environment variables and files, never part of a
+    URL. Raises UsageError where the protocol is unknown or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        if "@" in urlsplit(url).netloc:
+            raise UsageError(
+                "a URL with credentials in it would stand in run.json: give them as the store's "
+                "own configuration has it (for S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY)"
+            )
+        protocol = url.partition("://")[0]
+        try:
+            import fsspec
+
+            self.fs: Any
+            self.fs, self.path = fsspec.core.url_to_fs(self.url)
+        except ImportError as error:
+            package = _PACKAGES.get(protocol, f"the package of fsspec for {protocol}://")
+            raise UsageError(
+                f"{protocol}:// needs {package}: pip install 'ovseg-cli[remote]' {package}"
+            ) from error
+        except ValueError as error:
+            raise UsageError(f"{printable(url)}: {error}") from error
+
+    def full(self, name: str) -> str:
+        """The path of a name, as the file system of the store wants it."""
+        return f"{self.path}/{name}" if name else self.path
+
+    def size(self, name: str) -> int:
+        """Bytes of an object, -1 where it is not there."""
+        self.fs.invalidate_cache()  # others write, too
+        try:
+            return int(self.fs.info(self.full(name))["size"] or 0)
+        except (FileNotFoundError, KeyError):
+            return -1
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """Bytes of all objects in one folder, by their last name."""
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.ls(self.full(name), detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0)
+            for entry in found
+            if entry["type"] == "file"
+        }
+
+    def put(self, file: Path, name: str) -> None:
+        """Copy a local file there, whole or not at all; raises OutputError."""
+        with self.errors(OutputError, f"cannot write {self.url}/{name}"):
+            self.fs.makedirs(self.full(name).rpartition("/")[0], exist_ok=True)
+            if self.fs.protocol in ("file", ("file", "local")):
+                part = f"{self.full(name)}.part"  # a copy is not whole at once, as a PUT is
+                self.fs.put_file(str(file), part)
+                self.fs.mv(part, self.full(name))
+            else:
+                self.fs.put_file(str(file), self.full(name))
+
+    def post(self, name: str) -> None:
+        """Leave an empty object; raises OutputError."""
+        with self.errors(OutputError, f"cannot write {self.url}/{name}"):
+            self.fs.makedirs(self.full(name).rpartition("/")[0], exist_ok=True)
+            self.fs.pipe_file(self.full(name), b"")
+
+    def get(self, name: str, file: Path) -> None:
+        """Copy an object here; raises UsageError."""
+        with self.errors(UsageError, f"cannot read {self.url}/{name}"):
+            self.fs.get_file(self.full(name), str(file))
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there; raises OutputError."""
+        with (
+            self.errors(OutputError, f"cannot remove {self.url}/{name}"),
+            contextlib.suppress(FileNotFoundError),
+        ):
+            self.fs.rm_file(self.full(name))
+
+    @contextlib.contextmanager
+    def errors(self, kind: type[OvsegError], what: str) -> Iterator[None]:
+        """Whatever the store's client raises becomes an error of this kind."""
+        try:
+            yield
+        except OvsegError:
+            raise
+        except Exception as error:  # each client has its own types
+            raise kind(f"{printable(what)}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why a store refuses, in one line."""
+    if isinstance(error, FileNotFoundError):
+        return "no such object, folder or bucket"
+    text = printable(str(error).strip().partition("\n")[0])[:200]
+    return text or type(error).__name__
+
+
+@dataclass(frozen=True)
+class StoredImage(ImageInput):
+    """A photo in an object store, as it was when it was listed."""
+
+    url: str
+    size: int
+    stamp: int  # a number that changes when the object does
+
+    @property
+    def name(self) -> str:
+        """Its URL."""
+        return self.url
+
+    @property
+    def location(self) -> str:
+        """Its URL."""
+        return self.url
+
+    def absolute(self) -> "StoredImage":
+        """Itself."""
+        return replace(self)
+
+    def version(self) -> tuple[int, int]:
+        """Its size in bytes and its stamp, of the listing: no further request is needed."""
+        return self.size, self.stamp
+
+    def open(self) -> BinaryIO:
+        """Its bytes, fetched at once; raises InputError."""
+        if self.size == 0:
+            raise InputError("the file is empty")
+        return io.BytesIO(fetch(self.url, 0, self.size))
+
+
+def fetch(url: str, start: int, end: int) -> bytes:
+    """Bytes of an object; raises InputError where it cannot be read or is too large."""
+    if end - start > LARGEST_OBJECT:
+        raise InputError(f"{end - start} bytes are more than a photo in a store may have")
+    store = Store(url)
+    with store.errors(InputError, "cannot be read"):
+        data: bytes = store.fs.cat_file(store.path, start=start, end=end)
+    return data
+
+
+def stamp_of(info: dict[str, Any]) -> int:
+    """A number, less than 2^63, that changes when an object does: of its ETag, else its time."""
+    for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created", "last_modified"):
+        if info.get(key):
+            return int.from_bytes(sha256(str(info[key]).encode()).digest()[:8], "big") >> 1
+    return 0

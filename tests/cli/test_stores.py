@@ -1,0 +1,232 @@
+"""Inputs and outputs by URL: a folder, memory, and a server that speaks S3."""
+
+import hashlib
+import json
+import signal
+import socket
+import sys
+import time
+
+import fsspec
+import pytest
+from mock_segmenter import files_below, make_photo, make_photos
+
+from ovseg_cli.errors import UsageError
+from ovseg_cli.storage.store import Store
+from ovseg_cli.storage.store_folder import StoreFolder
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of an S3 server in this process."""
+    from moto.server import ThreadedMotoServer
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch, tmp_path):
+    """The URL of an empty bucket; clients find the server by their own environment variables."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    client = fsspec.get_filesystem_class("s3")
+    client.clear_instance_cache()
+    name = "b" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
+    client().mkdir(name)
+    yield f"s3://{name}"
+    client.clear_instance_cache()
+
+
+@pytest.fixture
+def memory():
+    """The URL of an empty place in memory."""
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    yield "memory://place"
+    store.store.clear()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder by URL."""
+    (tmp_path / "store").mkdir()
+    return (tmp_path / "store").as_uri()
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def url(request):
+    """A place to read from and to write to."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def segment(program):
+    def run(*arguments, stdin=b""):
+        return program("segment", "--classes", "sky, road, car", *arguments, stdin=stdin)
+
+    return run
+
+
+def upload(folder, url):
+    store = Store(url)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            store.put(file, file.relative_to(folder).as_posix())
+
+
+def download(url, folder):
+    store = Store(url)
+    for name in store.fs.find(store.path):
+        target = folder / name[len(store.path) :].lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store.fs.get_file(name, str(target))
+    return folder
+
+
+def test_from_store_to_store_as_from_folder_to_folder(url, segment, tmp_path):
+    make_photos(tmp_path / "in", 4)
+    make_photo(tmp_path / "in" / "deep" / "two words.png")
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"no image")
+    upload(tmp_path / "in", f"{url}/in")
+    assert segment("in", "-r", "-o", "here").code == 1
+    ended = segment(f"{url}/in", "-r", "-o", f"{url}/out", "--json")
+    assert ended.code == 1 and "bad.jpg: not an image" in ended.err
+    there = download(f"{url}/out", tmp_path / "there")
+    assert files_below(there) == files_below(tmp_path / "here")
+    for record in map(json.loads, ended.out.splitlines()):
+        for file in record.get("files", {}).values():
+            assert Store(file).size("") > 0
+
+    again = segment(f"{url}/in", "-r", "-o", f"{url}/out")
+    assert again.code == 2 and "holds results of an earlier run" in again.err
+    again = segment(f"{url}/in", "-r", "-o", f"{url}/out", "--resume")
+    assert "5 finished earlier, 1 failed" in again.err
+    assert files_below(download(f"{url}/out", tmp_path / "there")) == files_below(there)
+
+
+def test_what_is_gone_or_changed_is_done_again(url, segment, tmp_path):
+    make_photos(tmp_path / "in", 3)
+    upload(tmp_path / "in", f"{url}/in")
+    assert segment(f"{url}/in", "-o", f"{url}/out").code == 0
+    Store(f"{url}/out").remove("labels/00.png")
+    if url.startswith("file"):
+        time.sleep(0.02)  # another time of change
+    upload(make_photo(tmp_path / "new" / "01.png", seed=9).parent, f"{url}/in")
+    ended = segment(f"{url}/in", "-o", f"{url}/out", "--resume")
+    assert ended.code == 0 and "2 done, 1 finished earlier" in ended.err
+    make_photo(tmp_path / "in" / "01.png", seed=9)
+    assert segment("in", "-o", "here").code == 0
+    there = download(f"{url}/out", tmp_path / "there")
+    assert files_below(there) == files_below(tmp_path / "here")
+
+
+def test_overwrite_removes_what_the_run_before_wrote_and_nothing_else(url, segment, tmp_path):
+    make_photos(tmp_path / "in", 2)
+    upload(tmp_path / "in", f"{url}/in")
+    assert segment(f"{url}/in", "-o", f"{url}/out").code == 0
+    Store(f"{url}/out").post("labels/mine.txt")
+    only = f"{url}/in/00.png"
+    assert segment(only, "-o", f"{url}/out", "--overwrite", "--save", "labels").code == 0
+    left = files_below(download(f"{url}/out", tmp_path / "there"))
+    assert set(left) == {"classes.json", "labels/00.png", "labels/mine.txt"}
+
+
+def test_results_in_the_place_are_no_inputs(memory, segment, tmp_path):
+    upload(make_photos(tmp_path / "in", 2)[0].parent, memory)
+    assert segment(memory, "-r", "-o", memory).code == 0
+    ended = segment(memory, "-r", "-o", memory, "--resume")
+    assert "2 photos to segment" in ended.err and "2 finished earlier" in ended.err
+
+
+def test_patterns_and_lists(memory, segment, tmp_path):
+    upload(make_photos(tmp_path / "in", 12)[0].parent, f"{memory}/in")
+    ended = segment(f"{memory}/in/1*.png", "-o", "a", "--dry-run")
+    assert [line.split("\t")[0] for line in ended.out.splitlines()] == [
+        f"{memory}/in/10.png",
+        f"{memory}/in/11.png",
+    ]
+    listed = f"{memory}/in/03.png\n".encode()
+    assert segment("-", "-o", "b", stdin=listed).code == 0
+    assert set(files_below(tmp_path / "b")) >= {"labels/03.png", "overlays/03.jpg"}
+
+
+def test_no_listing_and_no_photo_are_said(memory, segment):
+    for name in ("nothing", "nothing/*.jpg"):
+        ended = segment(f"{memory}/{name}", "-o", "out")
+        assert ended.code == 2 and f"{memory}/{name}" in ended.err
+
+
+def test_an_interrupted_run_goes_on(memory, tmp_path, segment, monkeypatch):
+    """Pieces of the journal stand in the store although the process never came to its end."""
+    upload(make_photos(tmp_path / "in", 5)[0].parent, f"{memory}/in")
+    monkeypatch.setattr("ovseg_cli.storage.store_folder.PIECE_ENTRIES", 2)
+
+    def killed(self, *_):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreFolder, "settle", killed)
+        segment(f"{memory}/in", "-o", f"{memory}/out", "--workers", "1")
+    ended = segment(f"{memory}/in", "-o", f"{memory}/out", "--resume")
+    assert ended.code == 0 and "1 done, 4 finished earlier" in ended.err
+
+
+def test_a_signal_leaves_whole_objects_and_a_journal(start, tmp_path, folder):
+    make_photos(tmp_path / "in", 30)
+    process = start("segment", "in", "--classes", "sky, road", "-o", f"{folder}/out", seconds=0.1)
+    labels = tmp_path / "store" / "out" / "labels"
+    while len(list(labels.glob("*.png")) if labels.is_dir() else []) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    done = {file.stem for file in labels.glob("*.png")}
+    lines = [
+        json.loads(line)["rel"]
+        for file in (tmp_path / "store" / "out" / ".ovseg").glob("journal*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    assert sorted(lines) == sorted(done) and 3 <= len(done) < 30
+    assert not [file for file in labels.iterdir() if file.suffix != ".png"]
+
+
+class TestRefusals:
+    def test_credentials_in_a_url_are_refused_and_not_shown(self, segment):
+        ended = segment("s3://key:hidden@bucket/in", "-o", "out")
+        assert ended.code == 2 and "AWS_PROFILE" in ended.err and "hidden" not in ended.err
+
+    def test_a_missing_package_is_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "gcsfs", None)
+        with pytest.raises(UsageError, match=r"pip install 'ovseg-cli\[remote\]' gcsfs"):
+            Store("gs://bucket/in")
+
+    def test_an_unknown_protocol(self, segment):
+        ended = segment("nonsense://bucket/in", "-o", "out")
+        assert ended.code == 2 and "nonsense" in ended.err
+
+    def test_a_bucket_that_is_not_there(self, s3, segment):
+        ended = segment("s3://no-such-bucket-of-ours/in", "-o", "out")
+        assert ended.code == 2 and "no-such-bucket-of-ours" in ended.err
+
+    @pytest.mark.parametrize(
+        "options, said",
+        [
+            (["--save", "labels,coco"], "ovseg export"),
+            (["--show"], "--show"),
+            (["--shard", "1/2"], "--engine ray"),
+        ],
+    )
+    def test_what_needs_a_folder(self, options, said, segment, tmp_path, memory):
+        make_photos(tmp_path / "in", 1)
+        ended = segment("in", "-o", f"{memory}/out", *options)
+        assert ended.code == 2 and said in ended.err
