@@ -1,0 +1,121 @@
+"""Figures kept in a file, and later ones held against them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ovseg_cli.benchmark.figure import HIGHER, LOWER, Figure
+from ovseg_cli.errors import UsageError
+from ovseg_cli.exports import atomic_path
+
+FORMAT = 1  # of the file
+WORSE, BETTER, NEW = "worse", "better", "new"
+# What two machines have in common whose figures may be compared.
+MACHINE = ("cpu", "cores", "threads", "gpu", "system", "torch")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure beside the one of the baseline."""
+
+    before: float | None  # None: the baseline does not have it
+    ratio: float | None  # now / before
+    verdict: str  # WORSE, BETTER, NEW, or empty where the two are as good as equal
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"baseline": self.before, "ratio": self.ratio, "verdict": self.verdict or "same"}
+
+
+class Baseline:
+    """The figures of an earlier run."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UsageError for a file that is none of ours."""
+        self.path = path
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise self._unusable("no JSON") from error
+        if not isinstance(stored, dict) or not isinstance(stored.get("figures"), list):
+            raise self._unusable("no figures in it")
+        if stored.get("format") != FORMAT:
+            raise self._unusable(f"its format is {stored.get('format')!r}, not {FORMAT}")
+        self.machine = _mapping(stored.get("machine"))
+        self.settings = _mapping(stored.get("settings"))
+        self.values = dict(map(self._entry, stored["figures"]))
+
+    def _entry(self, figure: Any) -> tuple[str, float]:
+        key: Any = _mapping(figure).get("key")
+        value: Any = _mapping(figure).get("value")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(key, str) and number and math.isfinite(value):
+            return key, float(value)
+        raise self._unusable(f"a figure without key or number: {json.dumps(figure)[:80]}")
+
+    def _unusable(self, reason: str) -> UsageError:
+        return UsageError(
+            f"{self.path} is no baseline ({reason}): 'ovseg bench --store FILE' makes one"
+        )
+
+    def require(self, sections: Iterable[str]) -> None:
+        """Raises UsageError where none of the sections was measured for this baseline."""
+        held = dict.fromkeys(key.partition(".")[0] for key in self.values)
+        if not set(held) & set(sections):
+            what = ", ".join(held) or "nothing"
+            raise UsageError(
+                f"{self.path} holds figures of {what}, and none of what is to be measured: "
+                f"--only {','.join(held)} (or --profile) measures the same"
+            )
+
+    def differences(self, machine: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+        """In what the baseline was measured otherwise, so that ratios say little."""
+        then, now = {**self.machine, **self.settings}, {**machine, **settings}
+        return [
+            f"{name} {then.get(name)}, now {now.get(name)}"
+            for name in (*MACHINE, *settings)
+            if then.get(name) != now.get(name)
+        ]
+
+    def compare(self, figure: Figure, tolerance: float) -> Comparison:
+        """tolerance: 0.15 allows 15 % more of what should be low, or 1 / 1.15 of what should be
+        high: the same change of speed, whichever way it is written.
+        """
+        before = self.values.get(figure.key)
+        if before is None:
+            return Comparison(None, None, NEW)
+        if before <= 0 or figure.value <= 0:  # no ratio
+            return Comparison(before, None, "")
+        ratio = figure.value / before
+        slower = {LOWER: ratio, HIGHER: 1 / ratio}.get(figure.better, 1.0)
+        limit = 1 + tolerance
+        verdict = WORSE if slower > limit else BETTER if slower < 1 / limit else ""
+        return Comparison(before, ratio, verdict)
+
+
+def store(
+    path: Path,
+    figures: Sequence[Figure],
+    machine: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write figures for later comparison; raises OutputError."""
+    values = {
+        "format": FORMAT,
+        "machine": dict(machine),
+        "settings": dict(settings),
+        "figures": [figure.record() for figure in figures],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
