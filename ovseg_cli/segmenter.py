@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,11 @@ from ovseg_cli.class_features import class_features
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import skeleton
-from ovseg_cli.model.config import PROPOSALS
 from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.score_map import ScoreMap, full_scores
+from ovseg_cli.model.variants import with_attention, with_input
+from ovseg_cli.onnx_runtime import TORCH, on_cpu, onnx_network
 from ovseg_cli.scoring import OVERLAP, PRECISIONS, MaskSource, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary
@@ -28,18 +28,6 @@ from ovseg_cli.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from ovseg_cli.exemplars import Exemplar
     from ovseg_cli.model.config import ModelConfig
-
-
-# What the last layer may do (training-free works on CLIP; deop.md): its severance, and whether its
-# residual and MLP are usually left out.
-ATTENTIONS = {
-    "severed": ("gps", False),
-    "mask": ("mps", False),
-    "csa": ("csa", False),
-    "self": ("self", True),
-    "neighbour": ("neighbour", True),
-}
-LAST_BLOCKS = ("full", "reduced")
 
 
 def load_model(
@@ -51,17 +39,21 @@ def load_model(
     proposals: str | None = None,
     attention: str | None = None,
     last_block: str | None = None,
+    runtime: str = "torch",
 ) -> Model:
     """Load a model by its name in `ovseg models list`, or from a model file.
 
     device: "auto", "cpu", "cuda" or "mps"; precision: "auto" (bf16 on CUDA, else fp32), "fp32",
     "bf16" or "fp16"; size: shorter side in pixels at which it sees a photo; proposals: "queries"
     (trained mask proposals) or "grid" (every patch for itself); attention: what the last layer in
-    which patches mix does instead, one of ATTENTIONS; last_block: "full", or "reduced" to what that
-    attention gives, without residual and MLP. None = the model's own, and for last_block what is
-    usual with that attention.
+    which patches mix does instead, one of `variants.ATTENTIONS`; last_block: "full", or "reduced"
+    to what that attention gives, without residual and MLP. None = the model's own, and for
+    last_block what is usual with that attention. runtime: "torch", "onnx" (onnxruntime, on the CPU
+    in fp32; exported once into the user's folder), or a file of `ovseg export-model`.
     Raises UsageError for what is not there, CheckpointError for a damaged file.
     """
+    if runtime != TORCH:
+        device, precision = on_cpu(device, precision)
     target = choose_device(device)
     if precision == "auto":
         precision = "bf16" if target.type == "cuda" else "fp32"
@@ -69,50 +61,33 @@ def load_model(
         raise UsageError(f"no precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
     entry = weights.find(name_or_path)
     checkpoint = weights.load(entry.path)
-    config = _adapted(checkpoint.config, size, proposals)
-    network = skeleton(_with_attention(config, attention, last_block))
+    config = with_attention(with_input(checkpoint.config, size, proposals), attention, last_block)
+    network: Network
+    if runtime == TORCH:
+        network = _network(entry.path, checkpoint, config)
+    else:
+        adapted = any(value is not None for value in (size, proposals, attention, last_block))
+        network = onnx_network(
+            runtime,
+            entry,
+            config,
+            lambda config: _network(entry.path, weights.load(entry.path), config),
+            adapted,
+        )
+    asked = attention or last_block
+    return Model(network, entry.name, entry.checksum, target, precision, asked)
+
+
+def _network(path: Path, checkpoint: weights.Checkpoint, config: ModelConfig) -> Network:
+    """The network of a checkpoint from `path`, in another configuration than its own."""
     try:
+        network = skeleton(config)
         network.load_state_dict(dict(checkpoint.state_dict), assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"{entry.path} does not hold the tensors of the model it describes: {error}"
+            f"{path} does not hold the tensors of the model it describes: {error}"
         ) from error
-    return Model(network.eval(), entry.name, entry.checksum, target, precision)
-
-
-def _adapted(config: ModelConfig, size: int | None, proposals: str | None) -> ModelConfig:
-    """The model's configuration with what the user wants otherwise."""
-    if proposals is not None:
-        if proposals not in PROPOSALS:
-            raise UsageError(f"no proposals {proposals!r}; there are {', '.join(PROPOSALS)}")
-        if proposals == "queries" and not config.has_proposals:
-            raise UsageError("this model is a plain CLIP without mask proposals: it has only grid")
-        config = replace(config, proposals=proposals)
-    if size is not None:
-        if size < 1:
-            raise UsageError(f"a photo cannot be {size} pixels high")
-        usual = config.input.min_size or size
-        longest = max(size, round(config.input.max_size * size / usual))
-        config = replace(config, input=replace(config.input, min_size=size, max_size=longest))
-    return config
-
-
-def _with_attention(
-    config: ModelConfig, attention: str | None, last_block: str | None
-) -> ModelConfig:
-    """The configuration with another attention in the visual encoder's last layer."""
-    for value, known in ((attention, ATTENTIONS), (last_block, LAST_BLOCKS)):
-        if value is not None and value not in known:
-            raise UsageError(f"no {value!r} for the last layer; there are {', '.join(known)}")
-    visual = config.visual
-    if attention is not None:
-        severance, reduced = ATTENTIONS[attention]
-        visual = replace(visual, severance=severance, reduced=reduced)
-    if last_block is not None:
-        if visual.severance is None:
-            raise UsageError("this model's last layer is not severed: name an --attention, too")
-        visual = replace(visual, reduced=last_block == "reduced")
-    return replace(config, visual=visual)
+    return network.eval()
 
 
 def choose_device(name: str) -> torch.device:
@@ -135,13 +110,21 @@ class Model:
     """A network on its device, ready for photos and any names."""
 
     def __init__(
-        self, network: Network, name: str, checksum: str, device: torch.device, precision: str
+        self,
+        network: Network,
+        name: str,
+        checksum: str,
+        device: torch.device,
+        precision: str,
+        attention: str | None = None,
     ) -> None:
+        """attention: what the user wants of the last layer, where it is not the model's own."""
         self.name = name
+        self.attention = attention
         self.checksum = checksum
         self.device = device
         self.precision = precision
-        # Weights stay float32; autocast rounds what gains from it.
+        # Weights stay float32: rounding them once instead of in every pass took 1.06 times as long.
         self.network = network.to(device).to(memory_format=torch.channels_last)
 
     @property
@@ -160,6 +143,7 @@ class Model:
         overlap: float = OVERLAP,
         refine: bool = False,
         masks: MaskSource | None = None,
+        rivals: Sequence[str] | Vocabulary | None = None,
     ) -> Segmentation:
         """Label every pixel of a photo.
 
@@ -175,8 +159,9 @@ class Model:
             overlap=overlap,
             refine=refine,
             masks=masks,
+            rivals=rivals,
         )
-        return segmenter(_frame(image))
+        return segmenter(_frame(image, segmenter.input_size))
 
     @torch.inference_mode()
     def scores(
@@ -186,8 +171,8 @@ class Model:
 
         With mask proposals S is not normalised and may exceed 1.
         """
-        frame = _frame(image)
         segmenter = Segmenter(self, _vocabulary(names))
+        frame = _frame(image, segmenter.input_size)
         (scores,) = segmenter.score_maps([frame])
         return full_scores(scores, frame.size_hw)[:-1].cpu()
 
@@ -207,6 +192,7 @@ class Segmenter:
         refine: bool = False,
         masks: MaskSource | None = None,
         exemplars: Sequence[Exemplar] = (),
+        rivals: Sequence[str] | Vocabulary | None = None,
     ) -> None:
         """other: name of a class that takes the pixels for which the model's non-object mass R
         beats every name; threshold: pixels whose confidence S_k / (Σ_k S_k + R) falls below it
@@ -215,7 +201,10 @@ class Segmenter:
         `overlap`, 0..0.9; refine: let labels follow the photo's edges (see `model.pamr`);
         masks: where the regions come from instead of the model (see `regions`, `mask_files`);
         pixels that none of them covers stay unlabelled; exemplars: pictures of some classes,
-        beside their words or, of classes that are `pictured`, instead of them.
+        beside their words or, of classes that are `pictured`, instead of them;
+        rivals: names that compete for pixels, too, those aside that mean a class of the vocabulary
+        (see `rivals.competing`); what they win belongs to `other` or stays unlabelled, and their
+        scores count in the sum Σ_k S_k.
         Raises VocabularyError for a name the model cannot read, UsageError for a threshold, tile
         or overlap out of range.
         """
@@ -225,6 +214,11 @@ class Segmenter:
             raise UsageError(
                 "the attention mask needs masks, and this model has no mask proposals of its own: "
                 "--proposals regions or file:DIR"
+            )
+        if model.attention is not None and masks is None and not model.network.names_by_patches:
+            raise UsageError(
+                f"{model.attention} is for patches, and class tokens name the queries of this "
+                "model: add --proposals grid, regions or file:DIR, or leave out --attention"
             )
         self.model = model
         self.vocabulary = vocabulary if other is None else vocabulary.with_class(other)
@@ -239,8 +233,14 @@ class Segmenter:
             refine=refine,
             masks=masks,
         )
+        self._names = len(vocabulary)
         self._text = class_features(
-            model.network.text, vocabulary, model.checksum, self._scorer, exemplars
+            model.network.text,
+            vocabulary,
+            model.checksum,
+            self._scorer,
+            exemplars,
+            None if rivals is None else _vocabulary(rivals),
         )
 
     def __call__(self, frame: Frame) -> Segmentation:
@@ -249,7 +249,8 @@ class Segmenter:
 
     def phrase_features(self) -> np.ndarray:
         """The names and synonyms as the model knows them, in order: unit rows (P, C)."""
-        found: np.ndarray = self._text.features.cpu().numpy()
+        own = self._text.only(range(self._names))
+        found: np.ndarray = own.features.cpu().numpy()
         return found
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -272,6 +273,8 @@ class Segmenter:
     def segmentation(self, scores: ScoreMap, frame: Frame) -> Segmentation:
         """The labels of a photo by its scores."""
         labels, confidence = label_map(scores, frame.size_hw, self.other)
+        if self._text.classes > self._names:  # rivals
+            labels[labels >= self._names] = self._names if self.other else UNLABELED
         if self.threshold is not None:
             labels[confidence < self.threshold] = UNLABELED
         return Segmentation(labels.cpu().numpy(), confidence.cpu().numpy(), self.vocabulary)
@@ -281,11 +284,11 @@ def _vocabulary(names: Sequence[str] | Vocabulary) -> Vocabulary:
     return names if isinstance(names, Vocabulary) else Vocabulary(names)
 
 
-def _frame(image: Any) -> Frame:
+def _frame(image: Any, seen_at: Callable[[tuple[int, int]], tuple[int, int]]) -> Frame:
     if isinstance(image, np.ndarray):
         return Frame(image)
     if isinstance(image, Image.Image):
         return Frame(np.asarray(image.convert("RGB")))
     from ovseg_cli.media.images import read_image
 
-    return read_image(Path(image))
+    return read_image(Path(image), seen_at=seen_at)

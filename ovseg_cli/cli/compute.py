@@ -37,6 +37,8 @@ class Compute:
     attention: str | None = None  # of the visual encoder's last layer, one of ATTENTIONS
     last_block: str | None = None  # "full" or "reduced"
     exemplars: tuple[Exemplar, ...] = ()  # pictures of classes
+    rivals: Vocabulary | None = None  # names that compete, but are no classes
+    runtime: str = "torch"  # or "onnx", or a file of `ovseg export-model`
 
     def segmenter(
         self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
@@ -53,6 +55,7 @@ class Compute:
             proposals=None if masks else self.proposals,
             attention=self.attention,
             last_block=self.last_block,
+            runtime=self.runtime,
         )
         return segmenter.Segmenter(
             model,
@@ -64,6 +67,7 @@ class Compute:
             refine=self.refine == "pamr",
             masks=masks,
             exemplars=self.exemplars,
+            rivals=self.rivals,
         )
 
     def _mask_source(self) -> MaskSource | None:
@@ -96,10 +100,25 @@ class Compute:
             "attention": self.attention,
             "last_block": self.last_block,
             **({"exemplars": self._shown()} if self.exemplars else {}),
+            **({"rivals": listed(self.rivals)} if self.rivals else {}),
+            **({"runtime": self._engine()} if self.runtime != "torch" else {}),
         }
+
+    def _engine(self) -> str:
+        """What the passes are made by; a file counts by what is in it."""
+        if self.runtime == "onnx":
+            return self.runtime
+        from ovseg_cli.weights import file_digest
+
+        return f"onnx sha256:{file_digest(Path(self.runtime))}"
 
     def _shown(self) -> list[list[str]]:
         return [[entry.name, str(entry.picture), entry.digest()] for entry in self.exemplars]
+
+
+def listed(vocabulary: Vocabulary) -> list[str]:
+    """The classes as they are typed, synonyms behind '|'."""
+    return ["|".join(entry.phrases) for entry in vocabulary.classes]
 
 
 class ProposalsType(click.ParamType):
@@ -116,6 +135,18 @@ class ProposalsType(click.ParamType):
             return str(value)
         known = f"auto, queries, grid, regions, {MASK_FILES}DIR, {SAM}DIR"
         self.fail(f"{value!r} is none of {known}", param, ctx)
+
+
+class RivalsType(click.ParamType):
+    """none, a preset or @FILE as a Vocabulary."""
+
+    name = "rivals"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Vocabulary | None:
+        """Check what was typed."""
+        if value in (None, "none"):
+            return None
+        return names.read(value[1:]) if value.startswith("@") else names.preset(value)
 
 
 def model_option(command: Command) -> Command:
@@ -215,6 +246,23 @@ def compute_options(command: Command) -> Command:
         help="Show a class by a picture, beside its words or, where NAME is none of the classes, "
         "instead: the part that MASK (a picture) or a box of pixels marks. May be repeated.",
     )
+    @click.option(
+        "--rivals",
+        type=RivalsType(),
+        metavar="PRESET|@FILE",
+        help="Let these names compete for pixels, too: what they win gets none of your classes but "
+        "--other, if given, else stays unlabelled. Names that mean one of your classes are left "
+        "out.",
+    )
+    @click.option(
+        "--runtime",
+        metavar="torch|onnx|FILE.onnx",
+        default="torch",
+        show_default=True,
+        help="What computes the model's passes: PyTorch, or onnxruntime on the CPU, for which the "
+        "model is exported once into the user's folder, or is read from a file of 'ovseg "
+        "export-model'. pip install 'ovseg-cli[onnx]'.",
+    )
     @wraps(command)
     def with_compute(
         *args: Any,
@@ -230,6 +278,8 @@ def compute_options(command: Command) -> Command:
         refine: str,
         templates: str | None,
         exemplar: tuple[str, ...],
+        rivals: Vocabulary | None,
+        runtime: str,
         **options: Any,
     ) -> Any:
         compute = Compute(
@@ -245,6 +295,8 @@ def compute_options(command: Command) -> Command:
             attention=attention,
             last_block=last_block,
             exemplars=read_exemplars(exemplar),
+            rivals=rivals,
+            runtime=runtime,
         )
         return command(*args, compute=compute, **options)
 

@@ -152,7 +152,8 @@ def neighbourhood(grid_hw: tuple[int, int], device: torch.device) -> Tensor:
         )
         for n in grid_hw
     )
-    return torch.kron(rows, columns)
+    both = rows[:, None, :, None] * columns[:, None, :]  # Kronecker's product, but ONNX knows this
+    return both.flatten(2).flatten(0, 1)
 
 
 class VisualTower(nn.Module):
@@ -209,7 +210,7 @@ class VisualTower(nn.Module):
                 x = x + resize_positions(self.layer_positions[str(layer)], (h, w))
             x = block(x, masks, grid_hw=(h, w))
         x = self.ln_post(x[:, 1:]) @ self.proj
-        return x.unflatten(1, (h, w))
+        return x.reshape(x.shape[0], h, w, -1)
 
     def image_features(self, images: Tensor) -> Tensor:
         """CLIP's own feature of each whole image (B, C), not normalised to unit length.

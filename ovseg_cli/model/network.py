@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,33 @@ class TextFeatures:
         """The same on another device."""
         class_of = None if self.class_of is None else self.class_of.to(device)
         return TextFeatures(self.features.to(device), class_of)
+
+    def followed_by(self, more: TextFeatures) -> TextFeatures:
+        """These classes, and after them others."""
+        features = torch.cat([self.features, more.features])
+        if self.class_of is None and more.class_of is None:
+            return TextFeatures(features)
+        return TextFeatures(features, torch.cat([self._ids(), more._ids() + self.classes]))
+
+    def only(self, classes: Sequence[int]) -> TextFeatures:
+        """Some of these classes, given in rising order."""
+        chosen = torch.tensor(classes, device=self.features.device)
+        if self.class_of is None:
+            return TextFeatures(self.features[chosen])
+        kept = torch.isin(self.class_of, chosen)
+        return TextFeatures(self.features[kept], torch.searchsorted(chosen, self.class_of[kept]))
+
+    def best(self, logits: Tensor) -> Tensor:
+        """Logits (..., P) of phrases -> (..., K) of classes, each that of its best phrase."""
+        if self.class_of is None:
+            return logits
+        best = logits.new_full((*logits.shape[:-1], self.classes), -torch.inf)
+        return best.scatter_reduce(-1, self.class_of.expand_as(logits), logits, "amax")
+
+    def _ids(self) -> Tensor:
+        if self.class_of is not None:
+            return self.class_of
+        return torch.arange(len(self.features), device=self.features.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +103,24 @@ class Network(nn.Module):
         """One feature (B, C) of each normalised image as a whole, not normalised to unit length."""
         raise NotImplementedError
 
+    def prepare(self, masks: bool) -> None:
+        """Whatever is done once, before photos: for `forward`, or (masks) for masks from elsewhere.
+
+        Raises UsageError for a network that cannot do it.
+        """
+
+    def image_encoder(self) -> list[nn.Module]:
+        """The parts that patch and image features come of."""
+        raise NotImplementedError
+
     def logit_factor(self) -> float | Tensor:
         """What cosines are multiplied by to be class logits."""
         raise NotImplementedError
+
+    @property
+    def names_by_patches(self) -> bool:
+        """Whether features of patches name the regions, so that their attention matters."""
+        return True
 
     @property
     def looks_at_masks(self) -> bool:
@@ -122,11 +165,7 @@ class Network(nn.Module):
         # At this scale bfloat16 would round logits to steps of up to a half.
         with torch.autocast(features.device.type, enabled=False):
             scaled = self.logit_factor() * features.float()
-            logits = scaled @ text.features.T  # (..., P)
-            if text.class_of is not None:
-                best = logits.new_full((*logits.shape[:-1], text.classes), -torch.inf)
-                index = text.class_of.expand_as(logits)
-                logits = best.scatter_reduce(-1, index, logits, "amax")
+            logits = text.best(scaled @ text.features.T)
             non_object = F.normalize(self.text.non_object_embedding, dim=-1)
             return torch.cat([logits, scaled @ non_object.T], -1)
 

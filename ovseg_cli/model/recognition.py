@@ -6,6 +6,7 @@ Xu et al., CVPR 2023, arXiv 2302.12242, Sec. 3.4 and Fig. 4.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,29 @@ def recognise(
 
 def pool_biases(biases: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     """Attention biases (B, heads, N, ., .) -> (B, heads, N, h·w), the largest in each patch."""
-    pooled = F.adaptive_max_pool2d(biases.flatten(1, 2), grid_hw)
-    return pooled.flatten(2).unflatten(1, biases.shape[1:3])
+    maps = biases.flatten(1, 2)
+    if torch.jit.is_tracing():  # ONNX knows no such pooling
+        pooled = windows_maximum(maps, grid_hw)
+    else:
+        pooled = F.adaptive_max_pool2d(maps, grid_hw)
+    return pooled.reshape(*biases.shape[:3], -1)
+
+
+def windows_maximum(maps: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+    """`F.adaptive_max_pool2d` of maps (B, C, ., .) in operations whose sizes a graph may compute.
+
+    Window i of n reaches from ⌊i·L/n⌋ to ⌈(i+1)·L/n⌉ of L numbers, as pooling has it. A graph has a
+    fixed number of steps: enough for windows twice as long as those of the traced sizes.
+    """
+    for axis, count in zip((2, 3), grid_hw, strict=True):
+        length = maps.shape[axis]
+        place = torch.arange(count, device=maps.device)
+        first = place * length // count
+        last = ((place + 1) * length - 1) // count
+        steps = 2 * -(-int(length) // int(count)) + 1
+        windows = (torch.minimum(first + step, last) for step in range(steps))
+        maps = reduce(torch.maximum, (maps.index_select(axis, window) for window in windows))
+    return maps
 
 
 def recognition_block(block: ResidualBlock, x: Tensor, biases: Tensor) -> Tensor:
@@ -56,7 +78,8 @@ def biased_attention(attn: Attention, x: Tensor, biases: Tensor) -> Tensor:
     N = biases.shape[2]
     q, k, v = (split_heads(part, attn.heads) for part in attn.project(x))
     plain = F.scaled_dot_product_attention(q[:, :, N:], k[:, :, N:], v[:, :, N:])
-    own = torch.full((N, N), -torch.inf, device=x.device).fill_diagonal_(0)
+    number = torch.arange(N, device=x.device)
+    own = torch.zeros(N, N, device=x.device).masked_fill(number != number[:, None], -torch.inf)
     # Biases reach tens: in half precision they would be rounded to steps of up to a quarter.
     with torch.autocast(x.device.type, enabled=False):
         mask = torch.cat([own.expand(*biases.shape[:2], N, N), biases.float()], -1)

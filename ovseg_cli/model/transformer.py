@@ -48,7 +48,7 @@ class TransformerDecoder(nn.Module):
         queries: (N, D); memory: (B, L, D); positions: (L, D).
         """
         keys = memory + positions
-        target = torch.zeros_like(queries).expand(len(memory), -1, -1)
+        target = torch.zeros_like(queries).expand(memory.shape[0], -1, -1)
         outputs = []
         for layer in self.layers:
             target = layer(target, queries, keys, memory)

@@ -1,0 +1,61 @@
+"""What a user may want otherwise of a model's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ovseg_cli.errors import UsageError
+from ovseg_cli.model.config import PROPOSALS, ModelConfig
+
+# What the last layer may do (training-free works on CLIP; deop.md): its severance, and whether its
+# residual and MLP are usually left out.
+ATTENTIONS = {
+    "severed": ("gps", False),
+    "mask": ("mps", False),
+    "csa": ("csa", False),
+    "self": ("self", True),
+    "neighbour": ("neighbour", True),
+}
+LAST_BLOCKS = ("full", "reduced")
+
+
+def with_input(config: ModelConfig, size: int | None, proposals: str | None) -> ModelConfig:
+    """The configuration with another size of photos or other regions; None = its own.
+
+    size: shorter side, pixels; proposals: one of PROPOSALS. Raises UsageError.
+    """
+    if proposals is not None:
+        if proposals not in PROPOSALS:
+            raise UsageError(f"no proposals {proposals!r}; there are {', '.join(PROPOSALS)}")
+        if proposals == "queries" and not config.has_proposals:
+            raise UsageError("this model is a plain CLIP without mask proposals: it has only grid")
+        config = replace(config, proposals=proposals)
+    if size is not None:
+        if size < 1:
+            raise UsageError(f"a photo cannot be {size} pixels high")
+        usual = config.input.min_size or size
+        longest = max(size, round(config.input.max_size * size / usual))
+        config = replace(config, input=replace(config.input, min_size=size, max_size=longest))
+    return config
+
+
+def with_attention(
+    config: ModelConfig, attention: str | None, last_block: str | None
+) -> ModelConfig:
+    """The configuration with another attention in the visual encoder's last layer.
+
+    attention: one of ATTENTIONS; last_block: one of LAST_BLOCKS; None = the model's own, or what
+    is usual with that attention. Raises UsageError.
+    """
+    for value, known in ((attention, ATTENTIONS), (last_block, LAST_BLOCKS)):
+        if value is not None and value not in known:
+            raise UsageError(f"no {value!r} for the last layer; there are {', '.join(known)}")
+    visual = config.visual
+    if attention is not None:
+        severance, reduced = ATTENTIONS[attention]
+        visual = replace(visual, severance=severance, reduced=reduced)
+    if last_block is not None:
+        if visual.severance is None:
+            raise UsageError("this model's last layer is not severed: name an --attention, too")
+        visual = replace(visual, reduced=last_block == "reduced")
+    return replace(config, visual=visual)

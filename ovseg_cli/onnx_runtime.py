@@ -1,0 +1,229 @@
+"""A network whose passes run in onnxruntime; what comes before and after them stays in torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ovseg_cli import __version__, weights
+from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.exports import atomic_path
+from ovseg_cli.model.build import config_from_dict
+from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, grid_of
+from ovseg_cli.onnx_export import INSTALL, OPSET, PARTS, export
+
+if TYPE_CHECKING:
+    from ovseg_cli.model.config import ModelConfig
+    from ovseg_cli.weights import ModelEntry
+
+log = logging.getLogger(__name__)
+
+TORCH, ONNX = "torch", "onnx"  # runtimes; what else is named is a file
+
+
+class Graph:
+    """An exported file, ready to run."""
+
+    def __init__(self, source: Path | bytes) -> None:
+        """Raises UsageError where onnxruntime is missing or `source` is no file of ours."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UsageError(f"--runtime onnx needs onnxruntime ({error}): {INSTALL}") from error
+        options = onnxruntime.SessionOptions()
+        # As many threads as torch has: several passes at a time share the cores (`cores`).
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that wait busily take the cores from what torch does between two passes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(
+                source if isinstance(source, bytes) else str(source),
+                options,
+                providers=["CPUExecutionProvider"],
+            )
+            facts = self._session.get_modelmeta().custom_metadata_map
+            self.part = facts["part"]
+            self.checksum = facts["model_sha256"]
+            self.config = config_from_dict(json.loads(facts["config"]))
+            self.mask_stride = int(facts.get("mask_stride", 0))
+            self.sharp_masks = facts.get("sharp_masks") == "true"
+            known = list(PARTS[self.part].inputs) == [i.name for i in self._session.get_inputs()]
+        except Exception as error:  # onnxruntime's have no common class
+            raise UsageError(
+                f"{_name(source)} is no file of `ovseg export-model`: {error}"
+            ) from error
+        if not known:
+            raise UsageError(f"{_name(source)} is of another version of ovseg: export it again")
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Outputs of the part, in its order; inputs on the CPU."""
+        feeds = {
+            name: np.ascontiguousarray(value.numpy())
+            for name, value in zip(PARTS[self.part].inputs, inputs, strict=True)
+        }
+        return [torch.from_numpy(array) for array in self._session.run(None, feeds)]
+
+
+def _name(source: Path | bytes) -> str:
+    return "the graph" if isinstance(source, bytes) else str(source)
+
+
+class OnnxNetwork(Network):
+    """A network of which graphs do the passes; its text encoder is kept."""
+
+    def __init__(self, network: Network, open_graph: Callable[[str], Graph]) -> None:
+        """network: whose graphs `open_graph` gives, by the names of PARTS."""
+        super().__init__()
+        self.config = network.config
+        self.text = network.text
+        self.has_regions = network.has_regions
+        self._factor = float(torch.as_tensor(network.logit_factor()).detach())
+        self._open = open_graph
+        self._graphs: dict[str, Graph] = {}
+
+    def prepare(self, masks: bool) -> None:
+        """See `Network`: graphs are opened, and made where there are none yet."""
+        if not masks:
+            self._graph(self.config.proposals)
+            return
+        self._graph("patches")
+        if self.looks_at_masks:
+            self._graph("masked_patches")
+
+    def forward(
+        self, images: Tensor, text: TextFeatures, proposals: str | None = None
+    ) -> NetworkOutput:
+        """See `Network`."""
+        graph = self._graph(proposals or self.config.proposals)
+        *masks, logits = graph(images, text.features)
+        if text.class_of is not None:
+            logits = torch.cat([text.best(logits[..., :-1]), logits[..., -1:]], -1)
+        if not masks:
+            return NetworkOutput(None, logits.flatten(1, 2), grid_of(logits))
+        (mask_logits,) = masks
+        grid_hw = mask_logits.shape[2], mask_logits.shape[3]
+        return NetworkOutput(mask_logits, logits, grid_hw, graph.mask_stride, graph.sharp_masks)
+
+    def patch_features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
+        """See `Network`."""
+        if mask_logits is None:
+            return self._graph("patches")(images)[0]
+        return self._graph("masked_patches")(images, mask_logits)[0]
+
+    def logit_factor(self) -> float:
+        """See `Network`."""
+        return self._factor
+
+    def _graph(self, part: str) -> Graph:
+        if part not in self._graphs:
+            self._graphs[part] = self._open(part)
+        return self._graphs[part]
+
+
+def onnx_network(
+    runtime: str,
+    entry: ModelEntry,
+    config: ModelConfig,
+    load: Callable[[ModelConfig], Network],
+    adapted: bool,
+) -> OnnxNetwork:
+    """A model's network in onnxruntime.
+
+    runtime: "onnx", or an exported file; load: the network of a configuration; adapted: whether
+    `config` is what the user asked for. If not, a file's own counts. Raises UsageError for a file
+    that cannot serve.
+    """
+    if runtime == ONNX:
+        return OnnxNetwork(load(config), _cached(entry, config, lambda: load(config)))
+    path = Path(runtime)
+    graph = _of_file(path, entry)
+    if adapted and graph.config != config:
+        raise UsageError(
+            f"{path} was exported with other options: leave out --size, --proposals, --attention "
+            "and --last-block, or use --runtime onnx"
+        )
+    return OnnxNetwork(load(graph.config), _only(graph, path))
+
+
+def on_cpu(device: str, precision: str) -> tuple[str, str]:
+    """The device and the precision of onnxruntime. Raises UsageError for others than those."""
+    for option, value, known in (("device", device, "cpu"), ("precision", precision, "fp32")):
+        if value not in ("auto", known):
+            raise UsageError(
+                f"--runtime onnx computes on the cpu in fp32: leave out --{option} {value}, or use "
+                "--runtime torch"
+            )
+    return "cpu", "fp32"
+
+
+def _of_file(path: Path, entry: ModelEntry) -> Graph:
+    """The graph in a file. Raises UsageError unless it is of this model."""
+    if not path.is_file():
+        raise UsageError(f"--runtime {path}: no such file, and neither torch nor onnx")
+    graph = Graph(path)
+    if graph.checksum != entry.checksum:
+        raise UsageError(
+            f"{path} was exported from another model than {entry.name}: its sha256 is "
+            f"{graph.checksum[:12]}…, not {entry.checksum[:12]}…; name that one with --model, or "
+            f"run `ovseg export-model {entry.name} --to onnx`"
+        )
+    return graph
+
+
+def _only(graph: Graph, path: Path) -> Callable[[str], Graph]:
+    """What opens the one graph of a file. It raises UsageError for other parts."""
+
+    def open_graph(part: str) -> Graph:
+        if part != graph.part:
+            raise UsageError(
+                f"{path} holds {graph.part}, and what was asked for needs {part}: "
+                "use --runtime onnx, which makes what it needs"
+            )
+        return graph
+
+    return open_graph
+
+
+def _cached(
+    entry: ModelEntry, config: ModelConfig, load: Callable[[], Network]
+) -> Callable[[str], Graph]:
+    """What opens a model's graphs, kept in the user's folder once they are made.
+
+    load: the network, of the configuration `config`.
+    """
+
+    def open_graph(part: str) -> Graph:
+        path = cache_place(entry, config, part)
+        if path.is_file():
+            try:
+                return Graph(path)
+            except UsageError as error:
+                log.debug("%s is made again: %s", path, error)
+        log.info("exporting %s to ONNX for --runtime onnx (%s), once", entry.name, part)
+        content = export(load(), part, entry)
+        try:
+            with atomic_path(path) as partial:
+                partial.write_bytes(content)
+        except OutputError as error:
+            log.warning("the export is not kept: %s", error)
+            return Graph(content)
+        log.info("kept as %s", path)
+        return Graph(path)
+
+    return open_graph
+
+
+def cache_place(entry: ModelEntry, config: ModelConfig, part: str) -> Path:
+    """Where a model's graph is kept: named by all that it depends on."""
+    values = {**config.to_dict(), "input": None, "proposals": None}  # of photos, not of the graph
+    identity = json.dumps([entry.checksum, values, part, OPSET, __version__], sort_keys=True)
+    return weights.home() / "onnx" / f"{hashlib.sha256(identity.encode()).hexdigest()}.onnx"
