@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ovseg_cli.exemplars import Exemplar
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.nouns import common_nouns
+from ovseg_cli.rivals import competing
 from ovseg_cli.scoring import Scorer
 from ovseg_cli.text_cache import text_features
 from ovseg_cli.vocabulary import Vocabulary, printable
@@ -25,14 +27,35 @@ def class_features(
     checksum: str,
     scorer: Scorer,
     exemplars: Sequence[Exemplar] = (),
+    rivals: Vocabulary | None = None,
 ) -> TextFeatures:
     """The rows of all names and synonyms, and one row for the pictures of a class.
 
     checksum: of the model, for the cache of text features. Of classes that are `pictured` only
-    pictures count. Raises VocabularyError for a name that the model cannot read, InputError for a
+    pictures count. rivals: the names of which those that mean no own class follow as more classes.
+    Raises VocabularyError for a name that the model cannot read, InputError for a
     picture that cannot be read, UsageError for a class without words and pictures.
     """
     folder = weights.home() / "text"
+    own = _own_features(encoder, vocabulary, checksum, folder, scorer, exemplars)
+    kept = [] if rivals is None else competing(rivals, vocabulary)
+    if rivals is None or not kept:
+        return own
+    # All are encoded, whatever is left out: so the cache serves every vocabulary.
+    known = Vocabulary(rivals.classes, vocabulary.templates)
+    named = text_features(encoder, known, checksum, folder).to(scorer.device)
+    return own.followed_by(named.only(kept))
+
+
+def _own_features(
+    encoder: TextEncoder,
+    vocabulary: Vocabulary,
+    checksum: str,
+    folder: Path,
+    scorer: Scorer,
+    exemplars: Sequence[Exemplar],
+) -> TextFeatures:
+    """Of the classes of the result."""
     spoken = text_features(encoder, vocabulary, checksum, folder).to(scorer.device)
     if not exemplars and not any(entry.pictured for entry in vocabulary.classes):
         return spoken

@@ -27,6 +27,7 @@ CHUNK = 1 << 20  # bytes
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 5  # in a row that brought nothing new
 SHA256 = re.compile(r"[0-9a-f]{64}")
+OTHERWISE = "A file that came another way becomes a model by `ovseg models import`"
 
 Progress = Callable[[int, "int | None"], None]  # bytes that are here, and in all if that is known
 
@@ -243,12 +244,19 @@ def _network(url: str) -> Iterator[None]:
     except urllib.error.HTTPError as error:
         error.close()
         raise NetworkError(
-            f"{url}: the server answers {error.code} {error.reason}", error.code
+            f"{url}: the server answers {error.code} {error.reason}{_remedy(error.code)}",
+            error.code,
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise NetworkError(
             f"no connection to {urlsplit(url).netloc or url} ({reason}): are you online, and is "
-            "HTTPS_PROXY set where it is needed? A file that came another way becomes a model by "
-            "`ovseg models import`"
+            f"HTTPS_PROXY set where it is needed? {OTHERWISE}"
         ) from error
+
+
+def _remedy(status: int) -> str:
+    """What to do where a server has not, or does not give, what is asked for."""
+    if not 400 <= status < 500 or status == 416:
+        return ""
+    return f"; `ovseg models show` tells the model's page, where it may have moved. {OTHERWISE}"

@@ -18,7 +18,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
 from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
-from ovseg_cli.model.tiles import Tile, TiledScores, window_starts
+from ovseg_cli.model.tiles import SharpTiledScores, Tile, TiledScores, ramp, window_starts
 
 if TYPE_CHECKING:
     from ovseg_cli.model.config import InputConfig
@@ -63,6 +63,7 @@ class Scorer:
         self.masks = masks
         self.overlap = overlap
         self.tile = None if tile is None else self._padded(tile)
+        network.prepare(masks is not None)
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which the network sees a photo: equal ones can share a batch."""
@@ -174,17 +175,23 @@ class Scorer:
             unit = patch if output.mask_logits is None else 1  # pixels between two scores
             for i, left in enumerate(columns):
                 scores = score_map(output, i, window_hw, patch)
-                tiles.append(Tile(scores, top // unit, left // unit))
-        height, width = (side // unit for side in whole_hw)
-        span_y, span_x = (side / unit for side in prepared.valid_hw)
-        margin_y, margin_x = (self.overlap * side / unit for side in window_hw)
-        return TiledScores(tiles, (margin_y, margin_x), (height, width), (span_y, span_x))
+                margins = [self.overlap * side / unit for side in window_hw]
+                down, across = (
+                    ramp(torch.arange(length) + 0.5, length, margin)
+                    for length, margin in zip(scores.size_hw, margins, strict=True)
+                )
+                tiles.append(Tile(scores, top // unit, left // unit, down, across))
+        size_hw = whole_hw[0] // unit, whole_hw[1] // unit
+        span_hw = prepared.valid_hw[0] / unit, prepared.valid_hw[1] / unit
+        if output.sharp:
+            return SharpTiledScores(tiles, size_hw, span_hw, (margins[0], margins[1]))
+        return TiledScores(tiles, size_hw, span_hw)
 
     def _prepare(self, frame: Frame) -> _Prepared:
         """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros."""
         valid_hw = resized(frame.size_hw, self.network.config.input)
-        pixels = frame.pixels
-        if valid_hw != frame.size_hw:
+        pixels = frame.view
+        if valid_hw != pixels.shape[:2]:
             photo = Image.fromarray(pixels)
             pixels = np.asarray(photo.resize(valid_hw[::-1], Image.Resampling.BILINEAR))
         image = torch.from_numpy(np.array(pixels)).to(self.device)[None].permute(0, 3, 1, 2)

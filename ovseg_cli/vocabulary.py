@@ -5,12 +5,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ovseg_cli.errors import VocabularyError
 
 _COMMENT = re.compile(r"(^|\s)#.*")  # a '#' inside a word ("C#") belongs to the name
+MOST_CLASSES = 100_000  # of a YAML file, whose references can multiply what it says
 _JOINERS = "\u200c\u200d"  # format characters that Persian, Hindi and emoji need
 
 
@@ -193,9 +195,13 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
 
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        classes = list(islice(_leaves(content, (), source), MOST_CLASSES + 1))
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise VocabularyError(f"{source}: not valid YAML: {error}") from error
-    classes = list(_leaves(content, (), source))
+    except RecursionError as error:
+        raise VocabularyError(f"{source}: not valid YAML: it is nested too deeply") from error
+    if len(classes) > MOST_CLASSES:  # a few lines whose references each repeat the one before
+        raise VocabularyError(f"{source}: it holds more than {MOST_CLASSES} classes")
     return _checked(classes, range(1, len(classes) + 1), "position", source)
 
 
@@ -249,7 +255,7 @@ def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> N
                 raise VocabularyError(
                     f"class name {_quoted(phrase)} at {kind} {number} is not text in UTF-8"
                 )
-            seen.setdefault(_comparable(phrase), []).append((phrase, number))
+            seen.setdefault(comparable(phrase), []).append((phrase, number))
     repeated = [places for places in seen.values() if len(places) > 1]
     if repeated:
         places = repeated[0]
@@ -262,7 +268,7 @@ def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> N
         )
 
 
-def _comparable(phrase: str) -> str:
+def comparable(phrase: str) -> str:
     """Equal for phrases that a reader, or a tokenizer, would not tell apart."""
     return " ".join(unicodedata.normalize("NFKC", phrase).casefold().split())
 

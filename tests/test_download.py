@@ -2,18 +2,16 @@
 
 import hashlib
 import os
-import threading
 import urllib.request
-from collections.abc import Callable
 from dataclasses import replace
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
 import torch
+from file_server import redirect, running, serve
 from small_models import openai_style_state
 
 from ovseg_cli import download, weights
@@ -36,73 +34,9 @@ def alone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server():
-    """Serves what `server.answer(request)` does; `server.seen` lists method, path and range."""
-    state = SimpleNamespace(answer=serve(CONTENT), seen=[])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.seen.append((self.command, self.path, self.headers.get("Range")))
-            state.answer(self)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        state.url = f"http://127.0.0.1:{running.server_port}"
+    """Serves CONTENT until its `answer` is another."""
+    with running(serve(CONTENT)) as state:
         yield state
-        running.shutdown()
-        thread.join()
-
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-def serve(
-    content: bytes,
-    *,
-    cut: int | None = None,
-    ranges: bool = True,
-    tag: str = '"v1"',
-    **headers: str,
-) -> Answer:
-    """The file as a good server gives it; cut: break the connection after so many bytes."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        start = 0
-        asked = request.headers.get("Range")
-        if asked and ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(content):
-                request.send_error(416)
-                return
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        else:
-            request.send_response(200)
-        request.send_header("Content-Length", str(len(content) - start))
-        request.send_header("ETag", '"v1"')
-        for name, value in headers.items():
-            request.send_header(name.replace("_", "-"), value)
-        request.end_headers()
-        if request.command == "GET":
-            request.wfile.write(content[start : None if cut is None else start + cut])
-
-    return answer
-
-
-def redirect(target: str, **headers: str) -> Answer:
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(302)
-        request.send_header("Location", target)
-        for name, value in headers.items():
-            request.send_header(name.replace("_", "-"), value)
-        request.end_headers()
-
-    return answer
 
 
 def published(server, path: str = "/m.bin", **values: object) -> Published:

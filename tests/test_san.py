@@ -14,9 +14,10 @@ from ovseg_cli.cli.main import ovseg
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import import_checkpoint
+from ovseg_cli.model.network import TextFeatures
+from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.segmenter import Segmenter, load_model
-from ovseg_cli.training.start import finished_model
 from ovseg_cli.vocabulary import Vocabulary
 
 NAMES = ["sky", "traffic light", "grass"]
@@ -132,6 +133,31 @@ def test_windows_and_edges_work_at_the_networks_size(model, choices):
     assert (result.labels == plain.labels).mean() > 0.5
 
 
+@torch.inference_mode()
+def test_one_window_is_the_whole_photo(model):
+    """Windows interpolate mask logits to the photo's size, as a photo without windows has it."""
+    segmenter, frame = Segmenter(model, Vocabulary(NAMES)), Frame(noise(91, 133))
+    whole = segmenter.score_maps([frame])[0]
+    window = segmenter._scorer._tiled(segmenter._scorer._prepare(frame), segmenter._text, 96)
+    expected = full_scores(whole, frame.size_hw)
+    torch.testing.assert_close(full_scores(window, frame.size_hw), expected, atol=1e-5, rtol=1e-5)
+    labels = segmenter.segmentation(window, frame).labels
+    assert (labels == segmenter.segmentation(whole, frame).labels).mean() > 0.999
+
+
+@torch.inference_mode()
+def test_each_window_is_seen_for_itself(model):
+    """Far from the others a window's scores are those of a photo that ends with it."""
+    segmenter = Segmenter(model, Vocabulary(NAMES), tile=64, overlap=0.5)
+    frame = Frame(noise(64, 128))
+    scores = full_scores(segmenter.score_maps([frame])[0], frame.size_hw)
+    for part in (slice(0, 32), slice(96, 128)):  # the first window and the last are there alone
+        columns = slice(0, 64) if part.start == 0 else slice(64, 128)
+        alone = Segmenter(model, Vocabulary(NAMES)).score_maps([Frame(frame.pixels[:, columns])])[0]
+        seen = full_scores(alone, (64, 64))[:, :, part.start - columns.start :][:, :, :32]
+        torch.testing.assert_close(scores[:, :, part], seen, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("attention", [None, "csa", "mask"])
 def test_every_patch_for_itself(attention):
     model = load_model("small-san", device="cpu", proposals="grid", attention=attention)
@@ -140,17 +166,35 @@ def test_every_patch_for_itself(attention):
     assert float(scores.sum(0).max()) <= 1 + 1e-5
 
 
+@pytest.mark.parametrize("choices", [{"attention": "csa"}, {"attention": "severed"}])
+def test_attention_of_patches_is_nothing_to_class_tokens(choices):
+    """What would be ignored is refused; with masks from elsewhere patches are asked again."""
+    model = load_model("small-san", device="cpu", **choices)
+    with pytest.raises(UsageError, match="class tokens name the queries.*--proposals grid"):
+        model.segment(noise(64, 96), NAMES)
+    masks = np.ones((1, 64, 96), bool)
+    model.segment(noise(64, 96), NAMES, masks=lambda frame, patches, size_hw: masks)
+
+
+@torch.no_grad()
+def test_the_last_layers_patches_reach_no_query(model):
+    """Why the last layer's attention could change nothing: by whatever patches become there."""
+    image = torch.randn(1, 3, 64, 96)
+    before = model.network(image, TextFeatures(torch.eye(3, 16)))
+    last = model.network.visual.blocks[-1]
+    plain = last.mlp.forward
+    mlp = lambda x: plain(x) + 9 * (torch.arange(x.shape[1]) >= 6)[:, None]  # noqa: E731
+    last.mlp.forward = mlp  # the six queries come first
+    after = model.network(image, TextFeatures(torch.eye(3, 16)))
+    assert torch.equal(before.class_logits, after.class_logits)
+
+
 def test_masks_from_elsewhere(model):
     masks = np.zeros((2, 64, 96), bool)
     masks[0, :, :40], masks[1, :, 40:80] = True, True
     found = model.segment(noise(64, 96), NAMES, masks=lambda frame, patches, size_hw: masks)
     assert (found.labels[:, 80:] == UNLABELED).all()
     assert len(np.unique(found.labels[:, :40])) == 1
-
-
-def test_stages_do_not_train_it(home):
-    with pytest.raises(UsageError, match="train DeOP"):
-        finished_model(home / "models" / "small-san.safetensors")
 
 
 @pytest.mark.parametrize("smooth", ["0", "0.85"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ovseg_cli import batch
+from ovseg_cli import batch_options
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.options import with_shown
@@ -38,11 +38,11 @@ def auto_vocabulary(compute: Compute, frames: Iterable[Frame]) -> Vocabulary:
 
 def proposals(compute: Compute, frames: Iterable[Frame]) -> list[Proposal]:
     """What the photos show, by the nouns that come with the program."""
-    share_cores(batch.auto_streams("cpu", available_cores(), available_cores()))
+    share_cores(batch_options.auto_streams("cpu", available_cores(), available_cores()))
     keep_freed_memory()
     nouns = Vocabulary(common_nouns())
     console.note(f"looking for {len(nouns)} common nouns")
-    segmenter = replace(compute, exemplars=()).segmenter(nouns, other=_NOTHING)
+    segmenter = replace(compute, exemplars=(), rivals=None).segmenter(nouns, other=_NOTHING)
     return propose(segmenter, frames, segmenter.phrase_features())
 
 
@@ -52,7 +52,7 @@ def sample_photos(images: Sequence[ImageInput], exif: bool = True) -> Iterator[F
 
     for position in evenly(images):
         try:
-            yield read_image(images[position].path, exif=exif)
+            yield read_image(images[position], exif=exif)
         except InputError as error:
             console.trace(error)
 

@@ -11,6 +11,7 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.eval_compare import Variant, variants
 from ovseg_cli.cli.options import listed_names
+from ovseg_cli.cli.vocabulary_echo import echo_rivals
 from ovseg_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def _predict(request: Request, subject: Subject, compute: Compute) -> Predict:
 
     other = BACKGROUND if subject.photos.has_other else None
     words = Vocabulary(subject.words)
+    if compute.rivals is not None:
+        echo_rivals(compute.rivals, words, other)
     return by_model(compute.segmenter(words, other=other, threshold=request.threshold))
 
 

@@ -7,7 +7,7 @@ a time; at the photo's size it exists only where somebody asks for it (`full_sco
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,14 @@ class ScoreMap(Protocol):
 
     def rows(self, first: int, last: int) -> Tensor:
         """(K+1, last − first, width) float32, not negative."""
+
+
+@runtime_checkable
+class Sharp(Protocol):
+    """Scores that are made at a photo's size, not interpolated from smaller ones."""
+
+    def at(self, size_hw: tuple[int, int]) -> ScoreMap:
+        """The scores at a photo's own size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +194,7 @@ def score_map(output: NetworkOutput, index: int, valid_hw: tuple[int, int], patc
 
 def sharpened(scores: ScoreMap, size_hw: tuple[int, int]) -> ScoreMap:
     """The map that the scores of a photo of H×W pixels are interpolated from."""
-    return scores.at(size_hw) if isinstance(scores, SharpQueryScores) else scores
+    return scores.at(size_hw) if isinstance(scores, Sharp) else scores
 
 
 def full_scores(scores: ScoreMap, size_hw: tuple[int, int]) -> Tensor:
@@ -249,13 +257,22 @@ def interpolation(length: int, source: int, span: float) -> Tensor:
     `length` pixels cover the first `span` of `source` numbers; half-pixel centres, no
     antialiasing, borders repeated, as torch's `interpolate` has it with align_corners=False.
     """
-    place = (torch.arange(length, dtype=torch.float64) + 0.5) * (span / length) - 0.5
+    return linear(centres(length, span), source)
+
+
+def centres(length: int, span: float) -> Tensor:
+    """Where the centres of `length` pixels lie among the numbers that they cover: (length,)."""
+    return (torch.arange(length, dtype=torch.float64) + 0.5) * (span / length) - 0.5
+
+
+def linear(place: Tensor, source: int) -> Tensor:
+    """Weights (n, source) by which `source` numbers are read at places (n,) between them."""
     place = place.clamp(0, source - 1)
     lower = place.floor().long()
     upper = (lower + 1).clamp(max=source - 1)
     weight = (place - lower).float()
-    weights = torch.zeros(length, source)
-    rows = torch.arange(length)
+    weights = torch.zeros(len(place), source)
+    rows = torch.arange(len(place))
     weights[rows, lower] += 1 - weight
     weights[rows, upper] += weight
     return weights

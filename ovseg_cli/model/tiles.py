@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovseg_cli.model.score_map import ScoreMap
+from ovseg_cli.model.score_map import (
+    LogitScores,
+    ScoreMap,
+    SharpQueryScores,
+    centres,
+    interpolation,
+    linear,
+)
+
+NEGLIGIBLE = 1e-6  # the weight of a window at its very edge
 
 
 def window_starts(length: int, window: int, overlap: float, step: int) -> list[int]:
@@ -24,25 +33,32 @@ def window_starts(length: int, window: int, overlap: float, step: int) -> list[i
     return [*range(0, length - window, advance), length - window]
 
 
+def ramp(places: Tensor, length: int, margin: float) -> Tensor:
+    """How much a window counts at places (n,) in 0..length: 1 in the middle, less at both ends.
+
+    A network sees least around the edge of a window, and a hard change from one window to the next
+    would show; so the weight falls linearly to (almost) zero within `margin` of its ends.
+    """
+    distance = torch.minimum(places, length - places)
+    return (distance / max(margin, 0.5)).clamp(NEGLIGIBLE, 1).float()
+
+
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """The scores of one window, and where its first number lies in the whole map."""
+    """The scores of one window, where its first number lies in the whole map, and its weights."""
 
     scores: ScoreMap
     top: int
     left: int
+    down: Tensor  # (h,) of its rows, positive
+    across: Tensor  # (w,) of its columns
 
 
 @dataclass(frozen=True, eq=False)
 class TiledScores:
-    """One map of many windows: a mean in which a window counts less towards its edges.
-
-    A network sees least around the edge of a window, and a hard change from one window to the next
-    would show; so a window's weight falls linearly to zero within `margin` numbers of its edges.
-    """
+    """One map of many windows: their mean by their weights (`ramp`)."""
 
     tiles: Sequence[Tile]
-    margin: tuple[float, float]  # along height and width, numbers of the map
     size_hw: tuple[int, int]
     span_hw: tuple[float, float]
 
@@ -62,16 +78,40 @@ class TiledScores:
             if above >= below:
                 continue
             part = tile.scores.rows(above - tile.top, below - tile.top)
-            down = _ramp(height, self.margin[0])[above - tile.top : below - tile.top]
-            share = torch.outer(down, _ramp(width, self.margin[1])).to(like)
+            share = torch.outer(tile.down[above - tile.top : below - tile.top], tile.across)
+            share = share.to(like)
             rows, columns = slice(above - first, below - first), slice(tile.left, tile.left + width)
             total[:, rows, columns] += part * share
             weight[rows, columns] += share
         return total / weight
 
 
-def _ramp(length: int, margin: float) -> Tensor:
-    """Weights (length,) in (0, 1]: 1 in the middle, falling within `margin` of both ends."""
-    place = torch.arange(length) + 0.5
-    distance = torch.minimum(place, length - place)
-    return (distance / max(margin, 0.5)).clamp(max=1)
+@dataclass(frozen=True, eq=False)
+class SharpTiledScores(TiledScores):
+    """Windows whose mask logits are interpolated to a photo's size, not their scores."""
+
+    margin: tuple[float, float]  # of `ramp`, along height and width, pixels of the network's input
+
+    def at(self, size_hw: tuple[int, int]) -> TiledScores:
+        """The scores at a photo's own size."""
+        tiles = (self._tile_at(tile, size_hw) for tile in self.tiles)
+        return TiledScores([tile for tile in tiles if tile is not None], size_hw, size_hw)
+
+    def _tile_at(self, tile: Tile, size_hw: tuple[int, int]) -> Tile | None:
+        """What a window says of the pixels of the photo that lie in it; None: there are none."""
+        assert isinstance(tile.scores, SharpQueryScores)
+        masks, stride = tile.scores.mask_logits, tile.scores.stride
+        firsts, weights, shares = [], [], []
+        for axis, start in enumerate((tile.top, tile.left)):
+            length, span = tile.scores.size_hw[axis], self.span_hw[axis]
+            places = centres(size_hw[axis], span) + 0.5 - start  # from the window's edge
+            inside = ((places >= 0) & (places <= length)).nonzero()[:, 0]
+            if len(inside) == 0:
+                return None
+            seen = int(min(length, span - start))  # without padding
+            upwards = interpolation(seen, masks.shape[1 + axis], seen / stride)
+            firsts.append(int(inside[0]))
+            weights.append((linear(places[inside] - 0.5, seen) @ upwards).to(masks))
+            shares.append(ramp(places[inside], length, self.margin[axis]))
+        scores = LogitScores(tile.scores.probabilities, masks, weights[0], weights[1])
+        return Tile(scores, firsts[0], firsts[1], shares[0], shares[1])
