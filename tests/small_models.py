@@ -118,16 +118,16 @@ def openai_style_state() -> dict[str, torch.Tensor]:
     return theirs | {"logit_scale": torch.tensor(4.6), "context_length": torch.tensor(77)}
 
 
-def san_authors_state() -> dict[str, torch.Tensor]:
-    """A small SAN as its authors would store it."""
+def san_authors_state(config: SANConfig = SMALL_SAN) -> dict[str, torch.Tensor]:
+    """A SAN as its authors would store it."""
     torch.manual_seed(7)
-    model = build(SMALL_SAN)
+    model = build(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
         model.logit_scale.fill_(2.0)
         model.text.non_object_embedding.neg_()  # or it would beat every name
-    state = {san_source_name(name, SMALL_SAN): t for name, t in model.state_dict().items()}
+    state = {san_source_name(name, config): t for name, t in model.state_dict().items()}
     return state | {
         "criterion.empty_weight": torch.ones(172),
         "ov_classifier.attn_mask": torch.full((77, 77), -torch.inf).triu(1),

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     "--init",
     type=click.Path(path_type=Path),
     metavar="DIR|FILE",
-    help="A finished stage's folder, or a model file, to start from.",
+    help="A finished stage's folder, a model file or a model's name, to start from.",
 )
 @click.option(
     "--device",
@@ -71,7 +71,8 @@ def command(
     """Train one STAGE of a model.
 
     The bundled model's stages are text, pictures, dense, proposals and deop; DeOP's own are prompt,
-    proposals and deop. Interrupt it at will: the same command goes on from the last checkpoint.
+    proposals and deop; SAN's is san, from a plain CLIP. Interrupt it at will: the same command goes
+    on from the last checkpoint.
     """
     from ovseg_cli.segmenter import choose_device
     from ovseg_cli.training.stages import Run, run_stage

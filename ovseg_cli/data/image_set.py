@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.data.transforms import square_around
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.json_files import read_json
+from ovseg_cli.media.images import read_values
+
+# What shards may unpack to, in bytes: pictures are hardly smaller than this share of their pixels.
+UNPACKED, RATIO = 64_000_000, 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,30 +36,48 @@ def read_image_set(root: Path, split: str) -> ImageSet:
     if not shards:
         raise UsageError(f"{root} holds no shard named {split}-*.tar.gz")
     try:
-        table = json.loads((root / "classes.json").read_text("utf-8"))
+        table = read_json(root / "classes.json")
         names = tuple(tuple(table[str(index)]["names"]) for index in range(len(table)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{root / 'classes.json'} must map 0, 1, ... to objects with 'names': {error!r}"
         ) from error
     images, classes = [], []
+    room = UNPACKED + RATIO * sum(path.stat().st_size for path in shards)
     for path in shards:
-        with tarfile.open(path, "r:gz") as shard:
-            for member in shard:
-                stream = shard.extractfile(member)
-                if stream is None:
+        try:
+            for name, content in _members(path):
+                if name.endswith(".cls"):
+                    classes.append(int(content))
                     continue
-                if member.name.endswith(".cls"):
-                    classes.append(int(stream.read()))
-                else:
-                    with Image.open(io.BytesIO(stream.read())) as picture:
-                        images.append(np.asarray(picture.convert("RGB")))
+                images.append(read_values(io.BytesIO(content), "RGB"))
+                room -= images[-1].nbytes
+                if room < 0 or images[-1].shape != images[0].shape:
+                    raise ValueError("its pictures are far larger than it, or not of one size")
+        except (OSError, ValueError, EOFError, zlib.error, tarfile.TarError, InputError) as error:
+            raise UsageError(f"{path} is no shard of small pictures: {error}") from error
     if not images or len(images) != len(classes) or not set(classes) <= set(range(len(names))):
         raise UsageError(
             f"{root}: the shards hold {len(images)} pictures and {len(classes)} class indices, "
             f"and classes.json {len(names)} classes"
         )
     return ImageSet(np.stack(images), np.array(classes, np.int64), names)
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file in a shard, none of which unpacks to far more than the shard.
+
+    Links are passed over: nothing is read but what lies in the shard.
+    """
+    room = UNPACKED + RATIO * path.stat().st_size
+    with tarfile.open(path, "r:gz") as shard:
+        for member in shard:
+            room -= member.size
+            if room < 0:
+                raise ValueError(f"it would unpack to more than {member.size / 1e6:.0f} MB")
+            stream = shard.extractfile(member) if member.isfile() else None
+            if stream is not None:
+                yield member.name, stream.read()
 
 
 def cut_out_set(data: PixelSet, side: int, least: float) -> ImageSet:

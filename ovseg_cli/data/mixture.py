@@ -113,10 +113,12 @@ class ImageSampler:
         self.name = name
         self.data = data
 
-    def draw(self, count: int, size: int, draw: np.random.Generator) -> ImageBatch:
-        """count mosaics of size×size, of as many pictures as fit without being shrunk."""
+    def draw(
+        self, count: int, size: int, draw: np.random.Generator, enlarged: float = 1.0
+    ) -> ImageBatch:
+        """count mosaics of size×size, of as many pictures as fit, `enlarged` at least."""
         side = self.data.images.shape[1]
-        tiles = max(1, size // side)
+        tiles = max(1, int(size / (side * enlarged)))
         edge = size // tiles
         least = edge / side
         whole = np.zeros((side, side), np.uint8)

@@ -4,15 +4,16 @@ classes.json.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.json_files import read_json
+from ovseg_cli.media.images import read_values
 
 IGNORE = 255  # label of a pixel that counts neither in training nor in scores
 IGNORE_16 = 65535  # the same in sets of 255 classes and more
@@ -112,10 +113,10 @@ class PixelSet:
 def read_pixel_set(root: Path, split: str) -> PixelSet:
     """Read the lists of one split; raises UsageError where the layout is not as expected."""
     try:
-        classes = json.loads((root / "classes.json").read_text("utf-8"))
+        classes = read_json(root / "classes.json")
         by_id = {int(number): str(name) for number, name in classes.items()}
         lines = (root / f"{split}.txt").read_text("utf-8").splitlines()
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UsageError(
             f"{root} is not a labelled data set (classes.json, {split}.txt, images/, labels/): "
             f"{error}"
@@ -142,7 +143,7 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
 def _photo(folder: Path, key: str) -> Path:
     for suffix in (".jpg", ".png", ".jpeg", ".webp"):
         path = folder / f"{key}{suffix}"
-        if path.exists():
+        if os.path.exists(path):  # Path.exists raises for names that are too long
             return path
     raise UsageError(f"{folder} has no photo named {key}.jpg (nor .png, .jpeg, .webp)")
 
@@ -150,7 +151,6 @@ def _photo(folder: Path, key: str) -> Path:
 def _read(path: Path, mode: str | None = None) -> np.ndarray:
     """A picture's pixels, converted to `mode` if given; a palette's indices otherwise."""
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture if mode is None else picture.convert(mode))
-    except OSError as error:  # missing or damaged
+        return read_values(path, mode)
+    except InputError as error:  # missing or damaged
         raise UsageError(f"{path} cannot be read: {error}") from error

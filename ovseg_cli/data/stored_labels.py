@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ovseg_cli.data.pixel_set import read_colours
 from ovseg_cli.errors import UsageError
+from ovseg_cli.media.images import MAX_PIXELS
 
 
 def label_map_of_mat(file: Path) -> np.ndarray:
     """`LabelMap` of a file of MATLAB's: (H, W). Raises UsageError."""
     try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
+        from scipy.io import loadmat, whosmat
     except ImportError as error:
         raise UsageError(
             f"Pascal Context's label maps need scipy ({error}): pip install 'ovseg-cli[train]'"
         ) from error
     try:
-        return np.asarray(loadmat(file)["LabelMap"])
-    except (OSError, ValueError, KeyError, MatReadError) as error:
+        shapes = {name: shape for name, shape, _ in whosmat(file)}
+        if prod(shapes["LabelMap"]) > MAX_PIXELS:  # before so much memory is taken
+            raise ValueError(f"a label map of {shapes['LabelMap']}")
+        return np.asarray(loadmat(file, variable_names=["LabelMap"])["LabelMap"])
+    except Exception as error:  # scipy's reader fails in many ways on what is no such file
         raise UsageError(f"{file} cannot be read: {error!r}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
@@ -27,7 +28,8 @@ from ovseg_cli.model.mask_former import MaskProposals
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.model.pyramid import PyramidVisual
-from ovseg_cli.model.san import SAN, SANConfig
+from ovseg_cli.model.san import INPUT, SAN, VISUAL, SANConfig
+from ovseg_cli.model.side_adapter import SideAdapterConfig
 
 MINI = DeOPConfig(
     joint_width=256,
@@ -62,6 +64,37 @@ MINI = DeOPConfig(
     ),
     heatmap=HeatmapConfig(heads=8, layers=1, feedforward=512),
 )
+
+
+# A SAN as small and as fast as MINI; it names things by the same text encoder.
+MINI_SAN = SANConfig(
+    joint_width=MINI.joint_width,
+    input=replace(INPUT, min_size=352, max_size=1408),
+    visual=replace(
+        VISUAL, width=256, layers=8, heads=4, mlp_width=1024, grid=16, severed_layers=(7,)
+    ),
+    text=MINI.text,
+    shallow_layers=6,
+    clip_scale=0.67,
+    side_adapter=SideAdapterConfig(
+        width=160,
+        layers=4,
+        heads=4,
+        mlp_width=640,
+        grid=22,
+        queries=32,
+        fused_layers=(0, 2, 4, 6),
+        decoder_width=128,
+        mask_channels=64,
+    ),
+)
+# The sizes that a recipe may ask for by name.
+VARIANTS: dict[str, ModelConfig] = {
+    "mini": MINI,
+    "deop": DeOPConfig(),
+    "san-mini": MINI_SAN,
+    "san": SANConfig(),
+}
 
 
 @overload
@@ -125,9 +158,13 @@ def skeleton(config: ModelConfig) -> Network:
 
     Not on the device "meta": there each operation goes through Python, and the first one makes
     torch import its compiler, which took as long as all the rest of loading a small model.
+    Raises ValueError for sizes of which no model can be made.
     """
-    with _WithoutDraws():
-        return build(config)
+    try:
+        with _WithoutDraws():
+            return build(config)
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(f"no model can have these sizes: {error}") from error
 
 
 class _WithoutDraws(TorchFunctionMode):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -13,6 +15,10 @@ MASKED = ("gps_mask", "mps")  # those that look at mask proposals
 # OpenAI's, 0.4815, 0.4578, 0.4082 and 0.2686, 0.2613, 0.2758 of the full range.
 CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
 CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
+
+# No model has larger sizes, nor so many layers: a file that says so is damaged, or a trap.
+LARGEST, MOST_LAYERS = 10_000_000, 1000
+COUNTS = ("context_layers", "depths", "layers", "severed_layers", "shallow_layers")
 
 
 @dataclass(frozen=True)
@@ -179,4 +185,27 @@ def _from_dict(kind: type, values: dict[str, Any]) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"unknown keys in the {kind.__name__}: {', '.join(unknown)}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    hints = typing.get_type_hints(kind)
+    for key, value in given.items():
+        if not _fits(value, hints[key], MOST_LAYERS if key in COUNTS else LARGEST):
+            raise ValueError(f"{key} of the {kind.__name__} cannot be {str(value)[:60]!r}")
+    return kind(**given)
+
+
+def _fits(value: Any, hint: Any, most: int) -> bool:
+    """Whether a value is of a field's type, and no number in it absurd."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return any(_fits(value, one, most) for one in inner)
+    if origin is tuple:
+        kinds = inner[:1] * len(value) if isinstance(value, tuple) and ... in inner else inner
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(kinds)
+            and all(_fits(entry, one, most) for entry, one in zip(value, kinds, strict=True))
+        )
+    if hint is float or hint is int:
+        allowed = (int, float) if hint is float else (int,)
+        return type(value) in allowed and abs(value) <= most
+    return isinstance(value, hint)

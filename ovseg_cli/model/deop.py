@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovseg_cli.model.backbone import Backbone
 from ovseg_cli.model.clip import VisualTower
@@ -102,6 +102,10 @@ class DeOP(Network):
         if isinstance(self.visual, PyramidVisual):
             return self.visual.image_features(self.backbone(images))
         return self.visual.image_features(images)
+
+    def image_encoder(self) -> list[nn.Module]:
+        """See `Network`."""
+        return [self.visual, self.backbone] if self.has_regions else [self.visual]
 
     def logit_factor(self) -> float:
         """See `Network`; DeOP does not use the scale that CLIP learned."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -54,6 +54,34 @@ class SANConfig(ModelConfig):
     PARTS: ClassVar[dict[str, type]] = {**ModelConfig.PARTS, "side_adapter": SideAdapterConfig}
 
 
+# Patch size of a CLIP -> its copy's share of the image's size, in the published models.
+CLIP_SCALES = {16: 0.5, 14: 0.7}
+
+
+def config_around(clip: ModelConfig) -> SANConfig:
+    """The configuration of a SAN on a plain CLIP of these sizes, as the published ones are made.
+
+    Raises ValueError for a tower that is no ViT, or whose patch size no published model has.
+    """
+    visual = clip.visual
+    if not isinstance(visual, ClipVisualConfig) or visual.patch_size not in CLIP_SCALES:
+        raise ValueError(f"a SAN needs a ViT with patches of {list(CLIP_SCALES)} pixels")
+    shallow = visual.layers * 3 // 4
+    return SANConfig(
+        joint_width=clip.joint_width,
+        visual=replace(visual, severance="gps", reduced=False),
+        text=replace(clip.text, templates=TEMPLATES),
+        shallow_layers=shallow,
+        clip_scale=CLIP_SCALES[visual.patch_size],
+        side_adapter=SideAdapterConfig(fused_layers=fused_layers(shallow, 4)),
+    )
+
+
+def fused_layers(shallow: int, fusions: int) -> tuple[int, ...]:
+    """The CLIP blocks passed before each fusion: evenly from none to all the shallow ones."""
+    return tuple(i * shallow // max(fusions - 1, 1) for i in range(fusions))
+
+
 class SAN(Network):
     """One pass through CLIP and a small network beside it."""
 
@@ -83,14 +111,18 @@ class SAN(Network):
             return self.classify_patches(self.patch_features(images), text)
         streams, grid_hw = self.shallow(self.clip_images(images))
         mask_logits, biases = self.propose(images, streams, grid_hw)
-        features = F.normalize(self.recognise(streams[-1], biases, grid_hw).float(), dim=-1)
         return NetworkOutput(
             mask_logits,
-            self.class_logits(features, text),
+            self.name(streams[-1], biases, grid_hw, text),
             grid_hw,
             stride=self.config.side_adapter.patch_size,
             sharp=True,
         )
+
+    @property
+    def names_by_patches(self) -> bool:
+        """See `Network`: class tokens name the queries, and the last layer's patches reach none."""
+        return self.config.proposals == "grid"
 
     def clip_images(self, images: Tensor) -> Tensor:
         """CLIP's smaller copy (B, 3, ⌊rH⌋, ⌊rW⌋) of normalised and padded images."""
@@ -116,17 +148,40 @@ class SAN(Network):
 
         images: (B, 3, H, W), normalised and padded; streams, grid_hw: of `shallow`.
         """
+        return self.propose_each(images, streams, grid_hw, 1)[-1]
+
+    def propose_each(
+        self, images: Tensor, streams: Sequence[Tensor], grid_hw: tuple[int, int], count: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """What `propose` gives after each of the side adapter's last `count` blocks."""
         fused = [
             streams[layer][:, 1:].transpose(1, 2).unflatten(2, grid_hw)
             for layer in self.config.side_adapter.fused_layers
         ]
-        return self.side_adapter(images, fused)
+        return self.side_adapter.each_block(images, fused, count)
+
+    def name(
+        self,
+        tokens: Tensor,
+        biases: Tensor,
+        grid_hw: tuple[int, int],
+        text: TextFeatures,
+    ) -> Tensor:
+        """Class logits (B, N, K+1) of masks; arguments as of `recognise`."""
+        features = self.recognise(tokens, biases, grid_hw)
+        return self.class_logits(F.normalize(features.float(), dim=-1), text)
 
     def recognise(self, tokens: Tensor, biases: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """Features (B, N, C) of masks, not normalised to unit length, from shallow tokens."""
         deep = self.visual.blocks[self.config.shallow_layers :]
         seen = recognise(deep, tokens, biases, grid_hw)
         return self.visual.ln_post(seen) @ self.visual.proj
+
+    def read_patches(self, tokens: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Patch features (B, h, w, C) from shallow tokens, not normalised, by CLIP alone."""
+        for block in self.visual.blocks[self.config.shallow_layers :]:
+            tokens = block(tokens, grid_hw=grid_hw)
+        return (self.visual.ln_post(tokens[:, 1:]) @ self.visual.proj).unflatten(1, grid_hw)
 
     def patch_features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         """See `Network`: those of CLIP alone, at its smaller copy of the images."""
@@ -138,6 +193,10 @@ class SAN(Network):
     def image_features(self, images: Tensor) -> Tensor:
         """See `Network`."""
         return self.visual.image_features(self.clip_images(images))
+
+    def image_encoder(self) -> list[nn.Module]:
+        """See `Network`."""
+        return [self.visual]
 
     def logit_factor(self) -> Tensor:
         """See `Network`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.authors_config import OPTIONS, check_options, input_config
 from ovseg_cli.model.config import ClipVisualConfig, TextConfig
-from ovseg_cli.model.san import INPUT, TEXT, VISUAL, SANConfig
+from ovseg_cli.model.san import CLIP_SCALES, INPUT, TEXT, VISUAL, SANConfig, fused_layers
 from ovseg_cli.model.shapes import Shapes
 from ovseg_cli.model.side_adapter import SideAdapterConfig
 from ovseg_cli.model.strict import compare, shapes_of, sources_of
@@ -55,8 +55,6 @@ TOLERATED = (
     rf"{TEXT_TOWER}\.attn_mask",  # the causal mask, rebuilt
     r"pixel_(mean|std)",  # detectron2's buffers; ours are in the configuration
 )
-
-CLIP_SCALES = {16: 0.5, 14: 0.7}  # patch size -> r of the published models
 
 SAN_OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **{
@@ -185,7 +183,7 @@ def _side_adapter(shapes: Shapes, options: Mapping[str, Any], shallow: int) -> S
         patch_size=shapes.size(f"{patches}:2", f"{patches}:3"),
         grid=shapes.grid(f"{VIT}.pos_embed:1", others=0),
         queries=shapes.size(f"{queries}:1", f"{positions}:1"),
-        fused_layers=tuple(i * shallow // max(fusions - 1, 1) for i in range(fusions)),
+        fused_layers=fused_layers(shallow, fusions),
         decoder_width=shapes.size(
             *(f"{hidden.format(part)}.weight:0" for part in ("query", "pix", "attn"))
         ),

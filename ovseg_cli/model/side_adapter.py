@@ -6,6 +6,7 @@ Xu et al., CVPR 2023, arXiv 2302.12242, Sec. 3.2 and 3.3.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -96,10 +97,17 @@ class SideAdapter(nn.Module):
         images: (B, 3, H, W) normalised and padded, whole patches; clip_patches: for each fusion,
         CLIP's patch tokens (B, clip_width, ., .).
         """
-        *_, x = self.streams(images, clip_patches)
-        N = self.query.shape[1]
-        patches = x[:, N:].transpose(1, 2).unflatten(2, self._grid(images))
-        return self.decoder(x[:, :N], patches)
+        return self.each_block(images, clip_patches, 1)[-1]
+
+    def each_block(
+        self, images: Tensor, clip_patches: Sequence[Tensor], count: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """What `forward` gives, after each of the last `count` blocks: one decoder reads all."""
+        N, grid = self.query.shape[1], self._grid(images)
+        return [
+            self.decoder(x[:, :N], x[:, N:].transpose(1, 2).unflatten(2, grid))
+            for x in deque(self.streams(images, clip_patches), count)
+        ]
 
     def streams(self, images: Tensor, clip_patches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Queries and patches (B, N + h·w, width) before the first block and after each one.
@@ -111,7 +119,7 @@ class SideAdapter(nn.Module):
         N = self.query.shape[1]
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
         positions = torch.cat([self.query_position, self._patch_positions(size_hw)], 1)
-        x = torch.cat([self.query.expand(len(images), -1, -1), patches], 1) + positions
+        x = torch.cat([self.query.expand(images.shape[0], -1, -1), patches], 1) + positions
         for depth in range(len(self.blocks) + 1):
             if depth > 0:
                 x = self.blocks[depth - 1](x if depth == 1 else x + positions)
@@ -127,6 +135,9 @@ class SideAdapter(nn.Module):
     def _patch_positions(self, size_hw: tuple[int, int]) -> Tensor:
         """The patches' table (1, h·w, width); only another number of patches changes it."""
         # As the authors have it: a grid of as many patches takes the table whatever its shape.
-        if math.prod(size_hw) == self.patch_position.shape[1]:
-            return self.patch_position
-        return resize_table(self.patch_position[0], size_hw)[None]
+        table, count = self.patch_position[0], math.prod(size_hw)
+        if torch.jit.is_tracing():  # the graph decides when it runs
+            rows = torch.arange(count, device=table.device).clamp(max=table.shape[0] - 1)
+            same = torch.as_tensor(count == table.shape[0])
+            return torch.where(same, table[rows], resize_table(table, size_hw))[None]
+        return self.patch_position if count == len(table) else resize_table(table, size_hw)[None]

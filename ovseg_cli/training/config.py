@@ -20,13 +20,12 @@ Kind = TypeVar("Kind")
 
 
 def read_toml(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file's tables, with `section.key=value` overrides (values in TOML's own syntax)."""
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    """The file's tables, with `section.key=value` overrides (values in TOML's own syntax).
+
+    A file that begins with `base = "OTHER.toml"` says only what is otherwise than in that file
+    beside it. Raises UsageError.
+    """
+    values = _with_base(path)
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign:
@@ -42,6 +41,35 @@ def read_toml(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             table[last] = value.strip()  # a bare word is a string
     return values
+
+
+def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """above: the files that name this one as their base."""
+    if path in above:
+        raise UsageError(f"{path} is its own base")
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is not valid TOML: it is nested too deeply") from error
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UsageError(f"{path}: base: {base!r} is not the name of a file")
+    return _merged(_with_base(path.parent / base, (*above, path)), values)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both else value
+    return merged
 
 
 def build(kind: type[Kind], values: Any, file: str, key: str = "") -> Kind:

@@ -1,28 +1,48 @@
-"""The losses of DeOP's stages 2 and 3 (deop.md, "Training, three stages")."""
+"""The losses of DeOP's stages 2 and 3, and of SAN (deop.md and san.md, "Training")."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg_cli.data.pixel_set import IGNORE
-from ovseg_cli.training.matcher import ALPHA, GAMMA, Target, focal_terms, match
+from ovseg_cli.training.matcher import (
+    ALPHA,
+    GAMMA,
+    PixelTerms,
+    Target,
+    entropy_terms,
+    focal_terms,
+    match,
+)
+from ovseg_cli.training.points import all_pixels, doubtful_points
 
 CLAMP = 1e-4  # keeps the logarithm of a probability finite
 
 
+TERMS: dict[str, PixelTerms] = {"focal": focal_terms, "entropy": entropy_terms}
+
+
 @dataclass(frozen=True)
 class SetWeights:
-    """What counts how much in set prediction; the defaults are the published ones."""
+    """What counts how much in set prediction; the defaults are DeOP's published ones."""
 
     classes: float = 1.0
     mask: float = 20.0
     dice: float = 1.0
     no_object: float = 0.1  # of the non-object class in the classes' cross-entropy
+    mask_loss: str = "focal"  # or "entropy", the binary cross-entropy
+    match_names: bool = False  # a query's class has a say in which mask it answers for
+    points: int = 0  # a mask's loss is taken at so many points; 0 = at all pixels
+
+    def __post_init__(self) -> None:
+        if self.mask_loss not in TERMS:
+            raise ValueError(f"mask_loss is {self.mask_loss!r}, not one of {', '.join(TERMS)}")
 
 
 class SetCriterion:
@@ -30,29 +50,44 @@ class SetCriterion:
 
     def __init__(self, weights: SetWeights) -> None:
         self.weights = weights
+        self.terms = TERMS[weights.mask_loss]
 
     def __call__(
-        self, layers: Sequence[tuple[Tensor, Tensor]], targets: Sequence[Target]
+        self,
+        layers: Sequence[tuple[Tensor, Tensor]],
+        targets: Sequence[Target],
+        draw: np.random.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Weighted losses "class", "mask" and "dice", each summed over the layers.
 
         layers: mask logits (B, N, h, w) and class logits (B, N, K+1) of each decoder layer;
-        targets: B photos of one size.
+        targets: B photos of one size; draw: for the points, where there are any.
         """
         totals: dict[str, Tensor] = {}
         with torch.autocast(layers[0][0].device.type, enabled=False):
             for mask_logits, class_logits in layers:
-                for name, loss in self._layer(mask_logits, class_logits, targets).items():
+                for name, loss in self._layer(mask_logits, class_logits, targets, draw).items():
                     totals[name] = totals.get(name, 0.0) + loss
         return totals
 
     def _layer(
-        self, mask_logits: Tensor, class_logits: Tensor, targets: Sequence[Target]
+        self,
+        mask_logits: Tensor,
+        class_logits: Tensor,
+        targets: Sequence[Target],
+        draw: np.random.Generator | None,
     ) -> dict[str, Tensor]:
         weights = self.weights
         pairs = [
-            match(logits, target, weights.mask, weights.dice)
-            for logits, target in zip(mask_logits, targets, strict=True)
+            match(
+                logits,
+                target,
+                weights.mask,
+                weights.dice,
+                terms=self.terms,
+                name_costs=self._name_costs(names, target),
+            )
+            for logits, names, target in zip(mask_logits, class_logits, targets, strict=True)
         ]
         chosen = torch.cat(
             [logits[queries] for logits, (queries, _) in zip(mask_logits, pairs, strict=True)]
@@ -61,12 +96,25 @@ class SetCriterion:
         masks = torch.cat([target.masks[truths] for target, (_, truths) in matched])
         valid = torch.cat([t.valid.expand(len(truths), -1, -1) for t, (_, truths) in matched])
         count = max(1, sum(len(target.classes) for target in targets))
-        focal, dice = _mask_losses(chosen.float(), masks.float(), valid.float())
+        maps = (chosen.float(), masks.float(), valid.float())
+        if weights.points:
+            assert draw is not None
+            pixels = doubtful_points(weights.points, draw, *maps)
+        else:
+            pixels = all_pixels(*maps)
+        per_pixel, dice = _mask_losses(self.terms, *pixels)
         return {
             "class": weights.classes * self._class_loss(class_logits, targets, pairs),
-            "mask": weights.mask * focal.sum() / count,
+            "mask": weights.mask * per_pixel.sum() / count,
             "dice": weights.dice * dice.sum() / count,
         }
+
+    def _name_costs(self, class_logits: Tensor, target: Target) -> Tensor | float:
+        """How little each query (N, K+1) is of each true mask's class (N, T), from -weight to 0."""
+        if not self.weights.match_names:
+            return 0.0
+        probabilities = class_logits.detach().float().softmax(-1)
+        return -self.weights.classes * probabilities[:, target.classes]
 
     def _class_loss(
         self,
@@ -83,20 +131,18 @@ class SetCriterion:
         return F.cross_entropy(class_logits.float().flatten(0, 1), wanted.flatten(), weight)
 
 
-def _mask_losses(logits: Tensor, masks: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal loss and 1 - dice, (M,) each, of mask logits (M, h, w).
+def _mask_losses(
+    terms: PixelTerms, logits: Tensor, masks: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean loss of the pixels and 1 - dice, (M,) each, of mask logits (M, P) at P pixels.
 
-    masks, valid: (M, H, W) of 0 and 1; what is not valid does not count.
+    masks, valid: (M, P) of 0 and 1; what is not valid does not count.
     """
-    logits = F.interpolate(
-        logits[:, None], masks.shape[-2:], mode="bilinear", align_corners=False
-    ).flatten(1)
-    masks, valid = masks.flatten(1), valid.flatten(1)
     p = logits.sigmoid()
-    inside, outside = focal_terms(logits)
-    focal = (torch.where(masks > 0, inside, outside) * valid).sum(1) / valid.sum(1).clamp(min=1)
+    inside, outside = terms(logits)
+    counted = torch.where(masks > 0, inside, outside) * valid
     dice = 1 - (2 * (p * masks).sum(1) + 1) / ((p * valid).sum(1) + masks.sum(1) + 1)
-    return focal, dice
+    return counted.sum(1) / valid.sum(1).clamp(min=1), dice
 
 
 def score_losses(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

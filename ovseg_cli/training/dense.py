@@ -30,10 +30,12 @@ from ovseg_cli.data.mixture import (
 from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
-from ovseg_cli.model.deop import DeOP, TextFeatures
+from ovseg_cli.model.network import Network, TextFeatures
+from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import soft_jaccard_loss
 from ovseg_cli.training.engine import weight_decay_groups
-from ovseg_cli.training.other_names import OtherNames
+from ovseg_cli.training.other_names import OtherNames, Phrases, Renaming, renamed_weights
+from ovseg_cli.training.true_masks import Seen, look, mask_loss
 from ovseg_cli.training.validation import mean_iou
 
 GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apart
@@ -67,20 +69,10 @@ class DenseConfig:
     drop_share: float = 0.25  # groups that leave names out: their pixels are non-object
     weight_power: float = 0.4  # of the class weights; 0 = none
     jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
+    mask_weight: float = 0.0  # of naming true masks through the class token; for a SAN
+    picture_scale: float = 1.0  # enlargement of pictures in mosaics, at least
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
-
-
-Phrases = Sequence[tuple[str, ...]]  # of each class its name and synonyms
-
-
-@dataclass(frozen=True, eq=False)
-class Renaming:
-    """A vocabulary that is not a set's own, as one set takes it on."""
-
-    phrases: Phrases
-    table: Tensor  # (256,) int64: a label of the set -> number in phrases, len(phrases) or IGNORE
-    weights: Tensor  # (K+1,) of the loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +87,17 @@ class DenseStage:
     """See the module's text."""
 
     def __init__(
-        self, model: DeOP, config: DenseConfig, data: Path, steps: int, device: torch.device
+        self, model: Network, config: DenseConfig, data: Path, steps: int, device: torch.device
     ) -> None:
         self.model = model
         self.config = config
         self.steps = steps
         self.device = device
-        model.text.requires_grad_(False)
-        if model.has_regions:
-            model.proposals.requires_grad_(False)
-            model.heatmap_decoder.requires_grad_(False)
+        if config.mask_weight and not isinstance(model, SAN):
+            raise UsageError("mask_weight is for a SAN, whose class token can look at masks")
+        model.requires_grad_(False)
+        for part in model.image_encoder():
+            part.requires_grad_(True)
         model.text.non_object_embedding.requires_grad_(True)
         self.photos = {
             name: PixelSampler(read_pixel_set(data / name, split))
@@ -146,7 +139,7 @@ class DenseStage:
             for folder in other.sets:
                 table = torch.from_numpy(other.table(classes[folder])).to(self.device)
                 if folder in self.weights:
-                    weights = _renamed_weights(self.weights[folder], table, len(other.names))
+                    weights = renamed_weights(self.weights[folder], table, len(other.names))
                 else:
                     weights = torch.ones(len(other.names) + 1, device=self.device)
                     weights[-1] = self.config.unnamed_weight
@@ -182,7 +175,7 @@ class DenseStage:
         count = phase.batch // GROUPS
         name = choose(phase.sets, draw)
         if name in self.pictures:
-            return self.pictures[name].draw(count, phase.size, draw)
+            return self.pictures[name].draw(count, phase.size, draw, self.config.picture_scale)
         scales = (phase.scales[0], phase.scales[1])
         config = self.config
         return self.photos[name].draw(
@@ -192,20 +185,26 @@ class DenseStage:
     def losses(self, batch: DenseBatch) -> dict[str, Tensor]:
         """Over the names of each group's own set; a group counts 1/GROUPS of the whole."""
         self.model.train()
-        patches = self._patches(np.concatenate([g.images for g in batch.groups]), batch.draw)
+        seen = self._look(np.concatenate([g.images for g in batch.groups]), batch.draw)
         losses: dict[str, Tensor] = {}
-        for part, group in zip(patches.chunk(GROUPS), batch.groups, strict=True):
+        for part, group in zip(seen.chunk(GROUPS), batch.groups, strict=True):
             if isinstance(group, ImageBatch):
-                found = {"pictures": self._picture_loss(part, group, batch.draw)}
+                found = self._picture_losses(part, group, batch.draw)
             else:
                 found = self._pixel_losses(part, group, batch.draw)
             for name, loss in found.items():
                 losses[name] = losses.get(name, 0.0) + loss / GROUPS
         return losses
 
-    def _patches(self, views: np.ndarray, draw: np.random.Generator) -> Tensor:
-        images = to_tensor(views, self.device)
-        return self.model.patch_features(self.model.normalise(jitter_colour(images, draw)))
+    def _look(self, views: np.ndarray, draw: np.random.Generator) -> Seen:
+        images = self.model.normalise(jitter_colour(to_tensor(views, self.device), draw))
+        return look(self.model, images, tokens=self.config.mask_weight > 0)
+
+    def _mask_losses(self, *arguments: Any) -> dict[str, Tensor]:
+        if not self.config.mask_weight:
+            return {}
+        assert isinstance(self.model, SAN)
+        return {"masks": self.config.mask_weight * mask_loss(self.model, *arguments)}
 
     def _renaming(self, set_name: str, draw: np.random.Generator) -> Renaming | None:
         """Another vocabulary for a group of this set, or None for its own."""
@@ -223,7 +222,7 @@ class DenseStage:
         return torch.stack(rows)
 
     def _pixel_losses(
-        self, patches: Tensor, views: PixelBatch, draw: np.random.Generator
+        self, seen: Seen, views: PixelBatch, draw: np.random.Generator
     ) -> dict[str, Tensor]:
         phrases, weights = self.phrases[views.set_name], self.weights[views.set_name]
         labels = torch.from_numpy(views.labels).to(self.device).long()
@@ -234,42 +233,45 @@ class DenseStage:
         text = self._encoded(phrases, draw)
         if draw.random() < self.config.drop_share:
             text, labels, weights = _leave_out(text, labels, weights, draw)
-        logits = self.model.patch_logits(patches, TextFeatures(text))
+        found = self._mask_losses(seen, labels, TextFeatures(text), weights)
+        logits = self.model.patch_logits(seen.patches, TextFeatures(text))
         labels = labels[:, ::2, ::2]  # at stride 2; the patches have stride 4
         logits = F.interpolate(
             logits.permute(0, 3, 1, 2), labels.shape[-2:], mode="bilinear", align_corners=False
         ).float()
         entropy = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
         # Not the weighted mean: a view of one common class must not weigh as much as a rich one.
-        losses = {"pixels": entropy / (labels != IGNORE).sum().clamp(min=1)}
+        losses = {**found, "pixels": entropy / (labels != IGNORE).sum().clamp(min=1)}
         if self.config.jaccard_weight:
             losses["jaccard"] = self.config.jaccard_weight * soft_jaccard_loss(logits, labels)
         return losses
 
-    def _picture_loss(
-        self, patches: Tensor, views: ImageBatch, draw: np.random.Generator
-    ) -> Tensor:
+    def _picture_losses(
+        self, seen: Seen, views: ImageBatch, draw: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Cross-entropy of each picture's mean patch."""
         tiles = views.classes.shape[1]
-        means = F.adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), tiles).permute(0, 2, 3, 1)
+        means = F.adaptive_avg_pool2d(seen.patches.permute(0, 3, 1, 2), tiles).permute(0, 2, 3, 1)
         truth = torch.from_numpy(views.classes.ravel()).to(self.device)
         phrases, weights = self.phrases[views.set_name], None
         renaming = self._renaming(views.set_name, draw)
         if renaming is not None:
             phrases, weights, truth = renaming.phrases, renaming.weights, renaming.table[truth]
         text = TextFeatures(self._encoded(phrases, draw))
+        found = self._mask_losses(seen, truth.view(views.classes.shape), text, weights)
         logits = self.model.class_logits(F.normalize(means.flatten(0, 2), dim=-1), text).float()
         if renaming is None:
             logits = logits[:, :-1]  # one of the set's own names is right
         loss = F.cross_entropy(logits, truth, weights, ignore_index=IGNORE, label_smoothing=0.1)
-        return loss if (truth != IGNORE).any() else logits.sum() * 0
+        loss = loss if (truth != IGNORE).any() else logits.sum() * 0
+        return {**found, "pictures": loss}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """mIoU of each val split over its names (background is no name)."""
-        assert isinstance(model, DeOP)
+        assert isinstance(model, Network)
         return {name: self._mean_iou(model, data) for name, data in self.validation.items()}
 
-    def _mean_iou(self, model: DeOP, data: PixelSet) -> float:
+    def _mean_iou(self, model: Network, data: PixelSet) -> float:
         text = TextFeatures(torch.stack([self.text[name] for name in data.names]))
 
         def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -280,16 +282,6 @@ class DenseStage:
             return F.interpolate(logits.float(), size_hw, mode="bilinear").argmax(1)[0]
 
         return mean_iou(data, self.config.evaluate_size, self.device, predict)
-
-
-def _renamed_weights(weights: Tensor, table: Tensor, count: int) -> Tensor:
-    """(count+1,): a name weighs what the set's classes of that name do on average."""
-    found = torch.ones(count + 1, device=weights.device)
-    for number in range(count + 1):
-        members = weights[:-1][table[: len(weights) - 1] == number]
-        if len(members):
-            found[number] = members.mean()
-    return found
 
 
 def _leave_out(

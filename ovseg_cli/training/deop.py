@@ -15,16 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
-from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
+from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.deop import DeOP, TextFeatures
-from ovseg_cli.model.label_map import label_map
-from ovseg_cli.model.score_map import score_map
 from ovseg_cli.training.criterion import score_losses
 from ovseg_cli.training.engine import weight_decay_groups
-from ovseg_cli.training.validation import mean_iou
+from ovseg_cli.training.validation import region_iou
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,8 @@ class DeOPStage:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """mIoU of each val split over its names, with the proposals as regions."""
         assert isinstance(model, DeOP)
-        return {name: self._mean_iou(model, data) for name, data in self.validation.items()}
-
-    def _mean_iou(self, model: DeOP, data: PixelSet) -> float:
-        def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
-            output = model(model.normalise(image), self.text[data.name], proposals="queries")
-            scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch=4)
-            return label_map(scores, size_hw, other=data.has_other)[0]
-
-        return mean_iou(data, self.config.evaluate_size, self.device, predict)
+        size = self.config.evaluate_size
+        return {
+            name: region_iou(model, data, self.text[name], size, self.device)
+            for name, data in self.validation.items()
+        }

@@ -1,10 +1,12 @@
 """Which query answers for which true mask (MaskFormer, arXiv 2107.06278, Sec. 3.2).
 
-DeOP matches by the masks alone: what a mask is called has no say in who proposes it.
+DeOP matches by the masks alone: what a mask is called has no say in who proposes it. SAN lets the
+names have a say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,12 +35,36 @@ def set_target(labels: Tensor, classes: int) -> Target:
     return Target(labels == present[:, None, None], present, labels != IGNORE)
 
 
+# The loss of each logit, were its pixel inside the mask and were it outside.
+PixelTerms = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def focal_terms(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """`PixelTerms` of the focal loss."""
+    p = logits.sigmoid()
+    inside = ALPHA * (1 - p) ** GAMMA * F.softplus(-logits)
+    outside = (1 - ALPHA) * p**GAMMA * F.softplus(logits)
+    return inside, outside
+
+
+def entropy_terms(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """`PixelTerms` of the binary cross-entropy."""
+    return F.softplus(-logits), F.softplus(logits)
+
+
 def match(
-    mask_logits: Tensor, target: Target, mask_weight: float = 20.0, dice_weight: float = 1.0
+    mask_logits: Tensor,
+    target: Target,
+    mask_weight: float = 20.0,
+    dice_weight: float = 1.0,
+    *,
+    terms: PixelTerms = focal_terms,
+    name_costs: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """The cheapest assignment: queries and the true masks that they answer for, (min(N, T),) each.
 
-    mask_logits: (N, h, w) of a photo; the ground truth is compared at that size.
+    mask_logits: (N, h, w) of a photo; the ground truth is compared at that size;
+    terms: the mask loss; name_costs: (N, T) that are added.
     Raises UsageError where scipy is not installed.
     """
     size = mask_logits.shape[-2:]
@@ -48,27 +74,20 @@ def match(
         known = F.interpolate(known[None], size, mode="nearest")[0].flatten(1)
         valid = known[-1] > 0
         logits, masks = mask_logits.float().flatten(1)[:, valid], known[:-1, valid]
-        costs = mask_weight * focal_costs(logits, masks) + dice_weight * dice_costs(logits, masks)
+        costs = mask_weight * mask_costs(logits, masks, terms)
+        costs = costs + dice_weight * dice_costs(logits, masks) + name_costs
     queries, truths = _assign(costs)
     return queries.to(mask_logits.device), truths.to(mask_logits.device)
 
 
-def focal_terms(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The focal loss of each logit, were its pixel inside the mask and were it outside."""
-    p = logits.sigmoid()
-    inside = ALPHA * (1 - p) ** GAMMA * F.softplus(-logits)
-    outside = (1 - ALPHA) * p**GAMMA * F.softplus(logits)
-    return inside, outside
-
-
-def focal_costs(logits: Tensor, masks: Tensor) -> Tensor:
-    """Mean focal loss (N, T) of every prediction (N, P) against every mask (T, P) of 0 and 1."""
-    inside, outside = focal_terms(logits)
+def mask_costs(logits: Tensor, masks: Tensor, terms: PixelTerms = focal_terms) -> Tensor:
+    """Mean loss (N, T) of every prediction (N, P) against every mask (T, P) of 0 and 1."""
+    inside, outside = terms(logits)
     return (inside @ masks.T + outside @ (1 - masks).T) / max(1, logits.shape[1])
 
 
 def dice_costs(logits: Tensor, masks: Tensor) -> Tensor:
-    """1 - dice (N, T), smoothed by 1; arguments as of `focal_costs`."""
+    """1 - dice (N, T), smoothed by 1; arguments as of `mask_costs`."""
     p = logits.sigmoid()
     return 1 - (2 * p @ masks.T + 1) / (p.sum(1)[:, None] + masks.sum(1) + 1)
 

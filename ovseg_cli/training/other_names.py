@@ -10,9 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
+
+Phrases = Sequence[tuple[str, ...]]  # of each class its name and synonyms
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,22 @@ class OtherNames:
         table = np.full(IGNORE + 1, IGNORE)
         table[: len(classes)] = [numbers.get(name, len(self.names)) for name in classes]
         return table
+
+
+@dataclass(frozen=True, eq=False)
+class Renaming:
+    """A vocabulary that is not a set's own, as one set takes it on."""
+
+    phrases: Phrases
+    table: Tensor  # (256,) int64: a label of the set -> number in phrases, len(phrases) or IGNORE
+    weights: Tensor  # (K+1,) of the loss
+
+
+def renamed_weights(weights: Tensor, table: Tensor, count: int) -> Tensor:
+    """(count+1,): a name weighs what the set's classes of that name do on average."""
+    found = torch.ones(count + 1, device=weights.device)
+    for number in range(count + 1):
+        members = weights[:-1][table[: len(weights) - 1] == number]
+        if len(members):
+            found[number] = members.mean()
+    return found

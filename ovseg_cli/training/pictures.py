@@ -20,7 +20,7 @@ from ovseg_cli.data.image_set import ImageSet, cut_out_set, read_image_set
 from ovseg_cli.data.mixture import choose
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
-from ovseg_cli.model.deop import DeOP, TextFeatures
+from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.training.engine import weight_decay_groups
 
 
@@ -61,16 +61,15 @@ class PicturesStage:
     """See the module's text."""
 
     def __init__(
-        self, model: DeOP, config: PicturesConfig, data: Path, steps: int, device: torch.device
+        self, model: Network, config: PicturesConfig, data: Path, steps: int, device: torch.device
     ) -> None:
         self.model = model
         self.config = config
         self.steps = steps
         self.device = device
         model.requires_grad_(False)
-        model.visual.requires_grad_(True)
-        if model.has_regions:
-            model.backbone.requires_grad_(True)
+        for module in model.image_encoder():
+            module.requires_grad_(True)
         self.sets = {name: read_image_set(data / name, "train") for name in config.image_sets}
         self.validation = {name: read_image_set(data / name, "val") for name in config.image_sets}
         side, least = max(config.sizes), config.least_cover
@@ -120,16 +119,16 @@ class PicturesStage:
         rows = zip(self.text[set_name], synonym, strict=True)
         return torch.stack([row[draw.integers(len(row)) if other else 0] for row, other in rows])
 
-    def _logits(self, model: DeOP, images: Tensor, names: Tensor) -> Tensor:
+    def _logits(self, model: Network, images: Tensor, names: Tensor) -> Tensor:
         features = model.image_features(model.normalise(images))
         return model.class_logits(F.normalize(features, dim=-1), TextFeatures(names))[:, :-1]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Share of the val pictures whose class is right, each class by its first name."""
-        assert isinstance(model, DeOP)
+        assert isinstance(model, Network)
         return {name: self._accuracy(model, name, data) for name, data in self.validation.items()}
 
-    def _accuracy(self, model: DeOP, name: str, data: ImageSet) -> float:
+    def _accuracy(self, model: Network, name: str, data: ImageSet) -> float:
         names = torch.stack([row[0] for row in self.text[name]])
         right = 0
         for start in range(0, len(data.images), self.config.evaluate_batch):

@@ -13,6 +13,8 @@ import torch
 from ovseg_cli import weights
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.deop import DeOP
+from ovseg_cli.model.network import Network
+from ovseg_cli.model.san import SAN
 from ovseg_cli.training.config import build as build_table
 from ovseg_cli.training.config import read_toml
 from ovseg_cli.training.dense import DenseConfig, DenseStage
@@ -21,7 +23,14 @@ from ovseg_cli.training.engine import Progress, Schedule, Stage, restore_model, 
 from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
 from ovseg_cli.training.prompt import PromptStage, PromptStageConfig
 from ovseg_cli.training.proposals import ProposalStage, ProposalStageConfig
-from ovseg_cli.training.start import MODEL_FILE, FreshModel, finished_model, fresh_model
+from ovseg_cli.training.san import SANStage, SANStageConfig
+from ovseg_cli.training.start import (
+    MODEL_FILE,
+    FreshModel,
+    finished_model,
+    fresh_model,
+    san_around,
+)
 from ovseg_cli.training.teacher import TextTargets, build_targets, sentence_encoder
 from ovseg_cli.training.text import TextStage, TextStageConfig
 from ovseg_cli.vocabulary import preset, presets
@@ -63,12 +72,18 @@ def run_stage(
         raise UsageError(f"no training stage {name!r}; there are {', '.join(STAGES)}")
     values = read_toml(config, overrides)
     recipe = build_table(Recipe, values, str(config))
-    kind, make = STAGES[name]
+    trained, kind, make = STAGES[name]
     stage_config: Any = build_table(kind, recipe.stage, str(config), "stage")
     if run.init is not None and recipe.model is not None:
         raise UsageError(f"--init and the table [model] of {config} exclude each other")
     torch.manual_seed(recipe.seed)
     model = finished_model(run.init) if run.init is not None else fresh_model(recipe.model)
+    if trained is SAN:
+        model = san_around(model)
+    if not isinstance(model, trained):
+        raise UsageError(
+            f"the stage {name!r} trains a {trained.__name__}, and this model is of another kind"
+        )
     restore_model(model.to(run.device), run.out)
     stage = make(model, stage_config, run, recipe.schedule)
     yield from train(
@@ -89,7 +104,7 @@ def _decisive(name: str, recipe: Recipe) -> dict[str, Any]:
     return {prefix + key: value for prefix, table in values.items() for key, value in table.items()}
 
 
-def _text(model: DeOP, config: TextStageConfig, run: Run, schedule: Schedule) -> Stage:
+def _text(model: Network, config: TextStageConfig, run: Run, schedule: Schedule) -> Stage:
     stored = run.out / "targets.npz"
     if stored.exists():
         targets = TextTargets.load(stored)
@@ -112,11 +127,11 @@ def _known_names(data: Path) -> list[str]:
     return names
 
 
-def _pictures(model: DeOP, config: PicturesConfig, run: Run, schedule: Schedule) -> Stage:
+def _pictures(model: Network, config: PicturesConfig, run: Run, schedule: Schedule) -> Stage:
     return PicturesStage(model, config, run.data, schedule.steps, run.device)
 
 
-def _dense(model: DeOP, config: DenseConfig, run: Run, schedule: Schedule) -> Stage:
+def _dense(model: Network, config: DenseConfig, run: Run, schedule: Schedule) -> Stage:
     return DenseStage(model, config, run.data, schedule.steps, run.device)
 
 
@@ -132,12 +147,18 @@ def _deop(model: DeOP, config: DeOPStageConfig, run: Run, schedule: Schedule) ->
     return DeOPStage(model, config, run.data, run.device)
 
 
-# Each stage: its table `[stage]`, and how it is made. The first three are the bundled model's own.
-STAGES: dict[str, tuple[type, Callable[[DeOP, Any, Run, Schedule], Stage]]] = {
-    "text": (TextStageConfig, _text),
-    "pictures": (PicturesConfig, _pictures),
-    "dense": (DenseConfig, _dense),
-    "prompt": (PromptStageConfig, _prompt),
-    "proposals": (ProposalStageConfig, _proposals),
-    "deop": (DeOPStageConfig, _deop),
+def _san(model: SAN, config: SANStageConfig, run: Run, schedule: Schedule) -> Stage:
+    return SANStage(model, config, run.data, run.device)
+
+
+# Each stage: which models it trains, its table `[stage]`, and how it is made. The first three are
+# those of models that no pretrained part is in.
+STAGES: dict[str, tuple[type[Network], type, Callable[[Any, Any, Run, Schedule], Stage]]] = {
+    "text": (Network, TextStageConfig, _text),
+    "pictures": (Network, PicturesConfig, _pictures),
+    "dense": (Network, DenseConfig, _dense),
+    "prompt": (DeOP, PromptStageConfig, _prompt),
+    "proposals": (DeOP, ProposalStageConfig, _proposals),
+    "deop": (DeOP, DeOPStageConfig, _deop),
+    "san": (SAN, SANStageConfig, _san),
 }

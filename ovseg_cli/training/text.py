@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg_cli.model.deop import DeOP
+from ovseg_cli.model.network import Network
 from ovseg_cli.training.teacher import TextTargets
 
 
@@ -34,7 +34,7 @@ class TextStage:
 
     def __init__(
         self,
-        model: DeOP,
+        model: Network,
         config: TextStageConfig,
         targets: TextTargets,
         device: torch.device,
@@ -85,17 +85,17 @@ class TextStage:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean cosine to the targets: of the named classes, and of every 50th phrase."""
-        assert isinstance(model, DeOP)
+        assert isinstance(model, Network)
         parts = {"named": torch.arange(self.named), "all": torch.arange(0, len(self.tokens), 50)}
         return {name: self._cosine(model, rows) for name, rows in parts.items()}
 
-    def _cosine(self, model: DeOP, rows: Tensor) -> float:
+    def _cosine(self, model: Network, rows: Tensor) -> float:
         total = 0.0
         for part in rows.split(512):
             features = self._features(model, part)
             total += float((features * self.features[part.to(self.device)]).sum())
         return total / len(rows)
 
-    def _features(self, model: DeOP, rows: Tensor) -> Tensor:
+    def _features(self, model: Network, rows: Tensor) -> Tensor:
         parts = [model.text.features(self.tokens[r].to(self.device)) for r in rows.split(128)]
         return torch.cat(parts)

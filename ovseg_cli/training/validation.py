@@ -11,6 +11,9 @@ from torch import Tensor
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.data.transforms import resize_photo
 from ovseg_cli.evaluation import ConfusionMatrix
+from ovseg_cli.model.label_map import label_map
+from ovseg_cli.model.network import Network, TextFeatures
+from ovseg_cli.model.score_map import score_map
 
 # A photo (1, 3, h, w) in 0..255 and the size H×W of its labels -> labels (H, W).
 Predict = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -30,3 +33,16 @@ def mean_iou(data: PixelSet, shorter: int, device: torch.device, predict: Predic
         prediction = predict(image, (labels.shape[0], labels.shape[1]))
         matrix.add(labels.cpu().numpy(), prediction.cpu().numpy())
     return float(np.nanmean(matrix.iou()[: len(data.names)]))
+
+
+def region_iou(
+    model: Network, data: PixelSet, text: TextFeatures, shorter: int, device: torch.device
+) -> float:
+    """`mean_iou` of a model's own proposals, as it names them; text: of the set's names."""
+
+    def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        output = model(model.normalise(image), text, proposals="queries")
+        scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch=4)
+        return label_map(scores, size_hw, other=data.has_other)[0]
+
+    return mean_iou(data, shorter, device, predict)

@@ -138,6 +138,15 @@ def test_a_mosaic_smaller_than_a_picture_shows_one():
     assert batch.classes.shape == (2, 1, 1)
 
 
+@pytest.mark.parametrize(("enlarged", "tiles"), [(1.0, 4), (1.5, 2), (2.0, 2), (5.0, 1)])
+def test_enlarged_pictures_are_fewer(enlarged, tiles):
+    images = np.full((1, 16, 16, 3), 50, np.uint8)
+    sampler = ImageSampler("pets", ImageSet(images, np.array([0]), (("a",),)))
+    batch = sampler.draw(2, 64, np.random.default_rng(0), enlarged)
+    assert batch.classes.shape == (2, tiles, tiles)
+    assert (batch.images == 50).mean() > 0.8
+
+
 @pytest.mark.parametrize("power", [0.0, 0.4, 1.0])
 def test_class_weights_lift_rare_classes(power):
     pixels = np.array([1000, 10, 0, 100, 200, 3])

@@ -25,6 +25,8 @@ from ovseg_cli.model.config import (
     PyramidVisualConfig,
     TextConfig,
 )
+from ovseg_cli.model.san import INPUT, SANConfig
+from ovseg_cli.model.side_adapter import SideAdapterConfig
 from ovseg_cli.training.engine import Stage, train
 from ovseg_cli.training.schedule import Schedule
 
@@ -73,6 +75,50 @@ TINY_CLIP = replace(
         severed_layers=(1,),
     ),
     text=replace(TINY.text, context=32, prompt_prefix=4),
+)
+
+TINY_SAN = SANConfig(
+    joint_width=16,
+    input=replace(INPUT, min_size=64),
+    visual=ClipVisualConfig(
+        patch_size=8,
+        width=16,
+        layers=3,
+        heads=2,
+        mlp_width=32,
+        grid=4,
+        run_grid=None,
+        position_layers=(),
+        severed_layers=(2,),
+        severance="gps",
+    ),
+    text=TINY.text,
+    shallow_layers=2,
+    clip_scale=0.5,
+    side_adapter=SideAdapterConfig(
+        width=16,
+        layers=2,
+        heads=2,
+        mlp_width=32,
+        patch_size=8,
+        grid=8,
+        queries=5,
+        fused_layers=(0, 1, 2),
+        decoder_width=16,
+        mask_channels=8,
+    ),
+)
+# A CLIP that the published SANs could be built on.
+TINY_PLAIN = replace(
+    TINY_CLIP,
+    proposals="grid",
+    backbone=None,
+    proposal=None,
+    heatmap=None,
+    visual=replace(
+        TINY_CLIP.visual, layers=4, run_grid=None, position_layers=(), severed_layers=(3,)
+    ),
+    text=replace(TINY.text, context=77),
 )
 
 
@@ -130,6 +176,18 @@ def tiny() -> DeOPConfig:
 def tiny_clip() -> DeOPConfig:
     """A model like the published one."""
     return TINY_CLIP
+
+
+@pytest.fixture(scope="session")
+def tiny_san() -> SANConfig:
+    """A model like the SAN that is as large as the bundled one."""
+    return TINY_SAN
+
+
+@pytest.fixture(scope="session")
+def tiny_plain() -> DeOPConfig:
+    """A model like a plain CLIP."""
+    return TINY_PLAIN
 
 
 @pytest.fixture(scope="session")

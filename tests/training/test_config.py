@@ -90,6 +90,36 @@ def test_overrides_that_make_no_sense(tmp_path, override):
         read_toml(path, (override,))
 
 
+def test_a_file_says_what_is_otherwise_than_in_its_base(tmp_path):
+    (tmp_path / "base.toml").write_text(
+        "seed = 1\n[schedule]\nsteps = 5\nclip = 0.1\n[stage]\nsizes = [1, 2]\nsets = {a = 'x'}\n"
+    )
+    path = tmp_path / "changed.toml"
+    path.write_text(
+        "base = 'base.toml'\n[schedule]\nsteps = 7\n[stage]\nsizes = [3]\nsets = {b = 'y'}\n"
+    )
+    assert read_toml(path, ("schedule.clip=2",)) == {
+        "seed": 1,
+        "schedule": {"steps": 7, "clip": 2},
+        "stage": {"sizes": [3], "sets": {"a": "x", "b": "y"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base = 'other.toml'", r"other\.toml is its own base"),
+        ("base = 'absent.toml'", r"absent\.toml cannot be read"),
+        ("base = 3", r"other\.toml: base: 3 is not the name of a file"),
+    ],
+)
+def test_bases_that_make_no_sense(tmp_path, text, message):
+    (tmp_path / "x.toml").write_text("base = 'other.toml'\n")
+    (tmp_path / "other.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_toml(tmp_path / "x.toml")
+
+
 @pytest.mark.parametrize("content", [None, "steps = ", b"\xff\xfe"])
 def test_files_that_cannot_be_read(tmp_path, content):
     path = tmp_path / "x.toml"
@@ -102,5 +132,5 @@ def test_files_that_cannot_be_read(tmp_path, content):
 @pytest.mark.parametrize("path", sorted(WEIGHTS.glob("*.toml")), ids=lambda path: path.name)
 def test_the_recipes_in_the_project_are_valid(path):
     recipe = build(Recipe, read_toml(path), path.name)
-    kind, _ = STAGES[path.stem.split("-")[-1]]
+    _, kind, _ = STAGES[path.stem.split("-")[-1]]
     build(kind, recipe.stage, path.name, "stage")

@@ -14,7 +14,7 @@ from ovseg_cli.training.criterion import (
     score_losses,
     soft_jaccard_loss,
 )
-from ovseg_cli.training.matcher import match, set_target
+from ovseg_cli.training.matcher import entropy_terms, match, set_target
 
 LABELS = torch.tensor(
     [
@@ -111,6 +111,39 @@ def test_perfect_masks_and_names_cost_nearly_nothing():
             class_logits[b, query, 3], class_logits[b, query, name] = 0.0, 20.0
     losses = SetCriterion(SetWeights())([(mask_logits, class_logits)], targets)
     assert all(float(loss) < 1e-5 for loss in losses.values())
+
+
+def test_names_have_a_say_where_they_should():
+    """Two queries have the same mask; the one that has its name answers for it."""
+    labels = torch.zeros(1, 2, 2, dtype=torch.long)
+    mask_logits = torch.full((1, 2, 2, 2), 9.0)
+    class_logits = torch.tensor(
+        [[[0.0, 9.0, 0.0], [9.0, 0.0, 0.0]]]
+    )  # the second one is of class 0
+    targets = [set_target(labels[0], 2)]
+    with_names = SetCriterion(SetWeights(match_names=True))
+    named = with_names([(mask_logits, class_logits)], targets)["class"].item()
+    # The first one should be nothing: 9 beside 0, at a tenth of the weight.
+    wrong, right = (math.log(2 + math.exp(9)) - logit for logit in (0, 9))
+    assert named == pytest.approx((right + 0.1 * wrong) / 1.1, rel=1e-4)
+
+
+def test_entropy_in_place_of_the_focal_loss():
+    torch.manual_seed(5)
+    mask_logits, class_logits = 2 * torch.randn(2, 6, 4, 4), torch.randn(2, 6, 4)
+    targets = [set_target(labels, 3) for labels in LABELS]
+    weights = SetWeights(mask=5, mask_loss="entropy")
+    found = SetCriterion(weights)([(mask_logits, class_logits)], targets)["mask"].item()
+    total = masks = 0.0
+    for logits, target in zip(mask_logits, targets, strict=True):
+        queries, truths = match(logits, target, 5, 1, terms=entropy_terms)
+        for query, truth in zip(queries, truths, strict=True):
+            wanted = target.masks[truth][target.valid].float()
+            total += F.binary_cross_entropy_with_logits(logits[query][target.valid], wanted).item()
+            masks += 1
+    assert found == pytest.approx(5 * total / masks, rel=1e-5)
+    with pytest.raises(ValueError, match="mask_loss is 'huber', not one of focal, entropy"):
+        SetWeights(mask_loss="huber")
 
 
 def test_half_precision_logits_are_summed_in_full():

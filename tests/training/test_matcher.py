@@ -4,12 +4,20 @@ import builtins
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
-from ovseg_cli.training.matcher import dice_costs, focal_costs, match, set_target
+from ovseg_cli.training.matcher import (
+    dice_costs,
+    entropy_terms,
+    mask_costs,
+    match,
+    set_target,
+)
 
 
 def slow_focal(x, truth):
@@ -31,14 +39,14 @@ def slow_dice(x, truth):
 
 def test_costs_are_those_of_the_equations():
     logits, masks = torch.randn(4, 15) * 2, (torch.rand(3, 15) > 0.6).float()
-    for costs, slow in ((focal_costs, slow_focal), (dice_costs, slow_dice)):
+    for costs, slow in ((mask_costs, slow_focal), (dice_costs, slow_dice)):
         expected = [[slow(x, t) for t in masks.tolist()] for x in logits.tolist()]
         torch.testing.assert_close(costs(logits, masks), torch.tensor(expected))
 
 
 def test_costs_of_large_logits_are_finite():
     logits, masks = torch.tensor([[200.0, -200.0]]), torch.tensor([[0.0, 1.0]])
-    assert focal_costs(logits, masks).item() == pytest.approx((0.75 * 200 + 0.25 * 200) / 2)
+    assert mask_costs(logits, masks).item() == pytest.approx((0.75 * 200 + 0.25 * 200) / 2)
 
 
 @pytest.mark.parametrize("weights", [(20.0, 1.0), (1.0, 30.0)])
@@ -63,6 +71,26 @@ def test_no_assignment_is_cheaper(queries, weights):
     cheapest = min((sum(costs[pair] for pair in way), way) for way in map(tuple, ways))
     rows, columns = match(logits, target, *weights)
     assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == set(cheapest[1])
+
+
+def test_entropy_is_that_of_torch():
+    torch.manual_seed(2)
+    logits, masks = 3 * torch.randn(4, 30), (torch.rand(3, 30) > 0.4).float()
+    costs = mask_costs(logits, masks, entropy_terms)
+    for n, t in np.ndindex(4, 3):
+        expected = F.binary_cross_entropy_with_logits(logits[n], masks[t])
+        assert costs[n, t].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_names_decide_between_equal_masks():
+    labels = torch.tensor([[0, 0, 1, 1]])
+    target = set_target(labels, 2)
+    logits = torch.zeros(3, 1, 4)
+    for wanted in ((2, 0), (1, 2)):
+        costs = torch.zeros(3, 2)
+        costs[wanted[0], 0] = costs[wanted[1], 1] = -0.1
+        queries, truths = match(logits, target, name_costs=costs)
+        assert dict(zip(truths.tolist(), queries.tolist(), strict=True)) == dict(enumerate(wanted))
 
 
 def test_a_target_has_one_mask_for_each_class_and_none_for_the_rest():

@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.build import build
+from ovseg_cli.model.san import SANConfig
+from ovseg_cli.segmenter import load_model
 from ovseg_cli.training.stages import Run, run_stage
 
 SCHEDULE = """
@@ -139,16 +142,44 @@ def test_what_a_user_can_mend(data, start, tmp_path, name, text, message):
         ("deop", "a plain CLIP: it has no heatmap decoder to train"),
     ],
 )
-def test_a_plain_clip_lacks_what_these_stages_train(data, tiny_clip, tmp_path, name, message):
-    config = replace(
-        tiny_clip,
-        proposals="grid",
-        backbone=None,
-        proposal=None,
-        heatmap=None,
-        visual=replace(tiny_clip.visual, severance="gps"),
-    )
+def test_a_plain_clip_lacks_what_these_stages_train(data, tiny_plain, tmp_path, name, message):
     path = tmp_path / "clip.safetensors"
-    weights.save(weights.Checkpoint(config, build(config).state_dict()), path)
+    weights.save(weights.Checkpoint(tiny_plain, build(tiny_plain).state_dict()), path)
     with pytest.raises(UsageError, match=message):
         list(run_stage(name, recipe(tmp_path, PROPOSALS), Run(data, tmp_path / "run", path)))
+
+
+def test_a_side_adapter_grows_beside_a_plain_clip(data, tiny_plain, tmp_path):
+    """Run in parts, as a whole, and then asked for labels."""
+    clip = build(tiny_plain)
+    path = tmp_path / "clip.safetensors"
+    weights.save(weights.Checkpoint(tiny_plain, clip.state_dict()), path)
+    config = recipe(tmp_path, PROPOSALS.replace("[stage]", "[stage]\nlearn_positions = false"))
+    few = ("schedule.steps=3", "stage.weights={mask_loss='entropy', points=50}")
+    (last,) = list(run_stage("san", config, Run(data, tmp_path / "whole", path), few))[-1:]
+    assert all(0 <= score <= 1 for score in last.scores.values())
+    for end in (1, None):
+        list(run_stage("san", config, Run(data, tmp_path / "parts", path, stop_at=end), few))
+    assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+    files = [tmp_path / run / "model.safetensors" for run in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    finished = weights.load(files[0])
+    assert isinstance(finished.config, SANConfig)
+    assert finished.config.side_adapter.fused_layers == (0, 1, 2, 3)
+    for name, value in clip.state_dict().items():
+        if name != "text.non_object_embedding":
+            assert torch.equal(finished.state_dict[name], value.half().float()), name
+    result = load_model(files[0]).segment(np.full((48, 64, 3), 90, np.uint8), ["sky", "grass"])
+    assert result.labels.shape == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("proposals", "DeOP"), ("prompt", "DeOP"), ("deop", "DeOP"), ("san", "SAN")]
+)
+def test_a_stage_refuses_models_of_another_kind(data, tiny, tiny_san, tmp_path, name, kind):
+    config = tiny if kind == "SAN" else tiny_san
+    path = tmp_path / "other.safetensors"
+    weights.save(weights.Checkpoint(config, build(config).state_dict()), path)
+    text = PROMPT if name == "prompt" else PROPOSALS
+    with pytest.raises(UsageError, match=f"the stage '{name}' trains a {kind}"):
+        list(run_stage(name, recipe(tmp_path, text), Run(data, tmp_path / "run", path)))

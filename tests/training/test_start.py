@@ -8,9 +8,19 @@ import torch
 
 from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
-from ovseg_cli.model.build import build
-from ovseg_cli.model.config import DeOPConfig
-from ovseg_cli.training.start import FreshModel, finished_model, fresh_model
+from ovseg_cli.model.build import VARIANTS, build
+from ovseg_cli.model.config import ClipVisualConfig, DeOPConfig, TextConfig
+from ovseg_cli.model.san import TEXT, SANConfig
+from ovseg_cli.training.start import FreshModel, finished_model, fresh_model, san_around
+
+OPENAI_B16 = DeOPConfig(
+    proposals="grid",
+    backbone=None,
+    proposal=None,
+    heatmap=None,
+    visual=ClipVisualConfig(run_grid=None, position_layers=(), severance="gps"),
+    text=TextConfig(prompt_prefix=0, templates=("a photo of a {}.",)),
+)
 
 
 def sizes_of(config):
@@ -102,6 +112,37 @@ def test_without_a_table_it_is_the_bundled_models_size():
 def test_sizes_that_make_no_model(sizes):
     with pytest.raises(UsageError, match=r"\[model\.sizes\]"):
         fresh_model(FreshModel(sizes))
+
+
+def test_a_variant_with_another_models_text_encoder(tiny, tiny_san, tmp_path, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny-san", tiny_san)
+    donor = build(tiny)
+    path = tmp_path / "donor.safetensors"
+    weights.save(weights.Checkpoint(tiny, donor.state_dict()), path)
+    model = fresh_model(FreshModel(variant="tiny-san", text=str(path)))
+    assert model.config == tiny_san
+    for name, value in model.text.state_dict().items():
+        assert torch.equal(value, donor.text.state_dict()[name])
+    assert model.logit_factor().item() == pytest.approx(tiny.logit_scale)  # of its cosines, too
+    wider = replace(tiny_san, text=replace(tiny_san.text, width=32))
+    monkeypatch.setitem(VARIANTS, "tiny-san", wider)
+    with pytest.raises(CheckpointError, match=r"donor\.safetensors .* text encoder of this size"):
+        fresh_model(FreshModel(variant="tiny-san", text=str(path)))
+    with pytest.raises(UsageError, match="no variant 'huge'; there are mini, deop, san-mini, san"):
+        fresh_model(FreshModel(variant="huge"))
+
+
+def test_a_side_adapter_beside_clip_is_as_published():
+    with torch.device("meta"):
+        clip = build(OPENAI_B16)
+        model = san_around(clip)
+        assert san_around(model) is model
+    assert model.config == SANConfig(text=replace(TEXT, gelu="quick"))
+
+
+def test_no_side_adapter_for_other_patches(tiny_plain):
+    with pytest.raises(UsageError, match=r"patches of \[16, 14\]"):
+        san_around(build(replace(tiny_plain, visual=replace(tiny_plain.visual, patch_size=8))))
 
 
 def test_a_finished_model_by_folder_file_and_name(tiny, tmp_path, monkeypatch):
