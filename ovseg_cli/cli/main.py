@@ -15,10 +15,12 @@ from ovseg_cli.errors import OvsegError
 # imports what is heavy only within its functions.
 COMMANDS = {
     "segment": "ovseg_cli.cli.segment",
+    "merge": "ovseg_cli.cli.merge",
     "video": "ovseg_cli.cli.video",
     "eval": "ovseg_cli.cli.eval",
     "report": "ovseg_cli.cli.report",
     "export": "ovseg_cli.cli.export",
+    "export-model": "ovseg_cli.cli.export_model",
     "train": "ovseg_cli.cli.train",
     "bench": "ovseg_cli.cli.bench",
     "models": "ovseg_cli.cli.models",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,7 +58,7 @@ class BatchSize(click.ParamType):
 
 
 class ShardType(click.ParamType):
-    """I/N as a Shard."""
+    """I/N, or slurm, as a Shard."""
 
     name = "part"
 
@@ -65,9 +67,36 @@ class ShardType(click.ParamType):
         if isinstance(value, Shard):
             return value
         try:
-            return Shard.parse(value)
+            return Shard.of_slurm(os.environ) if value == "slurm" else Shard.parse(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True)
+class ErrorLimit:
+    """How many failures end a run."""
+
+    number: int
+    percent: bool = False  # of the inputs
+
+    def of(self, inputs: int) -> int:
+        """The limit of a run of so many inputs, at least 1."""
+        return max(1, -(-inputs * self.number // 100)) if self.percent else self.number
+
+
+class ErrorLimitType(click.ParamType):
+    """N or P% as an ErrorLimit."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> ErrorLimit:
+        """Check what was typed."""
+        if isinstance(value, ErrorLimit):
+            return value
+        digits, percent = value.removesuffix("%").strip(), value.endswith("%")
+        if digits.isdecimal() and 1 <= int(digits) <= (100 if percent else int(digits)):
+            return ErrorLimit(int(digits), percent)
+        self.fail(f"{value!r} is neither a number from 1 nor 1% to 100%", param, ctx)
 
 
 AUTO = "auto"  # in --classes: names are proposed
@@ -160,14 +189,22 @@ batch_size_option = click.option(
 
 
 def work_options(command: Command) -> Command:
-    """--batch-size, --workers and --shard; the command gets them by these names."""
+    """--batch-size, --workers, --shard and --max-errors; the command gets them by these names."""
     for option in (
+        click.option(
+            "--max-errors",
+            type=ErrorLimitType(),
+            metavar="N|P%",
+            help="End the run once N inputs, or P percent of them, have failed; what is finished "
+            "stays, and --resume goes on.",
+        ),
         click.option(
             "--shard",
             type=ShardType(),
-            metavar="I/N",
-            help="Only the I-th (1 to N) of N disjoint parts of the inputs, divided by a hash of "
-            "their names. Parts may share an output folder if all are run with --resume.",
+            metavar="I/N|slurm",
+            help="Only the I-th (1 to N) of N disjoint parts of the inputs, of about equal bytes; "
+            "'slurm' takes I and N from the task of a Slurm array job. Parts may share an output "
+            "folder if all are run with --resume; 'ovseg merge' joins them.",
         ),
         click.option(
             "--workers",

@@ -9,6 +9,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute, compute_options
+from ovseg_cli.cli.engine_options import Engine, choose_place, engine_options, tar_size_option
 from ovseg_cli.cli.options import (
     common_options,
     outcome_options,
@@ -18,7 +19,7 @@ from ovseg_cli.cli.options import (
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import UsageError
-from ovseg_cli.shard import Shard
+from ovseg_cli.shard import SLURM_INDEX, Shard
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ DEFAULT_SAVE = "overlay,labels,stats"
 )
 @compute_options
 @work_options
+@engine_options
+@tar_size_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per photo on standard output.")
 @click.option(
     "--show", is_flag=True, help="Show the overlays in a window as they become ready; q closes it."
@@ -68,6 +71,7 @@ def command(
     other: str | None,
     threshold: float | None,
     compute: Compute,
+    engine: Engine,
     shard: Shard | None,
     save: str,
     recursive: bool,
@@ -79,8 +83,10 @@ def command(
 ) -> int:
     """Give every pixel of photos one of your class names.
 
-    INPUT is a photo, a folder, a pattern such as 'photos/*.jpg', or - for a list of paths on
-    standard input, one a line. A photo's results bear its path within the folder given:
+    INPUT is a photo, a folder, a pattern such as 'photos/*.jpg', tar shards such as
+    'shards-{000..099}.tar', or - for a list of paths on standard input, one a line. Inputs and OUT
+    may be in an object store, as s3://bucket/photos. A photo's results bear its path within the
+    folder given:
 
     \b
       OUT/overlays/REL.jpg  the photo tinted by class, with a legend
@@ -98,12 +104,11 @@ def command(
     Example:
       ovseg segment photos -r --classes "sky, road, car|automobile" -o results
     """
-    from pathlib import Path
-
     from ovseg_cli.cli import segment_run
     from ovseg_cli.exports import OVERLAY, select
     from ovseg_cli.formats import FORMATS
-    from ovseg_cli.output import STATS, OutputFolder
+    from ovseg_cli.output import STATS
+    from ovseg_cli.parts import division_of
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
@@ -119,23 +124,28 @@ def command(
         raise UsageError(f"--show shows the overlays: add {OVERLAY} to --save")
     writers = select(names, labelled, others=[STATS, *FORMATS])
     formats = _formats(names, len(labelled))
-    output = OutputFolder(
-        Path(options["output"]),
-        writers,
-        stats=STATS in names,
-        part=str(shard) if shard else "",
+    destination = choose_place(
+        options["output"], options["tar_size"], shard=shard, formats=formats, show=show
     )
-    images = _outside(output.result_folders(), found)
+    output = destination.folder(writers, stats=STATS in names, part=str(shard) if shard else "")
+    images = destination.without_results(_outside(output.result_folders(), found))
     output.check(resume=options["resume"], overwrite=options["overwrite"])
     plan = segment_run.Plan(
         images=images,
         shard=shard,
+        division=None
+        if shard is None
+        else division_of(output.root, shard, images, anew=options["overwrite"]),
         vocabulary=vocabulary,
         other=other,
         threshold=threshold,
         output=output,
+        destination=destination,
+        engine=engine,
         formats=formats,
+        resume=options["resume"],
         overwrite=options["overwrite"],
+        max_errors=options["max_errors"],
         compute=compute,
         exif=not options["no_exif"],
         max_pixels=options["max_pixels"],
@@ -144,13 +154,24 @@ def command(
         as_json=as_json,
         arguments=tuple(click.get_current_context().obj or ()),
     )
-    echo_vocabulary(labelled, other)
-    photos = len(plan.own_images)
-    console.note(f"{photos} photo{'' if photos == 1 else 's'} to segment")
+    echo_vocabulary(labelled, other, compute.rivals)
+    _say_how_many(len(plan.own_images), shard, len(images))
     if dry_run:
         segment_run.list_work(plan)
         return 0
     return segment_run.execute(plan, _open_window() if show else None)
+
+
+def _say_how_many(photos: int, shard: Shard | None, everywhere: int) -> None:
+    import os
+
+    part = f": part {shard.index} of {shard.count} of {everywhere}" if shard else ""
+    console.note(f"{photos} photo{'' if photos == 1 else 's'} to segment{part}")
+    if shard is None and SLURM_INDEX in os.environ:
+        console.note(
+            f"{SLURM_INDEX} is set, but this task does the work of all: "
+            "--shard slurm gives each task of an array its part"
+        )
 
 
 def _formats(names: tuple[str, ...], classes: int) -> list[Format]:
@@ -175,24 +196,23 @@ def _open_window() -> Window:
 
 
 def _find(inputs: tuple[str, ...], recursive: bool, null: bool) -> list[ImageInput]:
-    from pathlib import Path
-
-    from ovseg_cli.media.images import ImageInput, find_images
+    from ovseg_cli.media.images import find_images
+    from ovseg_cli.storage.inputs import expand
+    from ovseg_cli.storage.store import is_url
 
     if "-" not in inputs:
         if null:
             raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
-        return find_images(inputs, recursive)
+        return find_images(inputs, recursive, expand=expand)
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
     if not listed:
         raise UsageError("no input: the list on standard input is empty")
-    present = [text for text in listed if _exists(text)]
-    images = find_images(present, recursive) if present else []
     # The list may be hours old: what is gone by now fails by name when it is read.
-    missing = [text for text in listed if not _exists(text)]
-    return [*images, *(ImageInput(Path(text), text) for text in missing)]
+    gone = [text for text in listed if not is_url(text) and not _exists(text)]
+    missing = set(gone)
+    return find_images([t for t in listed if t not in missing], recursive, gone, expand)
 
 
 def _listed_paths(null: bool) -> list[str]:

@@ -1,17 +1,22 @@
 """The work of `ovseg segment` once all options are checked."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from ovseg_cli import batch
-from ovseg_cli.cli import console
+from ovseg_cli import batch, batch_options
+from ovseg_cli.cli import console, segment_part
 from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.engine_options import Engine
 from ovseg_cli.cli.export import write_formats
 from ovseg_cli.cli.interruption import Interruption
+from ovseg_cli.cli.options import ErrorLimit
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
+from ovseg_cli.cli.ray_run import ray_results
+from ovseg_cli.cli.segment_part import PartNotes
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
@@ -21,7 +26,8 @@ from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
 from ovseg_cli.media.window import Window
 from ovseg_cli.output import EXPORTS, OutputFolder
 from ovseg_cli.results import ImageResult, RunReport
-from ovseg_cli.shard import Shard
+from ovseg_cli.shard import Division, Shard
+from ovseg_cli.storage.destination import Destination
 from ovseg_cli.tables import ClassTotal
 from ovseg_cli.vocabulary import Vocabulary, printable
 
@@ -32,12 +38,17 @@ class Plan:
 
     images: Sequence[ImageInput]  # of all parts
     shard: Shard | None
+    division: Division | None  # into parts, where there is a shard
     vocabulary: Vocabulary  # without `other`
     other: str | None
     threshold: float | None
     output: OutputFolder
+    destination: Destination  # of which `output` is this process's view
+    engine: Engine
     formats: Sequence[Format]  # of other programs, written in the end
+    resume: bool
     overwrite: bool
+    max_errors: ErrorLimit | None
     compute: Compute
     exif: bool
     max_pixels: int | None
@@ -49,36 +60,43 @@ class Plan:
     @cached_property
     def own_images(self) -> Sequence[ImageInput]:
         """The inputs of this part."""
-        shard = self.shard
-        return self.images if shard is None else [i for i in self.images if shard.holds(i.rel)]
+        if self.shard is None or self.division is None:
+            return self.images
+        index, part_of = self.shard.index, self.division.part_of
+        return [image for image in self.images if part_of(image.rel) == index]
 
 
 def list_work(plan: Plan) -> None:
     """Print each input and the files it would give."""
     for image in plan.own_images:
-        files = {name: str(path) for name, path in plan.output.targets(image.rel).items()}
+        files = plan.output.targets(image.rel)
         if plan.as_json:
-            console.json_line({"path": str(image.path), "files": files})
+            console.json_line({"path": image.name, "files": files})
         else:
-            console.data(str(image.path), *files.values())
+            console.data(image.name, *files.values())
 
 
 def execute(plan: Plan, window: Window | None = None) -> int:
-    """Segment the photos, show their overlays in `window`; returns the exit code."""
-    started = time.time()
-    streams = batch.auto_streams("cpu", available_cores(), len(plan.own_images))
+    """Segment the photos, show their overlays in `window`; returns the exit code.
+
+    Raises UsageError where another run works in the output folder.
+    """
+    output = plan.output
+    with output.hold(), closing(output):
+        output.check(resume=plan.resume, overwrite=plan.overwrite)  # another may just have ended
+        return _execute(segment_part.agreed(plan), window)
+
+
+def _execute(plan: Plan, window: Window | None) -> int:
+    started, clock = time.time(), time.perf_counter()
+    streams = batch_options.auto_streams("cpu", available_cores(), len(plan.own_images))
     share_cores(streams)  # before torch is imported
     keep_freed_memory()
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
     model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
-    run = _Run(plan, model, segmenter, window, started)
-    plan.output.open(
-        segmenter.vocabulary,
-        run=run.provenance.fingerprint(exif=plan.exif),
-        metadata=run.provenance.metadata(),
-        overwrite=plan.overwrite,
-    )
+    run = _Run(plan, model, segmenter, window, started, clock)
+    run.open()
     code = run.execute()
     if window is not None and code in (0, 1):  # not when it was interrupted
         window.wait()
@@ -87,8 +105,15 @@ def execute(plan: Plan, window: Window | None = None) -> int:
 
 class _Run:
     def __init__(
-        self, plan: Plan, model: Any, segmenter: Any, window: Window | None, started: float
+        self,
+        plan: Plan,
+        model: Any,
+        segmenter: Any,
+        window: Window | None,
+        started: float,
+        clock: float,
     ) -> None:
+        """started: seconds since 1970; clock: the same moment by a clock that never goes back."""
         self.plan = plan
         self.model = model
         self.segmenter = segmenter
@@ -97,9 +122,24 @@ class _Run:
         self.provenance = Provenance(
             segmenter, plan.compute, plan.vocabulary, plan.other, plan.threshold
         )
-        self.load_seconds = time.time() - started
+        self.part: PartNotes | None = None
+        self.loaded = time.perf_counter()
+        self.load_seconds = self.loaded - clock
         self.report = RunReport()
         self.totals: Sequence[ClassTotal] = ()
+
+    def open(self) -> None:
+        """Make the output folder ready. Raises UsageError."""
+        plan, run = self.plan, self.provenance.fingerprint(exif=self.plan.exif)
+        plan.output.open(
+            self.segmenter.vocabulary,
+            run=run,
+            metadata=self.provenance.metadata(),
+            overwrite=plan.overwrite,
+        )
+        if plan.shard is not None:
+            self.part = PartNotes(plan, run)
+            self.part.begin()
 
     def execute(self) -> int:
         status, code = "failed", 1
@@ -116,17 +156,7 @@ class _Run:
     def work(self, interruption: Interruption) -> tuple[str, int]:
         """Go through the photos; returns how that ended and the exit code."""
         plan = self.plan
-        device = str(self.model.device)
-        options = batch.BatchOptions(
-            batch_size=plan.batch_size or batch.auto_batch_size(device),
-            streams=batch.auto_streams(device, available_cores(), len(plan.own_images)),
-            workers=plan.workers,
-            exif=plan.exif,
-            max_pixels=plan.max_pixels or MAX_PIXELS,
-        )
-        results = batch.run(
-            plan.own_images, self.segmenter, plan.output, options, interruption.requested
-        )
+        results = self.results(lambda: interruption.requested() or self.too_many_failed)
         try:
             with console.progress(len(plan.own_images)) as progress:
                 for result in results:
@@ -144,10 +174,31 @@ class _Run:
             results.close()
         if interruption.requested() and self.not_processed:
             return "interrupted", interruption.exit_code
+        if self.too_many_failed and self.not_processed:
+            console.error(
+                f"stopped by --max-errors after {self.report.failed} failures: "
+                "mend their cause, then run the same command with --resume"
+            )
+            return "stopped", 1
         return "complete", 1 if self.not_processed else self.report.exit_code
 
+    def results(self, stop: Callable[[], bool]) -> Generator[ImageResult, None, None]:
+        """What becomes of each photo, by the engine that was asked for."""
+        plan = self.plan
+        options_for = partial(
+            batch_options.options_for,
+            batch_size=plan.batch_size,
+            workers=plan.workers,
+            exif=plan.exif,
+            max_pixels=plan.max_pixels or MAX_PIXELS,
+        )
+        if plan.engine.name == "ray":
+            return ray_results(plan, self.provenance, options_for, stop)
+        options = options_for(str(self.model.device), available_cores(), len(plan.own_images))
+        return batch.run(plan.own_images, self.segmenter, plan.output, options, stop)
+
     def show(self, result: ImageResult) -> None:
-        path = str(result.image.path)
+        path = result.image.name
         if result.status == "failed":
             console.error(f"{printable(path)}: {printable(result.reason)}")
         elif self.window is not None:
@@ -171,8 +222,12 @@ class _Run:
         """Write the tables and run.json of what is finished; returns whether that worked."""
         output = self.plan.output
         try:
+            output.settle()
             self.totals = output.write_tables(self.plan.images, self.segmenter.vocabulary)
-            output.write_report(self.describe(status))
+            described = self.describe(status)
+            output.write_report(described)
+            if self.part is not None:
+                self.part.end(described)
         except OutputError as error:
             console.trace(error)
             console.error(f"{error}\nmake room, then run the same command with --resume")
@@ -184,6 +239,16 @@ class _Run:
         root = self.plan.output.root
         if self.plan.formats and self.report.done + self.report.skipped:
             write_formats(root, self.plan.formats, root / EXPORTS, ExportOptions())
+
+    @cached_property
+    def most_failures(self) -> float:
+        """How many failures end the run."""
+        limit = self.plan.max_errors
+        return float("inf") if limit is None else limit.of(len(self.plan.own_images))
+
+    @property
+    def too_many_failed(self) -> bool:
+        return self.report.failed >= self.most_failures
 
     @property
     def not_processed(self) -> int:
@@ -211,16 +276,16 @@ class _Run:
             parts.append(f"{self.not_processed} not begun")
         seconds = self.run_seconds
         speed = f", {report.done / seconds:.1f} a second" if report.done and seconds else ""
-        console.note(f"{', '.join(parts)} in {seconds:.1f} s{speed}: {self.plan.output.root}")
+        console.note(f"{', '.join(parts)} in {seconds:.1f} s{speed}: {self.plan.destination.where}")
         if status == "interrupted":
             console.note("interrupted: to go on, run the same command with --resume")
 
     @cached_property
     def run_seconds(self) -> float:
         """Wall time from the loaded model to the end."""
-        return time.time() - self.started - self.load_seconds
+        return time.perf_counter() - self.loaded
 
-    def describe(self, status: str) -> dict[str, object]:
+    def describe(self, status: str) -> dict[str, Any]:
         """The contents of run.json."""
         plan, report = self.plan, self.report
         head = self.provenance.report(

@@ -189,6 +189,6 @@ def command(
         arguments=tuple(click.get_current_context().obj or ()),
     )
     video_plan.check(plan)
-    echo_vocabulary(labelled, other)
+    echo_vocabulary(labelled, other, compute.rivals)
     console.note(f"{len(clips)} clip{'' if len(clips) == 1 else 's'} to segment")
     return video_run.execute(plan)

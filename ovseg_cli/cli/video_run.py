@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg_cli import batch, tables
+from ovseg_cli import batch_options, tables
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
@@ -26,6 +26,7 @@ from ovseg_cli.media.video import Video, open_video
 from ovseg_cli.media.window import Window
 from ovseg_cli.output import InputState
 from ovseg_cli.results import is_run_wide
+from ovseg_cli.run_lock import holding
 from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
@@ -35,9 +36,19 @@ WARM_UP = 10  # frames that are segmented once more where a clip goes on, for th
 
 
 def execute(plan: Plan) -> int:
-    """Segment the clips; returns the exit code."""
+    """Segment the clips; returns the exit code.
+
+    Raises UsageError where another run is at work on one of them.
+    """
+    with ExitStack() as held:
+        for name in clip_names(plan.clips):
+            held.enter_context(holding(plan.out, f"clip-{name}"))
+        return _execute(plan)
+
+
+def _execute(plan: Plan) -> int:
     window = Window() if plan.show else None
-    streams = batch.auto_streams("cpu", available_cores(), available_cores())
+    streams = batch_options.auto_streams("cpu", available_cores(), available_cores())
     share_cores(streams)  # before torch is imported
     keep_freed_memory()
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
@@ -129,8 +140,8 @@ class _Clip:
             console.note(f"{printable(self.source)}: goes on after {self.before} frames")
         device = str(self.segmenter.model.device)
         options = clip_run.RunOptions(
-            batch_size=self.plan.batch_size or batch.auto_batch_size(device),
-            streams=batch.auto_streams(device, available_cores(), available_cores()),
+            batch_size=self.plan.batch_size or batch_options.auto_batch_size(device),
+            streams=batch_options.auto_streams(device, available_cores(), available_cores()),
         )
         results = clip_run.run(
             self.frames(video), self.labeller(), self.folder, options, self.stopped

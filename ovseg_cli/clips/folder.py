@@ -30,6 +30,8 @@ from ovseg_cli.exports import (
     write_png,
 )
 from ovseg_cli.frame import Frame
+from ovseg_cli.json_files import read_json
+from ovseg_cli.links import refuse_links
 from ovseg_cli.media.video_parts import (
     LABELS_8,
     LABELS_16,
@@ -122,17 +124,19 @@ class ClipFolder:
     def finished(self, origin: Origin) -> bool:
         """Whether an earlier run with the same origin has come to the clip's end."""
         try:
-            told = json.loads(self.report.read_text("utf-8"))
+            told = read_json(self.report)
         except (OSError, ValueError):
             return False
         there = all(path.exists() for path in self.targets().values())
+        told = told if isinstance(told, dict) else {}
         return told.get("status") == "complete" and told.get("origin") == asdict(origin) and there
 
     def remove(self) -> None:
         """Remove what an earlier run has written of this clip. Raises OutputError."""
+        refuse_links(self.out, self._state)
         try:
             for target in map(self._target, SAVES):
-                if target.is_dir():
+                if target.is_dir() and not target.is_symlink():
                     shutil.rmtree(target)
                 else:
                     target.unlink(missing_ok=True)
@@ -150,6 +154,9 @@ class ClipFolder:
         OutputError.
         """
         self._metadata, self._rate = metadata, rate
+        folders = [self._target(name) for name in self.saves if name in WRITERS]
+        for path in (*folders, self._state, *self._state.glob("*")):
+            refuse_links(self.out, path)
         try:
             self._state.mkdir(parents=True, exist_ok=True)
             records = self._kept_records(origin)
@@ -171,7 +178,7 @@ class ClipFolder:
     def _kept_records(self, origin: Origin) -> list[FrameRecord]:
         """Of the frames that an earlier run has written those that can be gone on from."""
         with contextlib.suppress(OSError, ValueError):
-            if json.loads((self._state / "origin.json").read_text("utf-8")) == asdict(origin):
+            if read_json(self._state / "origin.json") == asdict(origin):
                 records = list(self.records())
                 counts = [self._written(name) for name in self._videos]
                 kept = records[: min([len(records), *counts])]

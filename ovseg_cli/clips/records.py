@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from ovseg_cli.json_files import parse_json
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.tables import Row, class_name, parent_areas, shares, write_table
 from ovseg_cli.vocabulary import Vocabulary
@@ -29,9 +30,18 @@ class FrameRecord:
 
     @classmethod
     def of(cls, line: str) -> FrameRecord:
-        """From what `line` gives."""
-        index, seconds, size, areas = json.loads(line)
-        return cls(index, seconds, size, None if areas is None else tuple(map(tuple, areas)))
+        """From what `line` gives; raises ValueError for anything else."""
+        try:
+            index, seconds, size, areas = parse_json(line)
+            held = areas is None
+            found = cls(index, seconds, size, None if held else tuple(map(tuple, areas)))
+            numbers = [index, seconds, size, *(n for area in found.areas or () for n in area)]
+            sound = all(isinstance(number, int | float) for number in numbers)
+        except TypeError:
+            sound = False
+        if not sound or size < 1 or any(len(area) != 3 for area in found.areas or ()):
+            raise ValueError("no record of a frame")
+        return found
 
     def line(self) -> str:
         """As a line of a journal."""

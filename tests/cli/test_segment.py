@@ -56,7 +56,7 @@ def test_the_whole_way(segment, photos, tmp_path, fake):
 def test_run_json(segment, photos, tmp_path, fake):
     (tmp_path / photos / "bad.png").write_bytes(b"")
     assert segment(photos, "--device", "cpu", "--model", "some").code == 1
-    own = dict.fromkeys(["size", "proposals", "attention", "last_block"])
+    own = dict.fromkeys(["size", "proposals", "attention", "last_block"]) | {"runtime": "torch"}
     assert fake.loaded == [("some", "cpu", "auto", own)]
     report = json.loads((tmp_path / "out/run.json").read_text())
     assert report["version"] == __version__
@@ -444,6 +444,7 @@ def test_windows_over_large_photos(segment, photos, tmp_path, fake):
         "refine": False,
         "masks": None,
         "exemplars": (),
+        "rivals": None,
     }
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert (options["tile"], options["overlap"]) == (256, 0.5)

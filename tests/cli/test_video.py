@@ -221,7 +221,7 @@ def test_an_output_that_cannot_be_opened(program, clip, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".ovseg").write_text("")
     ended = program("video", clip, *OPTIONS)
-    assert ended.code == 1 and "cannot write to" in ended.err
+    assert ended.code == 2 and "cannot write to" in ended.err
 
 
 @pytest.mark.parametrize(
