@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.json_files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def import_checkpoint(
 def read_options(path: Path) -> dict[str, Any]:
     """The JSON object of `ovseg models import --config`. Raises UsageError."""
     try:
-        options = json.loads(path.read_text("utf-8"))
+        options = read_json(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -79,10 +79,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         state = state["model"]
     if not isinstance(state, dict) or not state:
         raise CheckpointError(f"{path} holds no dict of tensors (key 'model')")
-    strangers = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    strangers = [
+        f"{str(key)[:80]!r} is not a tensor"
+        for key, value in state.items()
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor)
+    ] or [f"{key[:80]!r} {fault}" for key, value in state.items() if (fault := _fault(value))]
     if strangers:
-        raise CheckpointError(f"{path}: {strangers[0]!r} is not a tensor")
+        raise CheckpointError(f"{path}: {strangers[0]}")
     return state
+
+
+def _fault(tensor: Tensor) -> str:
+    """What is wrong with a tensor, in words; it is plain numbers, all of them in the file."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return "is not a plain tensor"
+    if tensor.dtype.itemsize > 8 or (tensor.is_floating_point() and tensor.dtype.itemsize < 2):
+        return f"holds numbers of a kind that models have none of, {tensor.dtype}"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"is said to be {list(tensor.shape)}, of which the file holds a part"  # a trap
+    return ""
 
 
 def _refuse_compressed(path: Path) -> None:

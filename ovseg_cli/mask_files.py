@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from PIL import Image
 
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.frame import Frame
+from ovseg_cli.json_files import read_json
+from ovseg_cli.media.images import read_values
 
 KINDS = (".png", ".json")
+MOST = 4096  # masks of one photo; more than that are a picture of noise, not of regions
 
 
 class MaskFiles:
@@ -31,17 +35,24 @@ class MaskFiles:
     def __call__(self, frame: Frame, features: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
         """Masks (Q, H, W) bool of that size. Raises InputError where they cannot be read."""
         file = self.find(Path(frame.source))
+        read = _of_ids if file.suffix == ".png" else _of_json
         try:
-            masks = _read_ids(file) if file.suffix == ".png" else _read_json(file)
-        except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
+            # One after the other: all of them at the photo's size may be too much for the memory.
+            masks = [_resized(mask, size_hw) for mask in read(file, frame.size_hw)]
+            if not masks:
+                raise ValueError("there is no mask in it")
+        except InputError as error:
+            raise InputError(f"the masks in {file} {error}") from error
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise InputError(f"the masks in {file} cannot be read: {error!r}") from error
-        if masks.shape[1:] != frame.size_hw:
-            height, width = masks.shape[1:]
-            raise InputError(
-                f"the masks in {file} are {width}×{height} pixels, not "
-                f"{frame.size_hw[1]}×{frame.size_hw[0]} as the photo"
-            )
-        return np.stack([_resized(mask, size_hw) for mask in masks])
+        return np.stack(masks)
 
     def find(self, photo: Path) -> Path:
         """The file of a photo's masks. Raises InputError where there is none."""
@@ -51,40 +62,52 @@ class MaskFiles:
         for stem in stems:
             for kind in KINDS:
                 file = self.folder / stem.with_suffix(kind)
-                if file.is_file():
+                if os.path.isfile(file):
                     return file
         raise InputError(
             f"{self.folder} holds no masks of {photo}: neither {photo.stem}.png nor .json"
         )
 
 
-def _read_ids(file: Path) -> np.ndarray:
-    """A picture of ids, 8 or 16 bits: each id but 0 is a mask."""
-    with Image.open(file) as picture:
-        ids = np.asarray(picture)
+def _of_ids(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Of a picture of ids, 8 or 16 bits: each id but 0 is a mask."""
+    try:
+        ids = read_values(file)
+    except InputError as error:
+        raise ValueError(str(error)) from error
     if ids.ndim != 2:
         raise ValueError("it has several channels, not one with the ids")
+    _require_size(ids.shape, size_hw)
     found = np.unique(ids)
-    return _some(ids == found[found != 0][:, None, None])
+    _require_few(len(found))
+    return (ids == value for value in found[found != 0])
 
 
-def _read_json(file: Path) -> np.ndarray:
-    """A list of objects with a COCO run-length encoding, under "segmentation" or by themselves."""
-    entries = json.loads(file.read_text("utf-8"))
+def _of_json(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Of a list of objects with a COCO run-length encoding, under "segmentation" or as they are."""
+    entries = read_json(file)
     if isinstance(entries, dict):
         entries = entries["annotations"]
-    masks = [decode_run_lengths(entry.get("segmentation", entry)) for entry in entries]
-    return _some(np.stack(masks) if masks else np.zeros((0, 1, 1), bool))
+    _require_few(len(entries))
+    for entry in entries:
+        encoded = entry.get("segmentation", entry)
+        _require_size(tuple(encoded["size"]), size_hw)  # before so much memory is taken
+        yield decode_run_lengths(encoded)
 
 
-def _some(masks: np.ndarray) -> np.ndarray:
-    if len(masks) == 0:
-        raise ValueError("there is no mask in it")
-    return masks
+def _require_size(found: tuple[int, ...], size_hw: tuple[int, int]) -> None:
+    if found != size_hw:
+        height, width = found
+        raise InputError(f"are {width}×{height} pixels, not {size_hw[1]}×{size_hw[0]} as the photo")
 
 
-def decode_run_lengths(encoded: dict[str, Any]) -> np.ndarray:
-    """COCO's {"size": [h, w], "counts": ...} as (h, w) bool.
+def _require_few(count: int) -> None:
+    if count > MOST:
+        raise InputError(f"are {count}, more than {MOST}")
+
+
+def decode_run_lengths(encoded: Mapping[str, Any]) -> np.ndarray:
+    """COCO's {"size": [h, w], "counts": ...} as (h, w) bool; raises ValueError.
 
     The counts are lengths of runs in turn outside and inside the mask, column by column: a list,
     or a text of six bits a character, in which each from the third on is told by its difference to
@@ -93,7 +116,9 @@ def decode_run_lengths(encoded: dict[str, Any]) -> np.ndarray:
     height, width = encoded["size"]
     counts = encoded["counts"]
     runs = np.array(_unpacked(counts) if isinstance(counts, str) else counts, np.int64)
-    if (runs < 0).any() or runs.sum() != height * width:
+    if runs.ndim != 1 or ((runs < 0) | (runs > height * width)).any():
+        raise ValueError("its counts are no runs of pixels")
+    if runs.sum() != height * width:
         raise ValueError(f"runs of {runs.sum()} pixels in a mask of {width}×{height}")
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(width, height).T
@@ -106,6 +131,8 @@ def _unpacked(text: str) -> list[int]:
         bits = ord(character) - 48
         value |= (bits & 0x1F) << shift
         shift += 5
+        if shift > 60:
+            raise ValueError("a run of its counts is too long")
         if bits & 0x20:  # more of this number follows
             continue
         if bits & 0x10:  # a negative one

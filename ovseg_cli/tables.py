@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
+from typing import TextIO
 
 from ovseg_cli.exports import atomic_path
 from ovseg_cli.journal import Entry
@@ -15,6 +17,9 @@ from ovseg_cli.vocabulary import Vocabulary
 
 Row = Sequence[object]
 
+# What spreadsheets take for a formula (owasp.org/www-community/attacks/CSV_Injection), numbers
+# apart; apostrophes before it are our own, or would be taken for them.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20](?![\d.]*\Z)")
 STATS = "stats.csv"
 SUMMARY = "summary.csv"
 CLASSES = "classes.json"
@@ -158,9 +163,31 @@ def write_table(target: Path, columns: Sequence[str], rows: Iterable[Row]) -> No
         atomic_path(target) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
-        table = csv.writer(stream, lineterminator="\n")
+        # Python before 3.13 puts a cell into quotes for a "\r" only where lines end in one.
+        table = csv.writer(_UnixLines(stream), lineterminator="\r\n")
         table.writerow(columns)
-        table.writerows(rows)
+        table.writerows([_cell(value) for value in row] for row in rows)
+
+
+class _UnixLines:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, row: str) -> None:
+        self._stream.write(row.removesuffix("\r\n") + "\n")
+
+
+def _cell(value: object) -> object:
+    """A value as a table has it: a text that a spreadsheet would run gets an apostrophe before it.
+
+    So does one that looks as if it had got one, so that `text_of_cell` can undo this.
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def text_of_cell(cell: str) -> str:
+    """The text that `_cell` was given."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def write_classes(folder: Path, vocabulary: Vocabulary) -> None:

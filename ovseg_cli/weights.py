@@ -123,7 +123,7 @@ def load(path: Path) -> Checkpoint:
     try:
         config = config_from_dict(about["config"])
         tensors = load_file(path)
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; download or import it again") from error
     state = {
         name: tensor.float() if tensor.dtype == torch.float16 else tensor

@@ -5,7 +5,7 @@ import pytest
 
 from ovseg_cli import tables
 from ovseg_cli.journal import Entry
-from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary import ClassName, Vocabulary
 
 VOCABULARY = Vocabulary(["sky", "=cmd()|sum", 'a "quoted", name', "line\nbreak"])
 ENTRIES = [
@@ -26,7 +26,7 @@ def test_stats_has_a_row_for_each_class_of_each_photo(tmp_path):
     assert [(r["image"], int(r["class_id"]), r["class"], int(r["pixels"])) for r in found] == [
         ("x/a.jpg", 0, "sky", 1),
         ("x/a.jpg", 3, "line\nbreak", 2),
-        ("b.PNG", 1, "=cmd()", 3),
+        ("b.PNG", 1, "'=cmd()", 3),
         ("b.PNG", 2, 'a "quoted", name', 4),
         ("b.PNG", -1, "unlabelled", 1),
     ]
@@ -90,3 +90,36 @@ def test_names_that_are_not_unicode_do_not_spoil_the_table(tmp_path):
     odd = Entry("caf\udce9", "/in/caf\udce9.jpg", 1, 1, "r", 1, 1, ((0, 1, 1.0),))
     tables.write_stats(tmp_path, VOCABULARY, [odd])
     assert rows(tmp_path / "stats.csv")[0]["image"] == "caf\\udce9.jpg"
+
+
+FORMULAS = [
+    *("=1+1", "=cmd|' /C calc'!A0", '=HYPERLINK("http://x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1+1"),
+    *("\r=1+1", "\n=1+1", "\uff1d1+1", "'=1+1", "-tree"),
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_cell_is_a_formula_and_none_is_lost(tmp_path, text):
+    tables.write_table(tmp_path / "t.csv", ["image", "class"], [[text, text]])
+    (row,) = rows(tmp_path / "t.csv")
+    assert row["image"] == row["class"] == f"'{text}"
+    assert tables.text_of_cell(row["class"]) == text
+
+
+@pytest.mark.parametrize("text", ["sky", "-1", "-0.5", "+3", "-", "'tis", "a=b", "", "''", "ünï"])
+def test_other_cells_stay_as_they_are(tmp_path, text):
+    tables.write_table(tmp_path / "t.csv", ["class", "more"], [[text, -1.5]])
+    (row,) = rows(tmp_path / "t.csv")
+    assert row == {"class": text, "more": "-1.5"}
+    assert tables.text_of_cell(text) == text
+
+
+def test_summaries_and_kinds_hold_no_formula(tmp_path):
+    names = [ClassName("=a", parents=("=b",))]
+    entries = [Entry("=c", "/in/=c.jpg", 1, 1, "r", 1, 1, ((0, 1, 0.5),))]
+    tables.write_stats(tmp_path, Vocabulary(names), iter(entries))
+    tables.write_parents(tmp_path, Vocabulary(names), iter(entries))
+    found = [rows(tmp_path / f"{name}.csv") for name in ("stats", "summary", "parents")]
+    cells = [cell for table in found for row in table for cell in row.values()]
+    assert sum(cell.startswith("'=") for cell in cells) == 5
+    assert not any(cell.startswith("=") for cell in cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class PredictionFiles:
         self.folder = folder
         self.data = data
         self.own_ids = own_ids
-        missing = [f"{key}.png" for key in data.keys if not self._file(key).is_file()]
+        missing = [f"{key}.png" for key in data.keys if not os.path.isfile(self._file(key))]
         if missing:
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
             raise UsageError(

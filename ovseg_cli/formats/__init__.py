@@ -1,6 +1,5 @@
 """Formats of other programs by name: a finished run -> files that they read."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.writing import json_list, write_text
 from ovseg_cli.frame import Frame
+from ovseg_cli.json_files import read_json
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
@@ -65,6 +65,7 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
     OutputError.
     """
     entry.check(len(run.classes), options)
+    run.refuse_links(folder)
     earlier = _listed(folder)
     written: set[str] = set()
     try:
@@ -83,7 +84,7 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
 def _listed(folder: Path) -> set[str]:
     """What an earlier export has written; never a file outside the folder."""
     try:
-        paths = [Path(name) for name in json.loads((folder / _LISTING).read_text("utf-8"))]
+        paths = [Path(name) for name in read_json(folder / _LISTING)]
     except (OSError, ValueError, TypeError):
         return set()
     return {p.as_posix() for p in paths if not p.is_absolute() and ".." not in p.parts}

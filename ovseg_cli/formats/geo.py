@@ -17,7 +17,12 @@ from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.outlines import Ring, edge_rings
 from ovseg_cli.formats.segments import regions, segments
 from ovseg_cli.formats.writing import json_list, json_text, write_text
+from ovseg_cli.media.images import format_of
 from ovseg_cli.vocabulary import printable
+
+# Pillow's names of formats -> GDAL's, where they differ. GDAL is told which one it is to be: it
+# also knows files that name others to be read, on the network, too.
+_DRIVERS = {"TIFF": "GTiff", "JPEG2000": "JP2OpenJPEG", "DIB": "BMP"}
 
 
 def load_rasterio() -> ModuleType:
@@ -83,9 +88,10 @@ def _place(photo: LabelledPhoto) -> tuple[Any, Any]:
     rasterio = load_rasterio()
     shown = printable(str(photo.path))
     try:
-        with rasterio.open(photo.path) as source:
+        kind = format_of(photo.path)
+        with rasterio.open(photo.path, driver=_DRIVERS.get(kind, kind)) as source:
             size_hw, crs, transform = source.shape, source.crs, source.transform
-    except rasterio.errors.RasterioError as error:  # a photo of a kind that GDAL cannot read
+    except (InputError, OSError, rasterio.errors.RasterioError) as error:  # GDAL knows no such kind
         raise InputError(f"{shown}: its coordinates cannot be read ({error})") from error
     if crs is None and transform.is_identity:
         return None, transform

@@ -1,5 +1,6 @@
 """What is exported: the photos of a finished run, and their label maps one at a time."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -10,6 +11,7 @@ from PIL.PngImagePlugin import PngImageFile
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, read_run
+from ovseg_cli.links import refuse_links
 from ovseg_cli.media.images import read_image
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
@@ -30,6 +32,14 @@ class LabelledRun:
 
     def __len__(self) -> int:
         return len(self._photos)
+
+    def refuse_links(self, folder: Path) -> None:
+        """Raise OutputError where a link lies on the way to a folder to write to, or in it."""
+        if folder.is_relative_to(self._run.out):
+            refuse_links(self._run.out, folder)
+        for path, names, _ in os.walk(folder):
+            for name in names:
+                refuse_links(folder, Path(path, name))
 
     def __iter__(self) -> Iterator["LabelledPhoto"]:
         return (LabelledPhoto(self, photo) for photo in self._photos)
@@ -85,7 +95,7 @@ class LabelledPhoto:
     def path(self) -> Path:
         """The photo itself, absolute; raises InputError where it is gone."""
         path = Path(self.finished.entry.path)
-        if not self.finished.entry.path or not path.is_file():
+        if not self.finished.entry.path or not os.path.isfile(path):
             raise InputError(
                 f"{printable(self.finished.entry.path or self.name)}: the photo is gone, and this "
                 "format needs it"

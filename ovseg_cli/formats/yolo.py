@@ -28,7 +28,7 @@ def write_yolo(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
     for photo in run:
         yield write_text(folder / "labels" / f"{photo.rel}.txt", _lines(photo))
         source = Path(photo.finished.entry.path)
-        if photo.finished.entry.path and source.is_file():
+        if photo.finished.entry.path and os.path.isfile(source):
             yield _link(source, folder / "images" / f"{photo.rel}{source.suffix}")
     yield write_text(folder / "data.yaml", _description(run))
 

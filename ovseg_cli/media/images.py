@@ -14,6 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame, ReducedFrame
+from ovseg_cli.media.conversion import by_strips, grey, over_white, strips, value_range
 from ovseg_cli.media.inputs import ImageInput, find_images, is_image_name, open_photo
 from ovseg_cli.vocabulary import printable
 
@@ -24,7 +25,6 @@ MAX_PIXELS = 178_956_970  # what Pillow itself would refuse
 # a file of 2 kB can be a picture of that size.
 HEAVY_PIXELS = {"WEBP": 80_000_000, "JPEG2000": 80_000_000, "AVIF": 80_000_000}
 AMPLE = 2  # a photo made smaller is still at least so many times as large as a network needs it
-_STRIP = 1 << 20  # pixels copied at a time
 
 # In the order in which a file is tried. Left out are formats that start other programs (EPS) or
 # that accept any bytes (TGA).
@@ -167,7 +167,7 @@ def _pixels(image: Image.Image, exif: bool) -> np.ndarray:
 def _array(rgb: Image.Image) -> np.ndarray:
     """Copied a strip at a time: Pillow takes three copies of what is copied at once."""
     pixels = np.empty((rgb.height, rgb.width, 3), np.uint8)
-    for box in _strips(rgb):
+    for box in strips(rgb):
         pixels[box[1] : box[3]] = np.asarray(rgb.crop(box))
     return pixels
 
@@ -235,10 +235,10 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         sixteen_bit = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
         known = sixteen_bit and image.mode != "F"
-        low, span = (0.0, 65535.0) if known else _range(image)
-        return _by_strips(image, lambda part: Image.fromarray(_grey(part, low, span)))
+        low, span = (0.0, 65535.0) if known else value_range(image)
+        return by_strips(image, lambda part: Image.fromarray(grey(part, low, span)))
     if image.has_transparency_data:
-        return _by_strips(image, _over_white)
+        return by_strips(image, over_white)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
@@ -246,49 +246,6 @@ def _rgb(image: Image.Image) -> Image.Image:
         assert converted is not None  # it is None only where the image is changed in place
         return converted
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """A picture converted without the copies of all of it that this would take at once."""
-    converted = Image.new("RGB", image.size)
-    for box in _strips(image):
-        converted.paste(convert(image.crop(box)), box[:2])
-    return converted
-
-
-def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    rows = max(1, _STRIP // image.width)
-    for top in range(0, image.height, rows):
-        yield 0, top, image.width, min(top + rows, image.height)
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-
-
-def _range(image: Image.Image) -> tuple[float, float]:
-    """What becomes black, and how much more is white: 0 and the least of 1, 255 and 65535 that
-    holds all values (1 for fractions only); where none does, the values are stretched."""
-    low, high = np.inf, -np.inf
-    for box in _strips(image):
-        part = _finite(image.crop(box))
-        low, high = min(low, float(part.min())), max(high, float(part.max()))
-    for scale in (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0):
-        if low >= 0 and high <= scale:
-            return 0.0, scale
-    return low, max(high - low, 1e-30)
-
-
-def _grey(image: Image.Image, low: float, span: float) -> np.ndarray:
-    """Values from low to low + span scaled to 0..255."""
-    values = (_finite(image) - np.float32(low)) * np.float32(255.0 / span)
-    return np.rint(values).clip(0, 255).astype(np.uint8)
-
-
-def _finite(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image).astype(np.float32)
-    return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _reason(error: Exception) -> str:

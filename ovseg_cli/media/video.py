@@ -20,7 +20,7 @@ import numpy as np
 
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import read_image
+from ovseg_cli.media.images import MAX_PIXELS, read_image
 from ovseg_cli.media.inputs import find_images
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.vocabulary import printable
@@ -96,7 +96,7 @@ class _Stream:
             self._container = self._av.open(file, metadata_errors="replace", timeout=timeout)
         except self._av.error.ExitError as error:
             raise InputError(f"{printable(source)}: no answer within {STALL:g} s") from error
-        except (OSError, ValueError) as error:
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
             raise InputError(f"{printable(source)}: not a video ({_reason(error)})") from error
         if not self._container.streams.video:
             self._container.close()
@@ -123,7 +123,19 @@ class _Stream:
             else:  # no time stamp: it follows at the usual distance
                 seconds = 0.0 if seconds is None else seconds + float(1 / self.info.rate)
             if seconds >= start:
-                yield Frame(_upright(decoded), index, seconds, self._source)
+                yield Frame(self._upright(decoded), index, seconds, self._source)
+
+    def _upright(self, decoded: Any) -> np.ndarray:
+        """The picture (H, W, 3) uint8 RGB, turned as the file says. Raises InputError."""
+        try:
+            if decoded.width * decoded.height > MAX_PIXELS:
+                raise ValueError("it is too large")
+            pixels = decoded.to_ndarray(format="rgb24")
+        except (self._av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
+            size = f"a frame of {decoded.width}×{decoded.height} pixels"
+            raise InputError(f"{printable(self._source)}: {size}: {_reason(error)}") from error
+        quarters = round(decoded.rotation / 90) % 4  # counterclockwise
+        return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
 
     def _decoded(self) -> Iterator[Any]:
         count = 0
@@ -137,7 +149,7 @@ class _Stream:
                     log.debug("%s: a damaged packet: %s", self._source, error)
         except self._av.error.ExitError:
             log.warning("%s: stalled for %g s after %d frames", self._source, STALL, count)
-        except OSError as error:
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
             log.warning("%s: damaged after %d frames: %s", self._source, count, _reason(error))
         if count == 0:
             raise InputError(f"{printable(self._source)}: no frame of it can be decoded")
@@ -145,13 +157,6 @@ class _Stream:
     def close(self) -> None:
         """See `Video`."""
         self._container.close()
-
-
-def _upright(decoded: Any) -> np.ndarray:
-    """The picture (H, W, 3) uint8 RGB, turned as the file says."""
-    pixels = decoded.to_ndarray(format="rgb24")
-    quarters = round(decoded.rotation / 90) % 4  # counterclockwise
-    return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
 
 
 class _Pictures:

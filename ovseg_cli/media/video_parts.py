@@ -139,17 +139,17 @@ def count_pictures(path: Path) -> int:
     av = load_av()
     try:
         with av.open(str(path)) as container:
-            return sum(packet.dts is not None for packet in _until_damage(container))
-    except (OSError, ValueError):  # what is no video is a ValueError of PyAV
+            return sum(packet.dts is not None for packet in _until_damage(av, container))
+    except (av.error.FFmpegError, OSError, ValueError, IndexError):
         return 0
 
 
-def _until_damage(container: Any) -> Iterator[Any]:
+def _until_damage(av: Any, container: Any) -> Iterator[Any]:
     packets = container.demux(video=0)
     while True:
         try:
             yield next(packets)
-        except (StopIteration, OSError, ValueError):
+        except (StopIteration, av.error.FFmpegError, OSError, ValueError):
             return
 
 
@@ -183,8 +183,9 @@ def join(
             finally:
                 if source is not None:
                     source.close()
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    except (av.error.FFmpegError, OSError, ValueError, LookupError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot write {target}: {reason}") from error
 
 
 def _sound(container: Any, source: Any) -> Any:
@@ -200,7 +201,7 @@ def _sound(container: Any, source: Any) -> Any:
 def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any) -> Iterator[Any]:
     for piece in pieces:
         with av.open(str(piece.path)) as container:
-            packets = (packet for packet in _until_damage(container) if packet.dts is not None)
+            packets = (packet for packet in _until_damage(av, container) if packet.dts is not None)
             for packet in islice(packets, piece.count):
                 shift = round(piece.begin / packet.time_base)
                 packet.pts += shift

@@ -18,7 +18,8 @@ from ovseg_cli.exports import atomic_path, label_kind
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import MIN_WIDTH
-from ovseg_cli.media.images import MAX_PIXELS, read_image
+from ovseg_cli.links import refuse_links
+from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
 from ovseg_cli.render import tinted
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import ClassName, Vocabulary
@@ -42,6 +43,7 @@ def write_thumbnails(run: FinishedRun, folder: Path) -> Iterator[Thumbnails]:
 
     A photo that cannot be read, or is another by now, has its overlay alone. Raises OutputError.
     """
+    refuse_links(folder.parent, folder)
     maker = _Maker(run, folder)
     with ThreadPoolExecutor(available_cores()) as threads:
         # Not all at once: an error, or Ctrl-C, is to end this soon.
@@ -114,15 +116,14 @@ class _Maker:
             if small is None and (self.folder / name).exists():
                 small = Image.open(self.folder / name)
             return self._tinted(photo, small)
-        except (OSError, ValueError, Image.DecompressionBombError):
-            # Damaged since, or larger than Pillow trusts: the page does without.
+        except Exception:
+            # Damaged since, in one of Pillow's many ways: the page does without.
             return None
 
     def _tinted(self, photo: FinishedPhoto, small: Image.Image | None) -> Image.Image:
         assert photo.labels is not None
-        with Image.open(photo.labels) as picture:
-            stored = np.asarray(picture.resize(_size(photo), Image.Resampling.NEAREST))
-        labels = stored.astype(np.int32)
+        stored = Image.fromarray(read_values(photo.labels))
+        labels = np.array(stored.resize(_size(photo), Image.Resampling.NEAREST)).astype(np.int32)
         labels[labels == np.iinfo(label_kind(len(self.vocabulary))).max] = UNLABELED
         below = np.full((*labels.shape, 3), _PAPER, np.uint8)
         if small is not None:

@@ -1,4 +1,5 @@
 import json
+import socket
 import sys
 import warnings
 
@@ -122,6 +123,24 @@ def test_a_photo_of_another_size_does_not_get_its_coordinates(placed):
     geotiff(placed.photos["x/a"], (120, 90))
     with pytest.raises(InputError, match=r"a\.tif: turned upright it no longer fits"):
         placed.export("geotiff")
+
+
+def test_a_photo_that_has_become_a_list_of_addresses_asks_nobody(make_run):
+    made = make_run()
+    made.add("a", blobs(), photo=photo_at(made.folder / "a.png", (90, 120)))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        address = f"/vsicurl/http://127.0.0.1:{server.getsockname()[1]}/a.tif"
+        made.photos["a"].write_text(
+            '<VRTDataset rasterXSize="120" rasterYSize="90">'
+            '<VRTRasterBand dataType="Byte" band="1">'
+            f'<SimpleSource><SourceFilename relativeToVRT="0">{address}</SourceFilename>'
+            "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+        )
+        with pytest.raises(InputError, match="its coordinates cannot be read"):
+            made.export("geotiff")
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_a_photo_that_gdal_cannot_read(make_run):
