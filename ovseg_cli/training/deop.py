@@ -19,10 +19,11 @@ from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.clip import VisualTower
-from ovseg_cli.model.deop import DeOP, TextFeatures
+from ovseg_cli.model.deop import DeOP
 from ovseg_cli.training.criterion import score_losses
 from ovseg_cli.training.engine import weight_decay_groups
-from ovseg_cli.training.validation import region_iou
+from ovseg_cli.training.set_names import name_features
+from ovseg_cli.training.validation import region_ious
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,7 @@ class DeOPStage:
             part.requires_grad_(True)
         self.mixture = PixelMixture(config.views, data)
         self.validation = {name: read_pixel_set(data / name, "val") for name in config.views.sets}
-        with torch.no_grad():
-            self.text = {
-                name: TextFeatures(model.text.encode(sampler.data.names))
-                for name, sampler in self.mixture.samplers.items()
-            }
+        self.text = name_features(model, self.mixture)
 
     def _learning(self) -> list[nn.Parameter]:
         model = self.model
@@ -98,7 +95,4 @@ class DeOPStage:
         """mIoU of each val split over its names, with the proposals as regions."""
         assert isinstance(model, DeOP)
         size = self.config.evaluate_size
-        return {
-            name: region_iou(model, data, self.text[name], size, self.device)
-            for name, data in self.validation.items()
-        }
+        return region_ious(model, self.validation, self.text, size, self.device)

@@ -19,10 +19,11 @@ from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.convolution import BatchNorm2d
-from ovseg_cli.model.deop import DeOP, TextFeatures
+from ovseg_cli.model.deop import DeOP
 from ovseg_cli.training.criterion import SetCriterion, SetWeights
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.matcher import set_target
+from ovseg_cli.training.set_names import name_features
 from ovseg_cli.training.validation import photos
 
 
@@ -66,11 +67,7 @@ class ProposalStage:
                     part.requires_grad_(False)
         self.mixture = PixelMixture(config.views, data)
         self.validation = {name: read_pixel_set(data / name, "val") for name in config.views.sets}
-        with torch.no_grad():
-            self.text = {
-                name: TextFeatures(model.text.encode(sampler.data.names))
-                for name, sampler in self.mixture.samplers.items()
-            }
+        self.text = name_features(model, self.mixture)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The backbone learns more slowly than the rest."""

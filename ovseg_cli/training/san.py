@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.data.transforms import to_tensor
-from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import SetCriterion, SetWeights
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.matcher import set_target
-from ovseg_cli.training.validation import region_iou
+from ovseg_cli.training.set_names import name_features
+from ovseg_cli.training.validation import region_ious
 
 WEIGHTS = SetWeights(classes=2, mask=5, dice=5, mask_loss="entropy", match_names=True)
 
@@ -64,11 +64,7 @@ class SANStage:
         model.visual.positional_embedding.requires_grad_(config.learn_positions)
         self.mixture = PixelMixture(config.views, data)
         self.validation = {name: read_pixel_set(data / name, "val") for name in config.views.sets}
-        with torch.no_grad():
-            self.text = {
-                name: TextFeatures(model.text.encode(sampler.data.names))
-                for name, sampler in self.mixture.samplers.items()
-            }
+        self.text = name_features(model, self.mixture)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only, and not on positions."""
@@ -107,7 +103,4 @@ class SANStage:
         """mIoU of each val split over its names."""
         assert isinstance(model, SAN)
         size = self.config.evaluate_size
-        return {
-            name: region_iou(model, data, self.text[name], size, self.device)
-            for name, data in self.validation.items()
-        }
+        return region_ious(model, self.validation, self.text, size, self.device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.score_map import score_map
 
 # A photo (1, 3, h, w) in 0..255 and the size H×W of its labels -> labels (H, W).
-Predict = Callable[[Tensor, tuple[int, int]], Tensor]
+SizeHW = tuple[int, int]
+Predict = Callable[[Tensor, SizeHW], Tensor]
 
 
 def photos(data: PixelSet, shorter: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
@@ -35,14 +37,21 @@ def mean_iou(data: PixelSet, shorter: int, device: torch.device, predict: Predic
     return float(np.nanmean(matrix.iou()[: len(data.names)]))
 
 
-def region_iou(
-    model: Network, data: PixelSet, text: TextFeatures, shorter: int, device: torch.device
-) -> float:
-    """`mean_iou` of a model's own proposals, as it names them; text: of the set's names."""
+def region_ious(
+    model: Network,
+    sets: Mapping[str, PixelSet],
+    text: Mapping[str, TextFeatures],
+    shorter: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """`mean_iou` of each set by a model's own proposals, as it names them; text: of its names."""
 
-    def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        output = model(model.normalise(image), text, proposals="queries")
+    def predict(data: PixelSet, names: TextFeatures, image: Tensor, size_hw: SizeHW) -> Tensor:
+        output = model(model.normalise(image), names, proposals="queries")
         scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch=4)
         return label_map(scores, size_hw, other=data.has_other)[0]
 
-    return mean_iou(data, shorter, device, predict)
+    return {
+        name: mean_iou(data, shorter, device, partial(predict, data, text[name]))
+        for name, data in sets.items()
+    }
