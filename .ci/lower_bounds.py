@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
+# What packages need that come with ours, and do not say: later ones need numpy 2.
+UNSAID = ("pyarrow < 18",)
 # "name[extra] >= 1.2; marker"
 _BOUND = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*>=\s*([0-9][^\s;,]*)[^;]*(;.*)?")
 
@@ -30,6 +32,8 @@ def bounds(text: str) -> Iterator[tuple[str, str, str]]:
 def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         lowest = list(bounds(file.read()))
+    if "--installed" not in sys.argv:
+        print("\n".join(UNSAID))
     for name, version, marker in lowest:
         if "--installed" not in sys.argv:
             print(f"{name} == {version}{marker}")

@@ -135,8 +135,12 @@ def _read_record(out: Path) -> Mapping[str, Any]:
 
 def is_sound(entry: Entry, classes: int) -> bool:
     """Whether an entry is of these classes and has pixels."""
-    ids = [class_id for class_id, _, _ in entry.areas]
-    return entry.width > 0 < entry.height and all(UNLABELED <= i < classes for i in ids)
+    return entry.width > 0 < entry.height and all(
+        UNLABELED <= class_id < classes
+        and 0 <= pixels <= entry.width * entry.height
+        and 0 <= mean < 2
+        for class_id, pixels, mean in entry.areas
+    )
 
 
 def _finished_photo(out: Path, entry: Entry) -> FinishedPhoto:

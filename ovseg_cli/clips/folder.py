@@ -210,7 +210,7 @@ class ClipFolder:
             for line in lines:
                 if not line.endswith("\n"):  # cut off by a kill
                     return
-                yield FrameRecord.of(line)
+                yield FrameRecord.of(line, len(self.vocabulary))
 
     def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> None:
         """Add a frame, unless an earlier run has written it. Raises OutputError.

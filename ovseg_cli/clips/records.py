@@ -8,10 +8,11 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ovseg_cli.json_files import parse_json
-from ovseg_cli.segmentation import ClassArea
+from ovseg_cli.segmentation import UNLABELED, ClassArea
 from ovseg_cli.tables import Row, class_name, parent_areas, shares, write_table
 from ovseg_cli.vocabulary import Vocabulary
 
+LONGEST = 1e10  # seconds: streams may count from 1970
 SHARES = ("pixels", "fraction", "mean_confidence")
 STATS_COLUMNS = ("frame", "seconds", "class_id", "class", *SHARES)
 PARENTS_COLUMNS = ("frame", "seconds", "parent", *SHARES)
@@ -29,17 +30,24 @@ class FrameRecord:
     areas: tuple[tuple[int, int, float], ...] | None  # class id, pixels, confidence; None: held
 
     @classmethod
-    def of(cls, line: str) -> FrameRecord:
-        """From what `line` gives; raises ValueError for anything else."""
+    def of(cls, line: str, classes: int) -> FrameRecord:
+        """From what `line` gives, of so many classes; raises ValueError for anything else."""
         try:
             index, seconds, size, areas = parse_json(line)
             held = areas is None
             found = cls(index, seconds, size, None if held else tuple(map(tuple, areas)))
-            numbers = [index, seconds, size, *(n for area in found.areas or () for n in area)]
-            sound = all(isinstance(number, int | float) for number in numbers)
+            whole = [index, size, *(number for area in found.areas or () for number in area[:2])]
+            sound = (
+                all(type(number) is int for number in whole)
+                and index >= 0 <= seconds < LONGEST
+                and all(
+                    UNLABELED <= class_id < classes and 0 <= pixels <= size and 0 <= mean < 2
+                    for class_id, pixels, mean in found.areas or ()
+                )
+            )
         except TypeError:
             sound = False
-        if not sound or size < 1 or any(len(area) != 3 for area in found.areas or ()):
+        if not sound or size < 1:
             raise ValueError("no record of a frame")
         return found
 
