@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ovseg_cli.errors import CheckpointError, OutputError, OvsegError
+from ovseg_cli.training.muon import Muon, split_matrices
 from ovseg_cli.training.schedule import Schedule
 
 log = logging.getLogger(__name__)
@@ -184,35 +185,41 @@ class _State:
         self.step = 0
         self.sums: dict[str, float] = {}  # of the losses since the last line of the log
         self.counts: dict[str, int] = {}  # steps that had each of them
-        groups = [dict(group) for group in stage.parameter_groups()]
-        self.rates = [schedule.learning_rate * group.pop("lr_scale", 1.0) for group in groups]
+        groups = [{"lr_scale": 1.0, **group} for group in stage.parameter_groups()]
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = self._optimizer(groups)
+        self.optimizers = self._optimizers(groups)
         self.averaged = copy.deepcopy(stage.model).eval() if schedule.ema else None
 
-    def _optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    def _optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
         rate, decay = self.schedule.learning_rate, self.schedule.weight_decay
         if self.schedule.optimizer == "sgd":
-            return torch.optim.SGD(groups, rate, momentum=0.9, weight_decay=decay)
-        return torch.optim.AdamW(groups, rate, weight_decay=decay)
+            return [torch.optim.SGD(groups, rate, momentum=0.9, weight_decay=decay)]
+        found: list[torch.optim.Optimizer] = []
+        if self.schedule.optimizer == "muon":
+            matrices, groups = split_matrices(self.stage.model, groups)
+            found += [Muon(matrices, rate, decay)] if matrices else []
+        return found + ([torch.optim.AdamW(groups, rate, weight_decay=decay)] if groups else [])
 
     def advance(self, batch: Any, device: torch.device) -> None:
         """One step."""
-        factor = self.schedule.rate(self.step)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+        rate = self.schedule.learning_rate * self.schedule.rate(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["lr_scale"]
         half = self.schedule.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             losses = self.stage.losses(batch)
         total = sum(losses.values(), torch.zeros((), device=device))
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         self._require_finite(float(total.detach()), f"the loss is not finite ({values})")
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         total.backward()
         largest = math.inf if self.schedule.clip is None else self.schedule.clip
         norm = nn.utils.clip_grad_norm_(self.parameters, largest)
         self._require_finite(float(norm), "the gradient is not finite")
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self._average()
         for name, value in values.items():
@@ -261,7 +268,7 @@ class _State:
             "recipe": self.recipe,
             "model": self.stage.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "sums": self.sums,
             "counts": self.counts,
         }
@@ -281,7 +288,8 @@ class _State:
             self.stage.model.load_state_dict(state["model"])
             if self.averaged is not None:
                 self.averaged.load_state_dict(state["averaged"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.step = state["step"]
             self.sums, self.counts = state["sums"], state["counts"]
         log.info("going on from step %d", self.step)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 CHOICES = {
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("adamw", "muon", "sgd"),
     "decay": ("cosine", "poly"),
     "precision": ("fp32", "bf16"),
 }
@@ -18,7 +18,7 @@ class Schedule:
 
     steps: int
     learning_rate: float
-    optimizer: str = "adamw"  # or "sgd" (momentum 0.9)
+    optimizer: str = "adamw"  # or "muon" (with AdamW for what is no matrix), "sgd" (momentum 0.9)
     weight_decay: float = 0.05
     warmup: int = 200  # steps of linear warm-up
     decay: str = "cosine"  # or "poly" (power 0.9), both to zero

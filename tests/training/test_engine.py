@@ -65,7 +65,7 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.values(), other.values(), strict=True))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 @pytest.mark.parametrize("breaks_at", [2, 4, 7, 10])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, breaks_at, optimizer):
     plan = schedule(optimizer=optimizer)
