@@ -15,18 +15,18 @@ from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.media.inputs import InputState
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.read_ahead import ReadAhead
 from ovseg_cli.results import ImageResult, is_out_of_memory, is_run_wide, reason_of
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.tables import class_areas
 from ovseg_cli.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 PIXELS_AT_A_STAGE = 64_000_000  # being read ahead, waiting for a batch, being written: each at most
 STAGES_LABELLED = 3  # of so many stages' pixels labels are made at a time
-PORTION = 256  # inputs of an earlier run that are looked at together
+PORTION = 32  # inputs of an earlier run that are looked at together; few, to stay in the cache
 WINDOW = 4  # a photo waits for at most this many batches' worth of others of its size
 
 
@@ -160,7 +160,7 @@ class _Run:
                     return
                 image = images[self.next_position]
                 self.next_position += 1
-                yield self.success(image, entry, "skipped", 0.0)
+                yield ImageResult(image, "skipped", entry)
             if len(entries) < PORTION:
                 return
             ahead.extend(map(self.submit_look, islice(portions, 1)))
@@ -175,8 +175,7 @@ class _Run:
 
     def look(self, images: Sequence[ImageInput]) -> list[Entry]:
         """What is finished of these inputs, up to the first that is not."""
-        found = (self.output.is_done(image, InputState.of(image)) for image in images)
-        return list(takewhile(lambda entry: entry is not None, found))  # type: ignore[arg-type]
+        return list(takewhile(bool, self.output.finished(images)))  # type: ignore[arg-type]
 
     def in_order(self) -> Iterator[ImageResult]:
         while self.next_position in self.finished:
@@ -193,7 +192,7 @@ class _Run:
         state = InputState.of(image)
         entry = self.output.is_done(image, state)
         if entry is not None:
-            self.finished[position] = self.success(image, entry, "skipped", 0.0)
+            self.finished[position] = ImageResult(image, "skipped", entry)
             return None, 0
         try:
             frame = read_image(
@@ -312,22 +311,11 @@ class _Run:
                 )
             entry = self.output.save(photo.image, photo.state, photo.frame, segmentation)
             seconds += time.perf_counter() - started
-            self.finished[photo.position] = self.success(photo.image, entry, "done", seconds)
+            self.finished[photo.position] = ImageResult(photo.image, "done", entry, seconds)
         except Exception as error:
             self.fail(photo.position, photo.image, photo.state, error)
         finally:
             self.writing.give(photo.pixels)
-
-    def success(self, image: ImageInput, entry: Entry, status: str, seconds: float) -> ImageResult:
-        return ImageResult(
-            image=image,
-            status=status,
-            width=entry.width,
-            height=entry.height,
-            areas=class_areas(entry, self.segmenter.vocabulary),
-            files=self.output.targets(image.rel),
-            seconds=seconds,
-        )
 
     def fail(
         self,

@@ -75,7 +75,7 @@ def select(
 
 def is_temporary(name: str) -> bool:
     """Whether a file is one that `atomic_path` gave out: after a kill, some are left."""
-    return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
+    return name[:1] == "." and re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
 
 
 @contextlib.contextmanager

@@ -17,41 +17,25 @@ import os
 import threading
 import time
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from ovseg_cli.errors import OutputError
-from ovseg_cli.json_files import parse_json
+from ovseg_cli.journal_entry import Entry, entry_of, head_of
+
+__all__ = ["Entry", "Journal", "run_fingerprint"]
 
 SYNC_ENTRIES = 64  # lines that are written before they are forced to the disk, at most
 SYNC_SECONDS = 1.0  # after which the next line forces them
 _UNSETTLED = 1 << 16  # new entries that are kept apart from the sorted ones
 _OFFSET_BITS = 48  # of a place; above them stands the number of the file
+_TOGETHER = 256  # inputs that are looked up at a time
 _OPEN_FILES = 64  # journals that are kept open for reading
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One input that was finished, or failed."""
-
-    rel: str  # REL of the outputs
-    path: str  # the input, absolute
-    size: int  # of the input file, bytes
-    modified_ns: int  # of the input file
-    run: str  # fingerprint of the model and options
-    width: int = 0
-    height: int = 0
-    areas: tuple[tuple[int, int, float], ...] = ()  # class id, pixels, mean confidence
-    # Name in --save -> path below the output folder -> bytes.
-    files: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    reason: str = ""  # why it failed; empty = it did not
-    order: int = 0  # greater than that of all earlier entries; the latest of an input counts
-    finished: float = 0.0  # seconds since 1970, for people: clocks may go backwards
 
 
 class Journal:
@@ -69,6 +53,7 @@ class Journal:
         self._readers: dict[int, BinaryIO] = {}  # by number of the file
         self._writer: BinaryIO | None = None
         self._next = -1  # order of the next entry; -1 = the earlier ones are not known yet
+        self._others: dict[Path, int] = {}  # journals of other parts -> bytes when it was loaded
         self._unsynced = 0
         self._synced = time.monotonic()
 
@@ -76,6 +61,12 @@ class Journal:
         """Read what earlier runs, and other parts of this one, have finished."""
         with self._lock:
             self._load()
+
+    def refresh(self) -> None:
+        """Read it again where others have written since it was loaded."""
+        with self._lock:
+            if self._next < 0 or self._others != self._sizes_of_others():
+                self._load()
 
     def files(self) -> list[Path]:
         """The journals of all parts that exist."""
@@ -86,15 +77,21 @@ class Journal:
         files = self.files()
         for file in [self.own] * (self.own in files) if own else files:
             with file.open("rb") as stream:
-                yield from filter(None, map(_parse, stream))
+                yield from filter(None, map(entry_of, stream))
 
     def entry(self, rel: str) -> Entry | None:
         """The latest entry of an input."""
-        with self._lock:
-            place = self._index.find(rel)
-            line = b"" if place is None else self._line(place)
-        entry = _parse(line)
-        return entry if entry is not None and entry.rel == rel else None
+        return next(self.latest([rel]))
+
+    def latest(self, rels: Iterable[str]) -> Iterator[Entry | None]:
+        """The latest entry of each input: for many much quicker than `entry`."""
+        rels = iter(rels)
+        while portion := list(islice(rels, _TOGETHER)):
+            with self._lock:
+                lines = [self._line(place) for place in self._index.find(portion)]
+            for rel, line in zip(portion, lines, strict=True):
+                entry = entry_of(line) if line else None
+                yield entry if entry is not None and entry.rel == rel else None
 
     def append(self, entry: Entry) -> None:
         """Add an entry; safe to call from several threads. Raises OutputError (no space)."""
@@ -132,20 +129,24 @@ class Journal:
 
     def _load(self) -> None:
         self._close_files()
+        self._others = self._sizes_of_others()
         self._numbered = self.files()
         keys, orders, places = array("q"), array("q"), array("q")
         for number, file in enumerate(self._numbered):
             offset = number << _OFFSET_BITS
             with file.open("rb") as stream:
                 for line in stream:
-                    head = _head(line)
+                    head = head_of(line)
                     if head is not None:
                         keys.append(hash(head[0]))
                         orders.append(head[1])
                         places.append(offset)
                     offset += len(line)
-        self._index.fill(keys, orders, places)
+        self._index.fill(*(np.array(each, np.int64) for each in (keys, orders, places)))
         self._next = max(orders, default=-1) + 1
+
+    def _sizes_of_others(self) -> dict[Path, int]:
+        return {file: file.stat().st_size for file in self.files() if file != self.own}
 
     def _place(self, file: Path, offset: int) -> int:
         if file not in self._numbered:
@@ -153,6 +154,9 @@ class Journal:
         return self._numbered.index(file) << _OFFSET_BITS | offset
 
     def _line(self, place: int) -> bytes:
+        """What stands at a place; nothing where there is none."""
+        if place < 0:
+            return b""
         number, offset = place >> _OFFSET_BITS, place & (1 << _OFFSET_BITS) - 1
         if number not in self._readers:
             if len(self._readers) >= _OPEN_FILES:
@@ -192,34 +196,35 @@ class _Index:
     """
 
     def __init__(self) -> None:
-        self._keys, self._places = array("q"), array("q")  # by key, ascending
+        self._keys = self._places = np.empty(0, np.int64)  # by key, ascending
         self._new: dict[int, int] = {}  # later ones
 
-    def fill(self, keys: "array[int]", orders: "array[int]", places: "array[int]") -> None:
+    def fill(self, keys: np.ndarray, orders: np.ndarray, places: np.ndarray) -> None:
         """Replace all; of equal keys the one of the greatest order counts, or the last."""
-        order = np.lexsort((np.array(orders, np.int64), np.array(keys, np.int64)))  # stable
-        sorted_keys = np.array(keys, np.int64)[order]
-        last = np.append(sorted_keys[1:] != sorted_keys[:-1], True)[: len(order)]
-        self._keys = array("q", sorted_keys[last].tobytes())
-        self._places = array("q", np.array(places, np.int64)[order][last].tobytes())
+        order = np.lexsort((orders, keys))  # stable
+        keys = keys[order]
+        last = np.append(keys[1:] != keys[:-1], True)[: len(order)]
+        self._keys, self._places = keys[last], places[order][last]
         self._new.clear()
 
     def put(self, rel: str, place: int) -> None:
         """Note the latest entry of an input."""
         self._new[hash(rel)] = place
         if len(self._new) >= _UNSETTLED:
-            keys = self._keys + array("q", self._new)
-            places = self._places + array("q", self._new.values())
-            self.fill(keys, array("q", bytes(8 * len(keys))), places)
+            keys = np.append(self._keys, np.fromiter(self._new, np.int64))
+            places = np.append(self._places, np.fromiter(self._new.values(), np.int64))
+            self.fill(keys, np.zeros_like(keys), places)
 
-    def find(self, rel: str) -> int | None:
-        """The place of an input's latest entry."""
-        key = hash(rel)
-        if key in self._new:
-            return self._new[key]
-        position = bisect_left(self._keys, key)
-        found = position < len(self._keys) and self._keys[position] == key
-        return self._places[position] if found else None
+    def find(self, rels: Sequence[str]) -> list[int]:
+        """The places of the latest entries of inputs; -1 where there is none."""
+        hashes = [hash(rel) for rel in rels]
+        places = [-1] * len(hashes)
+        if len(self._keys):
+            keys = np.array(hashes, np.int64)
+            positions = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
+            found = self._keys[positions] == keys
+            places = np.where(found, self._places[positions], -1).tolist()
+        return [self._new.get(key, place) for key, place in zip(hashes, places, strict=True)]
 
 
 def run_fingerprint(values: Mapping[str, Any]) -> str:
@@ -257,42 +262,3 @@ def _force_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-_START, _ORDER = b'{"rel":"', b'","order":'
-
-
-def _head(line: bytes) -> tuple[str, int] | None:
-    """REL and order, read without the rest where a line begins as this program writes it."""
-    if line.startswith(_START) and line.endswith(b"}\n"):
-        rel, found, rest = line[len(_START) :].partition(_ORDER)
-        number, ends, _ = rest[:19].partition(b",")
-        if found and ends and b'"' not in rel and b"\\" not in rel and number.isdigit():
-            return rel.decode("ascii", "replace"), int(number)
-    entry = _parse(line)
-    return None if entry is None else (entry.rel, entry.order)
-
-
-def _parse(line: bytes) -> Entry | None:
-    """None for a line that a crash or power cut left behind."""
-    try:
-        values = parse_json(line)
-        entry = Entry(**values | {"areas": tuple(map(tuple, values["areas"]))})
-        return entry if _is_sound(entry) else None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def _is_sound(entry: Entry) -> bool:
-    """Whether the values are of the kinds that they should be: others may have written the line."""
-    numbers = entry.size, entry.modified_ns, entry.width, entry.height, entry.order
-    sizes = (size for files in entry.files.values() for size in files.values())
-    return (
-        all(isinstance(text, str) for text in (entry.rel, entry.path, entry.run, entry.reason))
-        and all(isinstance(number, int) for number in (*numbers, *sizes))
-        and all(
-            isinstance(class_id, int) and isinstance(pixels, int) and isinstance(mean, float | int)
-            for class_id, pixels, mean in entry.areas
-        )
-        and 0 <= entry.order < 1 << 63
-    )

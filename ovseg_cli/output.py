@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ovseg_cli import parts, tables
@@ -13,7 +12,7 @@ from ovseg_cli.exports import WRITERS, Writer, is_temporary
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.links import first_link, refuse_links
-from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
@@ -22,21 +21,6 @@ STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others 
 REPORT = "run.json"
 PAGE_FILES = "report-files"  # where `ovseg report` puts the small pictures of its page
 EXPORTS = "exports"  # where formats of other programs go, each into a folder of its name
-
-
-@dataclass(frozen=True)
-class InputState:
-    """What tells whether an input has changed since it was read."""
-
-    path: str  # absolute; or a URL
-    size: int  # bytes
-    modified_ns: int  # of an object in a store: a number made of its ETag
-
-    @classmethod
-    def of(cls, source: Path | ImageInput) -> "InputState":
-        """Look at the input; one that is not there has size -1."""
-        image = source if isinstance(source, ImageInput) else ImageInput(source, "")
-        return cls(image.location, *image.version())
 
 
 class OutputFolder:
@@ -50,6 +34,7 @@ class OutputFolder:
         self, root: Path, writers: Sequence[Writer], *, stats: bool = True, part: str = ""
     ) -> None:
         self.root = root
+        self._place = os.path.join(root, "")  # the same as text
         self.stage = root  # where files of a photo are written before they are delivered
         self.writers = writers
         self.journal = Journal(root / parts.STATE, part)
@@ -139,15 +124,16 @@ class OutputFolder:
 
     def is_done(self, image: ImageInput, state: InputState) -> Entry | None:
         """The entry of an input that needs no work: same file, same run, all outputs in place."""
-        entry = self._entry(image, state.path)
-        if entry is None or state != InputState(entry.path, entry.size, entry.modified_ns):
-            return None
-        whole = all(
-            writer.name in entry.files
-            and all(self._held(n) == s for n, s in entry.files[writer.name].items())
-            for writer in self.writers
-        )
-        return entry if whole else None
+        entry = self.journal.entry(image.rel)
+        version = state.size, state.modified_ns
+        return entry if entry and self._is_current(entry, state.path, version) else None
+
+    def finished(self, images: Sequence[ImageInput]) -> Iterator[Entry | None]:
+        """Of each input what `is_done` tells."""
+        entries = self.journal.latest(image.rel for image in images)
+        for image, entry in zip(images, entries, strict=True):
+            current = entry and self._is_current(entry, image.location, image.version())
+            yield entry if current else None
 
     def targets(self, rel: str) -> dict[str, str]:
         """What is written for an input: name in --save -> file, or folder of files."""
@@ -219,11 +205,13 @@ class OutputFolder:
         """Write stats.csv, summary.csv and parents.csv of the finished inputs, in their order."""
         if not self._wants_stats:
             return []
-        self.journal.load()  # other parts may have finished more
+        self.journal.refresh()  # other parts may have finished more
 
         def entries() -> Iterator[Entry]:
-            found = (self._entry(image, image.location) for image in images)
-            return (entry for entry in found if entry is not None)
+            latest = self.journal.latest(image.rel for image in images)
+            for image, entry in zip(images, latest, strict=True):
+                if entry is not None and self._is_own(entry, image.location):
+                    yield entry
 
         tables.write_parents(self.root, vocabulary, entries())
         return tables.write_stats(self.root, vocabulary, entries())
@@ -232,12 +220,21 @@ class OutputFolder:
         """Write run.json; raises OutputError."""
         tables.write_json(self.root / REPORT, values)
 
-    def _entry(self, image: ImageInput, path: str) -> Entry | None:
-        """The latest entry of an input, if this very run could have made it."""
-        entry = self.journal.entry(image.rel)
-        if entry is None or entry.reason or entry.run != self._run or entry.path != path:
-            return None
-        return entry
+    def _is_own(self, entry: Entry, path: str) -> bool:
+        """Whether this very run could have made the entry, of the input at that place."""
+        return not entry.reason and entry.run == self._run and entry.path == path
+
+    def _is_current(self, entry: Entry, path: str, version: tuple[int, int]) -> bool:
+        """Whether the input there is as it was, and all that this run makes of it in place."""
+        if not self._is_own(entry, path) or (entry.size, entry.modified_ns) != version:
+            return False
+        for writer in self.writers:
+            if writer.name not in entry.files:
+                return False
+            for name, size in entry.files[writer.name].items():
+                if self._held(name) != size:
+                    return False
+        return True
 
     def _publish(self, entry: Entry, written: Mapping[str, list[Path]]) -> None:
         """Note a photo as finished whose files are written to the stage. Raises OutputError."""
@@ -246,7 +243,7 @@ class OutputFolder:
     def _held(self, name: str) -> int:
         """The size of a file of the results; -1 where it is not there."""
         try:
-            return os.stat(f"{self.root}/{name}").st_size  # as text: there may be millions
+            return os.stat(self._place + name).st_size  # as text: there may be millions
         except (OSError, ValueError):
             return -1
 

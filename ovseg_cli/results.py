@@ -4,8 +4,8 @@ import errno
 from dataclasses import dataclass, field
 
 from ovseg_cli.errors import OutputError, OvsegError
+from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput
-from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.vocabulary import printable
 
 _RUN_WIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -17,10 +17,7 @@ class ImageResult:
 
     image: ImageInput
     status: str  # "done", "skipped" (finished by an earlier run) or "failed"
-    width: int = 0
-    height: int = 0
-    areas: tuple[ClassArea, ...] = ()
-    files: dict[str, str] = field(default_factory=dict)  # name in --save -> path
+    entry: Entry | None = None  # what is noted of it, unless it failed
     seconds: float = 0.0  # reading, its share of the model's time, writing
     reason: str = ""  # why it failed
 

@@ -2,11 +2,12 @@
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path
 from typing import TextIO
 
 from ovseg_cli.exports import atomic_path
@@ -19,7 +20,9 @@ Row = Sequence[object]
 
 # What spreadsheets take for a formula (owasp.org/www-community/attacks/CSV_Injection), numbers
 # apart; apostrophes before it are our own, or would be taken for them.
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20](?![\d.]*\Z)")
+_SIGNS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+_STARTS = "'" + _SIGNS
+_FORMULA = re.compile(rf"'*[{re.escape(_SIGNS)}](?![\d.]*\Z)")
 STATS = "stats.csv"
 SUMMARY = "summary.csv"
 CLASSES = "classes.json"
@@ -51,20 +54,18 @@ class ClassTotal:
 
 def image_name(rel: str, path: str) -> str:
     """What the tables call a photo: REL with the suffix that the input's name has."""
-    name = PurePath(path).name
-    return rel if PurePosixPath(rel).name == name else rel + PurePath(name).suffix
+    name = os.path.basename(path)  # as text: there may be millions
+    if rel.rpartition("/")[2] == name:
+        return rel
+    dot = name.rfind(".")
+    return rel + name[dot:] if 0 < dot < len(name) - 1 else rel
 
 
 def class_areas(entry: Entry, vocabulary: Vocabulary) -> tuple[ClassArea, ...]:
     """The classes of one finished input, as `Segmentation.areas` gave them."""
+    whole = entry.width * entry.height
     return tuple(
-        ClassArea(
-            class_id=class_id,
-            name=class_name(class_id, vocabulary),
-            pixels=pixels,
-            fraction=pixels / (entry.width * entry.height),
-            mean_confidence=confidence,
-        )
+        ClassArea(class_id, class_name(class_id, vocabulary), pixels, pixels / whole, confidence)
         for class_id, pixels, confidence in entry.areas
     )
 
@@ -166,7 +167,9 @@ def write_table(target: Path, columns: Sequence[str], rows: Iterable[Row]) -> No
         # Python before 3.13 puts a cell into quotes for a "\r" only where lines end in one.
         table = csv.writer(_UnixLines(stream), lineterminator="\r\n")
         table.writerow(columns)
-        table.writerows([_cell(value) for value in row] for row in rows)
+        table.writerows(
+            [_cell(value) if isinstance(value, str) else value for value in row] for row in rows
+        )
 
 
 class _UnixLines:
@@ -177,12 +180,13 @@ class _UnixLines:
         self._stream.write(row.removesuffix("\r\n") + "\n")
 
 
-def _cell(value: object) -> object:
-    """A value as a table has it: a text that a spreadsheet would run gets an apostrophe before it.
+def _cell(value: str) -> str:
+    """A text as a table has it: a text that a spreadsheet would run gets an apostrophe before it.
 
     So does one that looks as if it had got one, so that `text_of_cell` can undo this.
     """
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    is_formula = value[:1] in _STARTS and _FORMULA.match(value)
+    return f"'{value}" if is_formula else value
 
 
 def text_of_cell(cell: str) -> str:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -60,12 +61,12 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.classes)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The name of every class, by id."""
         return tuple(entry.name for entry in self.classes)
 
-    @property
+    @cached_property
     def parents(self) -> tuple[tuple[str, ...], ...]:
         """What every class is a kind of, by id."""
         return tuple(entry.parents for entry in self.classes)

@@ -11,7 +11,8 @@ from ovseg_cli.formats import FORMATS, export
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.media.inputs import InputState
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -52,7 +53,7 @@ class MadeRun:
         assert frame.size_hw == labels.shape
         confidence = np.full(labels.shape, 0.5, np.float32)
         segmentation = Segmentation(labels.astype(np.int32), confidence, self.vocabulary)
-        image = ImageInput(path, rel)
+        image = ImageInput(str(path), rel)
         self._output.save(image, InputState.of(path), frame, segmentation)
         self.labels[rel], self.photos[rel] = labels, path
         return self

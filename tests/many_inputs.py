@@ -56,7 +56,7 @@ def pass_over(images, root):
 
 def main(count, folder):
     photo = make_photo(folder / "photo.png", (8, 8))
-    images = [ImageInput(photo, f"{number // 1000:03}/{number}") for number in range(count)]
+    images = [ImageInput(str(photo), f"{number // 1000:03}/{number}") for number in range(count)]
     print(json.dumps([pass_over(images, folder / "out"), pass_over(images, folder / "out")]))
 
 

@@ -56,9 +56,10 @@ def test_every_photo_gets_its_files_and_areas(folder, segmenter, output):
     assert statuses(results) == [(path.name, "done") for path in paths]
     for path, result in zip(paths, results, strict=True):
         red = np.asarray(Image.open(path))[..., 0]
-        assert (np.asarray(Image.open(result.files["labels"])) == red % 3).all()
-        assert (result.width, result.height) == (48, 32)
-        assert {a.class_id: a.pixels for a in result.areas} == {
+        labels = output.targets(result.image.rel)["labels"]
+        assert (np.asarray(Image.open(labels)) == red % 3).all()
+        assert (result.entry.width, result.entry.height) == (48, 32)
+        assert {class_id: pixels for class_id, pixels, _ in result.entry.areas} == {
             k: int((red % 3 == k).sum()) for k in range(3)
         }
         assert result.seconds > 0
@@ -395,7 +396,7 @@ class TestResume:
             output = open_output(root)
             results = run(folder, segmenter, output)
             assert [r.status for r in results] == ["skipped"] * cut + ["done"] * (9 - cut)
-            assert all(sum(a.pixels for a in r.areas) == 48 * 32 for r in results)
+            assert all(sum(area[1] for area in r.entry.areas) == 48 * 32 for r in results)
             assert len(segmenter.batches) == 9 - cut
             output.write_tables(images, VOCABULARY)
             trees.append(files_below(root))
@@ -416,6 +417,28 @@ class TestResume:
             (f"{i:02}.png", "done" if i in (5, 6, 10) else "skipped") for i in range(12)
         ]
         assert len(segmenter.batches) == 3
+
+    def test_each_file_is_looked_at_once(self, folder, tmp_path, monkeypatch):
+        """Beside the journal that is all that skipping costs, and there may be a million."""
+        count, save = 150, ("overlay", "labels")
+        photo = make_photo(folder / "000.png", (8, 8))
+        for i in range(1, count):
+            os.link(photo, folder / f"{i:03}.png")
+        segmenter = MockSegmenter(MockModel(), VOCABULARY)
+        run(folder, segmenter, open_output(tmp_path / "out", save))
+        images, output = find_images([str(folder)]), open_output(tmp_path / "out", save)
+        files = [str(path) for path in tmp_path.rglob("*") if path.suffix in (".png", ".jpg")]
+        seen, real = [], os.stat
+
+        def stat(path, *args, **options):
+            seen.append(str(path))
+            return real(path, *args, **options)
+
+        monkeypatch.setattr(os, "stat", stat)
+        results = list(batch.run(images, segmenter, output, BatchOptions()))
+        assert {result.status for result in results} == {"skipped"}
+        looked_at = [path for path in seen if path.endswith((".png", ".jpg"))]
+        assert len(looked_at) == len(set(looked_at)) == len(files) == count * (1 + len(save))
 
     def test_skipping_can_be_stopped(self, folder, tmp_path, segmenter):
         make_photos(folder, 9)
@@ -488,7 +511,7 @@ class TestInputsThatChange:
         again = run(folder, segmenter, output)
         assert [r.status for r in again] == ["skipped", "skipped", "done", "skipped"]
         red = np.asarray(Image.open(folder / "02.png"))[..., 0]
-        assert (np.asarray(Image.open(again[2].files["labels"])) == red % 3).all()
+        assert (np.asarray(Image.open(tmp_path / "out/labels/02.png")) == red % 3).all()
 
     def test_a_photo_that_changes_after_it_was_read_is_done_again(
         self, folder, tmp_path, segmenter
@@ -503,10 +526,10 @@ class TestInputsThatChange:
 
         segmenter.segment = segment
         results = run(folder, segmenter, open_output(tmp_path / "out"))
-        assert [(r.status, r.width) for r in results] == [("done", 48)] * 3
+        assert [(r.status, r.entry.width) for r in results] == [("done", 48)] * 3
         segmenter.segment = real
         again = run(folder, segmenter, open_output(tmp_path / "out"))
-        assert [(r.status, r.width) for r in again] == [
+        assert [(r.status, r.entry.width) for r in again] == [
             ("skipped", 48),
             ("done", 64),
             ("skipped", 48),

@@ -60,6 +60,45 @@ def test_parts_have_journals_of_their_own_and_see_all(tmp_path):
     assert first.entry("a/b").size == 99
 
 
+def test_many_are_looked_up_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "_TOGETHER", 7)
+    first, second = Journal(tmp_path, "1-of-2"), Journal(tmp_path, "2-of-2")
+    for number in range(40):
+        first.append(replace(ENTRY, rel=str(number), size=number))
+    for number in range(0, 40, 3):
+        second.append(replace(ENTRY, rel=str(number), size=100 + number))
+    journal = Journal(tmp_path)
+    journal.load()
+    for number in range(0, 40, 5):
+        journal.append(replace(ENTRY, rel=str(number), size=200 + number))
+    sought = [str(number) for number in range(50)]
+    Random(0).shuffle(sought)
+    found = list(journal.latest(iter(sought)))
+    assert found == [journal.entry(rel) for rel in sought]
+    for rel, entry in zip(sought, found, strict=True):
+        number = int(rel)
+        by_last = 200 if number % 5 == 0 else 100 if number % 3 == 0 else 0
+        assert entry is None if number >= 40 else entry.size == by_last + number
+
+
+def test_it_is_read_again_only_where_others_have_written(tmp_path, monkeypatch):
+    loads, real = [], Journal._load
+    monkeypatch.setattr(Journal, "_load", lambda self: (loads.append(self), real(self)))
+    own, other = Journal(tmp_path, "1-of-2"), Journal(tmp_path, "2-of-2")
+    own.refresh()
+    own.append(ENTRY)
+    own.refresh()
+    assert loads == [own]
+    assert same(own.entry("a/b"), ENTRY)
+    for size in (1, 2):
+        other.append(replace(ENTRY, rel="c", size=size))
+        loads.clear()
+        own.refresh()
+        own.refresh()
+        assert loads == [own]
+        assert own.entry("c").size == size
+
+
 @pytest.mark.parametrize(
     "rubbish", [b'{"rel": "x", "pa', b"[]\n", b"null\n", b"\xff\xfe\n", b"{}\n"]
 )
@@ -175,8 +214,8 @@ class TestIndex:
             rel = str(random.randrange(700))
             index.put(rel, place)
             expected[rel] = place
-            for other in (rel, str(random.randrange(900))):
-                assert index.find(other) == expected.get(other)
+            sought = [rel, *(str(random.randrange(900)) for _ in range(random.randrange(4)))]
+            assert index.find(sought) == [expected.get(each, -1) for each in sought]
 
     def test_it_is_small(self, tmp_path):
         journal = Journal(tmp_path)

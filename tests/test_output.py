@@ -9,7 +9,8 @@ from mock_segmenter import make_photo
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import select
 from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.media.inputs import InputState
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -25,7 +26,7 @@ def output_at(root, save=SAVE, run="run", overwrite=False, part=""):
 
 @pytest.fixture
 def photo(tmp_path):
-    return ImageInput(make_photo(tmp_path / "in" / "a.png"), "deep/a")
+    return ImageInput(str(make_photo(tmp_path / "in" / "a.png")), "deep/a")
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ class TestDone:
         twin = tmp_path / "elsewhere" / "a.png"
         twin.parent.mkdir()
         shutil.copy2(photo.path, twin)
-        assert not is_done(output_at(root), ImageInput(twin, photo.rel))
+        assert not is_done(output_at(root), ImageInput(str(twin), photo.rel))
 
     def test_a_failed_input(self, root, photo):
         output = output_at(root)

@@ -161,7 +161,7 @@ def _side_by_side(
     """The stages of all photos as `ovseg segment` runs them, each in the thread it runs in."""
     device = str(segment.model.device)
     inputs = [
-        ImageInput(photo, f"{turn}/{number}")
+        ImageInput(str(photo), f"{turn}/{number}")
         for turn in range(runs)
         for number, photo in enumerate(photos)
     ]
@@ -181,7 +181,7 @@ def _side_by_side(
         tracer.watch(output, "save", "encode")
         for result in batch.run(inputs, segment, output, options):
             if result.status != "done":
-                raise OvsegError(f"{result.image.path}: {result.reason}")
+                raise OvsegError(f"{result.image.name}: {result.reason}")
     torch.set_num_threads(threads)
     return tracer.spans
 

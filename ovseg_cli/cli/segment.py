@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -163,8 +165,6 @@ def command(
 
 
 def _say_how_many(photos: int, shard: Shard | None, everywhere: int) -> None:
-    import os
-
     part = f": part {shard.index} of {shard.count} of {everywhere}" if shard else ""
     console.note(f"{photos} photo{'' if photos == 1 else 's'} to segment{part}")
     if shard is None and SLURM_INDEX in os.environ:
@@ -216,16 +216,12 @@ def _find(inputs: tuple[str, ...], recursive: bool, null: bool) -> list[ImageInp
 
 
 def _listed_paths(null: bool) -> list[str]:
-    import os
-
     data = sys.stdin.buffer.read()
     lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
     return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
 
 
 def _exists(text: str) -> bool:
-    import os
-
     try:
         return os.path.lexists(text)
     except ValueError:  # a zero byte
@@ -237,9 +233,13 @@ def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
     own = tuple(folder.resolve() for folder in folders if folder.is_dir())
     if not own:
         return images
-    parents = {image.path.parent for image in images}
-    inside = {p for p in parents if any(p.resolve().is_relative_to(folder) for folder in own)}
-    kept = [image for image in images if image.path.parent not in inside]
+    parents = [os.path.dirname(image.file) for image in images]
+    inside = {
+        parent
+        for parent in set(parents)
+        if any(Path(parent).resolve().is_relative_to(folder) for folder in own)
+    }
+    kept = [image for image, parent in zip(images, parents, strict=True) if parent not in inside]
     if len(kept) < len(images):
         console.note(f"{len(images) - len(kept)} inputs left out: they are results of ovseg in OUT")
     if not kept:

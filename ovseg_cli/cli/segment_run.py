@@ -28,7 +28,7 @@ from ovseg_cli.output import EXPORTS, OutputFolder
 from ovseg_cli.results import ImageResult, RunReport
 from ovseg_cli.shard import Division, Shard
 from ovseg_cli.storage.destination import Destination
-from ovseg_cli.tables import ClassTotal
+from ovseg_cli.tables import ClassTotal, class_areas
 from ovseg_cli.vocabulary import Vocabulary, printable
 
 
@@ -202,18 +202,19 @@ class _Run:
         if result.status == "failed":
             console.error(f"{printable(path)}: {printable(result.reason)}")
         elif self.window is not None:
-            self.window.show(read_image(result.files[OVERLAY]).pixels, printable(path))
+            overlay = self.plan.output.targets(result.image.rel)[OVERLAY]
+            self.window.show(read_image(overlay).pixels, printable(path))
         if not self.plan.as_json:
             return
         record: dict[str, Any] = {"path": path, "status": result.status}
-        if result.status == "failed":
+        if result.entry is None:
             record["error"] = result.reason
         else:
             record |= {
-                "width": result.width,
-                "height": result.height,
-                "files": result.files,
-                "classes": areas_record(result.areas),
+                "width": result.entry.width,
+                "height": result.entry.height,
+                "files": self.plan.output.targets(result.image.rel),
+                "classes": areas_record(class_areas(result.entry, self.segmenter.vocabulary)),
                 "seconds": round(result.seconds, 4),
             }
         console.json_line(record)

@@ -22,9 +22,9 @@ from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError, OvsegError, UsageError
 from ovseg_cli.frame import Frame
+from ovseg_cli.media.inputs import InputState
 from ovseg_cli.media.video import Video, open_video
 from ovseg_cli.media.window import Window
-from ovseg_cli.output import InputState
 from ovseg_cli.results import is_run_wide
 from ovseg_cli.run_lock import holding
 from ovseg_cli.vocabulary import printable

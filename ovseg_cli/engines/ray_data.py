@@ -96,8 +96,7 @@ def _result(image: ImageInput, answer: ImageResult, output: OutputFolder) -> Ima
     """As this process sees it: what an actor did that died later was done in this run."""
     finished_earlier = output.journal.entry(image.rel) is not None
     status = "done" if answer.status == "skipped" and not finished_earlier else answer.status
-    files = output.targets(image.rel) if answer.files else {}
-    return replace(answer, image=image, status=status, files=files)
+    return replace(answer, image=image, status=status)
 
 
 @contextmanager

@@ -1,63 +1,61 @@
-"""Find the photos that a command line names, and give each the name its results will bear."""
+"""Find the photos that a command line names, and give each the name its results will bear.
 
-import fnmatch
+Paths are texts here: there may be millions, and a `Path` takes ten times as long to make.
+"""
+
 import os
-import re
 import stat
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.media.folders import SUFFIXES, fixed_part, images_below, matching
+from ovseg_cli.media.result_names import natural, unique_names
 from ovseg_cli.vocabulary import printable
 
-# HEIC cannot be read, yet counts: better to fail by name than to be passed over in silence.
-# fmt: off
-SUFFIXES = (
-    ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
-    ".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
-)
-# fmt: on
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageInput:
     """One photo to read, and the name of its results.
 
     A file here; `tar_shards.TarMember` and `storage.StoredImage` are photos that are no files.
     """
 
-    path: Path  # of what is no file: where it is, for its name only
+    file: str  # its path; of what is no file: where it is, for its name only
     rel: str  # REL: relative, '/' between folders, without '..', unique even where case is ignored
+
+    @property
+    def path(self) -> Path:
+        """The file, as a path."""
+        return Path(self.file)
 
     @property
     def name(self) -> str:
         """As it was named, for messages."""
-        return str(self.path)
+        return self.file
 
     @property
     def location(self) -> str:
         """Where it is, whatever the working folder."""
-        return os.path.abspath(self.path)
+        return os.path.abspath(self.file)
 
     def absolute(self) -> "ImageInput":
         """The same for a process with another working folder."""
-        return replace(self, path=self.path.absolute())
+        return replace(self, file=str(self.path.absolute()))
 
     def version(self) -> tuple[int, int]:
         """Its size in bytes, -1 where it is not there, and a number that changes when it does."""
         try:
-            status = self.path.stat()
+            status = os.stat(self.file)
         except (OSError, ValueError):
             return -1, 0
         return status.st_size, status.st_mtime_ns
 
     def open(self) -> BinaryIO:
         """Its bytes, to be read at any place; raises InputError and OSError."""
-        return open_photo(self.path)
+        return open_photo(self.file)
 
 
 def open_photo(path: str | Path) -> BinaryIO:
@@ -77,28 +75,26 @@ def open_photo(path: str | Path) -> BinaryIO:
 
 
 @dataclass(frozen=True)
+class InputState:
+    """What tells whether an input has changed since it was read."""
+
+    path: str  # absolute; or a URL
+    size: int  # bytes
+    modified_ns: int  # of an object in a store: a number made of its ETag
+
+    @classmethod
+    def of(cls, source: Path | ImageInput) -> "InputState":
+        """Look at the input; one that is not there has size -1."""
+        image = source if isinstance(source, ImageInput) else ImageInput(str(source), "")
+        return cls(image.location, *image.version())
+
+
+@dataclass(frozen=True)
 class Found:
-    """A photo that one of the inputs names."""
+    """A photo that one of the inputs names, and that is no file."""
 
-    path: Path
-    folder: Path  # the folder that was given, or the part of a pattern before its wildcards
-    image: ImageInput | None = None  # where it is no file; without its REL
-
-    @property
-    def rel(self) -> str:
-        path, folder = os.fspath(self.path), os.fspath(self.folder)
-        if folder == ".":
-            below = path
-        else:  # by text: relative_to takes ten times as long, and there may be millions
-            assert path.startswith(folder)
-            below = path[len(folder) :].lstrip(os.sep)
-        parts = below.split(os.sep)
-        return "/".join(part for part in parts if part != "..")  # of a pattern such as */../a*
-
-
-def is_image_name(path: str | Path) -> bool:
-    """Whether a file counts as a photo when its folder is searched."""
-    return os.path.splitext(path)[1].lower() in SUFFIXES
+    image: ImageInput  # without its REL
+    folder: str  # that was given, or the part of a pattern before its wildcards
 
 
 def find_images(
@@ -116,156 +112,89 @@ def find_images(
     is looked for among the files here. Raises UsageError for an input that does not exist or holds
     no photo.
     """
-    found: dict[tuple[str, str], Found] = {}
-    parents: dict[str, str] = {}  # real paths are slow to find: once a folder
+    found = _Listing()
     for text in inputs:
-        expanded = expand(text, recursive)
-        for entry in _expand(text, recursive) if expanded is None else expanded:
-            parent, name = os.path.split(entry.path)
-            if parent not in parents:
-                parents[parent] = os.path.realpath(parent)
-            found.setdefault((parents[parent], name), entry)
-    if not found and not absent:
+        stored = expand(text, recursive)
+        if stored is not None:
+            for photo in stored:
+                found.add(photo.folder, photo.image.file, photo.image)
+            continue
+        folder, paths = _expand(text, recursive)
+        if len(inputs) == 1 and os.path.isdir(text):  # where each photo stands once
+            found.paths, found.folders = paths, [folder] * len(paths)
+            continue
+        for path in paths:
+            found.add(folder, path)
+    if not found.paths and not absent:
         raise UsageError("no input: name photos, folders or patterns")
-    gone = map(Path, absent)
-    entries = [*found.values(), *(Found(path, Path(path.anchor)) for path in gone)]
-    return [
-        ImageInput(entry.path, rel) if entry.image is None else replace(entry.image, rel=rel)
-        for entry, rel in zip(entries, _unique(entries), strict=True)
-    ]
+    for gone in map(Path, absent):
+        found.paths.append(str(gone))
+        found.folders.append(gone.anchor or ".")
+    return found.inputs()
 
 
-def _expand(text: str, recursive: bool) -> list[Found]:
+class _Listing:
+    """The photos so far, each once; lists of texts, which cost Python's garbage collector less
+    than millions of objects.
+    """
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.folders: list[str] = []  # as in `Found`
+        self._images: dict[int, ImageInput] = {}  # by position: what is no file
+        self._seen: set[str] = set()  # real paths
+        self._parents: dict[str, str] = {}  # to real ones, which are slow to find: once a folder
+
+    def add(self, folder: str, path: str, image: ImageInput | None = None) -> None:
+        """Add a photo, unless it is there already."""
+        start = path.rfind(os.sep) + 1
+        parent = path[:start]
+        if parent not in self._parents:
+            self._parents[parent] = os.path.join(os.path.realpath(parent), "")
+        real = self._parents[parent] + path[start:]
+        if real not in self._seen:
+            self._seen.add(real)
+            if image is not None:
+                self._images[len(self.paths)] = image
+            self.paths.append(path)
+            self.folders.append(folder)
+
+    def inputs(self) -> list[ImageInput]:
+        """All of them, with names of their own."""
+        rels = unique_names(list(map(below, self.folders, self.paths)), self.folders)
+        found = list(map(ImageInput, self.paths, rels))
+        for position, image in self._images.items():
+            found[position] = replace(image, rel=rels[position])
+        return found
+
+
+def below(folder: str, path: str) -> str:
+    """What leads from a folder to a photo, with '/' and without '..'."""
+    if folder != ".":
+        assert path.startswith(folder)
+        path = path[len(folder) :].lstrip(os.sep)
+    if ".." in path or os.sep != "/":  # of a pattern such as */../a*
+        path = "/".join(part for part in path.split(os.sep) if part != "..")
+    return path
+
+
+def _expand(text: str, recursive: bool) -> tuple[str, list[str]]:
+    """The folder, or what of a pattern stands before its wildcards, and the photos there."""
+    found: Collection[str]
     if os.path.isdir(text):
-        folder = Path(text)
-        paths = _images_below(folder, recursive)
+        folder = str(Path(text))
+        found = images_below(folder, recursive)
         missing = f"{printable(text)}: no photo in this folder"
     elif os.path.lexists(text):
-        return [Found(Path(text), Path(text).parent)]
+        path = str(Path(text))
+        return os.path.dirname(path) or ".", [path]
     elif any(character in text for character in "*?["):
-        folder, parts = _fixed_part(text)
-        paths = set()
-        for match in _matches(folder, parts):
-            if os.path.isdir(match):
-                paths |= _images_below(match, recursive)
-            elif is_image_name(match):
-                paths.add(match)
+        folder, parts = fixed_part(text)
+        found = set(matching(folder, parts, recursive))
         missing = f"{printable(text)}: this pattern matches no photo"
     else:
         raise UsageError(f"no such file or folder: {printable(text) or 'an empty name'}")
-    if not paths:
+    if not found:
         deeper = "" if recursive else "; -r looks in the folders below, too"
         raise UsageError(f"{missing} (known are {' '.join(SUFFIXES)}){deeper}")
-    return sorted((Found(path, folder) for path in paths), key=lambda found: natural(found.rel))
-
-
-def _images_below(folder: Path, recursive: bool) -> set[Path]:
-    try:
-        return {image for _, images in _walk(folder, recursive) for image in images}
-    except OSError as error:
-        raise UsageError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
-
-
-def _walk(top: Path, recursive: bool) -> Iterator[tuple[Path, list[Path]]]:
-    """Each folder once, with its photos. Links come last, so that loops and twins end there."""
-    pending = [top]
-    links: list[Path] = []
-    visited = set()
-    while pending or links:
-        current = pending.pop() if pending else links.pop(0)
-        try:
-            status = current.stat()
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            entries = _entries(current)
-        except OSError:
-            if current == top:
-                raise
-            yield current, [current]  # reading this "photo" will fail and say why
-            continue
-        if recursive:
-            for entry in entries:
-                if _is_folder(entry):
-                    (links if entry.is_symlink() else pending).append(current / entry.name)
-        yield (
-            current,
-            [current / e.name for e in entries if is_image_name(e.name) and not _is_folder(e)],
-        )
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(visible, key=lambda entry: entry.name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
-
-
-def _fixed_part(pattern: str) -> tuple[Path, list[str]]:
-    """Split a pattern into the folder that exists as written and the rest."""
-    parts = list(Path(pattern).parts)
-    folder = Path()
-    while len(parts) > 1 and (folder / parts[0]).is_dir():
-        folder /= parts.pop(0)
-    return folder, parts
-
-
-def _matches(folder: Path, parts: list[str]) -> Iterator[Path]:
-    """Like glob, but safe from loops of links and with literal names before patterns."""
-    if not parts:
-        yield folder
-        return
-    part, rest = parts[0], parts[1:]
-    try:
-        if part == "**":
-            for below, images in _walk(folder, recursive=True):
-                yield from _matches(below, rest) if rest else images
-        elif os.path.lexists(folder / part):
-            yield from _matches(folder / part, rest)
-        else:
-            for entry in _entries(folder):
-                if fnmatch.fnmatch(entry.name, part) and (not rest or _is_folder(entry)):
-                    yield from _matches(folder / entry.name, rest)
-    except OSError:  # a folder that may not be read matches nothing, as in a shell
-        return
-
-
-def _unique(entries: list[Found]) -> list[str]:
-    """Names of the results: the path without suffix, and more of it where two would meet."""
-    full = [entry.rel for entry in entries]
-    rels = [os.path.splitext(rel)[0] for rel in full]
-    while meeting := [i for i in _repeated(rels) if rels[i] != full[i]]:
-        for i in meeting:
-            rels[i] = full[i]
-    for i in _repeated(rels):
-        folder = os.path.basename(os.path.abspath(entries[i].folder))
-        rels[i] = f"{folder}/{rels[i]}" if folder else rels[i]
-    taken = {_comparable(rel) for rel in rels}
-    for i in _repeated(rels):
-        number = 1
-        while _comparable(f"{rels[i]}-{number}") in taken:
-            number += 1
-        rels[i] = f"{rels[i]}-{number}"
-        taken.add(_comparable(rels[i]))
-    return rels
-
-
-def _repeated(rels: list[str]) -> list[int]:
-    keys = [_comparable(rel) for rel in rels]
-    counts = Counter(keys)
-    return [i for i, key in enumerate(keys) if counts[key] > 1]
-
-
-def _comparable(rel: str) -> str:
-    """Equal for names that are one file on some file system."""
-    return unicodedata.normalize("NFC", rel).casefold()
-
-
-def natural(rel: str) -> tuple[list[list[str | int]], str]:
-    """Sort key: folder by folder, numbers by value, case only where all else is equal."""
-    pieces = [re.split("([0-9]+)", part) for part in rel.casefold().split("/")]
-    key = [[int(p) if i % 2 else p for i, p in enumerate(piece)] for piece in pieces]
-    return key, rel
+    return folder, sorted(found, key=lambda path: natural(below(folder, path)))

@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes
 from ovseg_cli import __version__
 from ovseg_cli.exports import atomic_path
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
-from ovseg_cli.media.inputs import is_image_name
+from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.report.accuracy import Accuracy
 from ovseg_cli.report.thumbnails import Thumbnails
 from ovseg_cli.segmentation import UNLABELED, ClassArea

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.media.inputs import Found, is_image_name, natural
+from ovseg_cli.media.folders import is_image_name
+from ovseg_cli.media.inputs import Found, below
+from ovseg_cli.media.result_names import natural
 from ovseg_cli.storage.store import Store, StoredImage, is_url, stamp_of
 from ovseg_cli.storage.tar_photos import is_tar_name, tar_photos
 from ovseg_cli.vocabulary import printable
@@ -32,8 +34,8 @@ def expand(text: str, recursive: bool) -> list[Found] | None:
     for name in names:
         if is_tar_name(name):
             for tar in _tars(name):
-                folder = Path(tar).parent
-                found += (Found(photo.path, folder, photo) for photo in tar_photos(tar))
+                folder = str(Path(tar).parent)
+                found += (Found(photo, folder) for photo in tar_photos(tar))
         else:
             found += _stored(name, recursive)
     if not found:
@@ -97,7 +99,7 @@ def _stored(url: str, recursive: bool) -> list[Found]:
         for url, info in files
         if is_image_name(url) and not _is_hidden(url[len(folder) :])
     ]
-    return sorted(found, key=lambda entry: natural(entry.rel))
+    return sorted(found, key=lambda photo: natural(below(photo.folder, photo.image.file)))
 
 
 def _fixed(url: str) -> str:
@@ -118,6 +120,5 @@ def _is_hidden(name: str) -> bool:
 
 
 def _found(url: str, info: dict[str, Any], folder: str) -> Found:
-    path = Path(url)
-    image = StoredImage(path, "", url, int(info["size"] or 0), stamp_of(info))
-    return Found(path, Path(folder), image)
+    image = StoredImage(str(Path(url)), "", url, int(info["size"] or 0), stamp_of(info))
+    return Found(image, str(Path(folder)))

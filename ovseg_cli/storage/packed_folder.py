@@ -21,8 +21,8 @@ from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import Writer, atomic_path
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry
-from ovseg_cli.media.images import ImageInput
-from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.media.inputs import ImageInput, InputState
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary, printable
 

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.media.inputs import ImageInput, is_image_name
+from ovseg_cli.media.folders import is_image_name
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.storage.store import Store, fetch, is_url, reason, stamp_of
 from ovseg_cli.vocabulary import printable
 
@@ -40,13 +41,13 @@ class TarMember(ImageInput):
     @property
     def location(self) -> str:
         """As if the archive were a folder."""
-        return self.name if is_url(self.tar) else os.path.abspath(self.path)
+        return self.name if is_url(self.tar) else os.path.abspath(self.file)
 
     def absolute(self) -> "TarMember":
         """The same for a process with another working folder."""
         if is_url(self.tar):
             return self
-        return replace(self, path=self.path.absolute(), tar=str(Path(self.tar).absolute()))
+        return replace(self, file=str(self.path.absolute()), tar=str(Path(self.tar).absolute()))
 
     def version(self) -> tuple[int, int]:
         """Its size in bytes and the archive's stamp."""
@@ -168,12 +169,12 @@ def _member(
     inside = PurePosixPath(*(part.replace("\0", "") for part in name.split("/") if part != ".."))
     if time > 1:  # so that both are told of
         inside = inside.with_name(f"{inside.stem}#{time}{inside.suffix}")
-    path = Path(tar) / inside
-    return TarMember(path, "", tar, info.offset_data, info.size, stamp, problem)
+    file = str(Path(tar) / inside)
+    return TarMember(file, "", tar, info.offset_data, info.size, stamp, problem)
 
 
 def _damaged(tar: str, stamp: int, problem: str) -> TarMember:
-    return TarMember(Path(tar) / "(rest)", "", tar, 0, 0, stamp, problem)
+    return TarMember(str(Path(tar) / "(rest)"), "", tar, 0, 0, stamp, problem)
 
 
 class _opened:

@@ -1,5 +1,6 @@
 import os
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,13 @@ class TestFolders:
         (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
         assert rels([tmp_path / "photos"], recursive=True) == ["b", "more/a"]
 
+    def test_links_to_files_are_photos_of_their_own(self, tmp_path):
+        make(tmp_path, "a.jpg", "notes.txt")
+        (tmp_path / "b.jpg").symlink_to("a.jpg")
+        (tmp_path / "c.jpg").symlink_to("notes.txt")
+        (tmp_path / "d.txt").symlink_to("a.jpg")
+        assert rels([tmp_path]) == rels([tmp_path / "*"]) == ["a", "b", "c"]
+
     def test_a_dangling_link_fails_later_by_name(self, tmp_path):
         (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
         assert rels([tmp_path]) == ["gone"]
@@ -100,6 +108,51 @@ class TestFolders:
         refuse(monkeypatch, "secret")
         with pytest.raises(UsageError, match="secret: Permission denied"):
             rels([tmp_path / "secret"])
+
+
+class TestMany:
+    """A million photos are listed by reading folders: nobody looks at each file."""
+
+    @pytest.fixture
+    def looks(self, monkeypatch):
+        """How often the file system was asked about something, by the name of the question."""
+        counts = Counter()
+
+        def counted(name):
+            real = getattr(os, name)
+
+            def ask(*args, **options):
+                counts[name] += 1
+                return real(*args, **options)
+
+            return ask
+
+        for name in ("stat", "lstat", "scandir", "listdir", "readlink"):
+            monkeypatch.setattr(os, name, counted(name))
+        return counts
+
+    @pytest.mark.parametrize("pattern", ["", "**/*.jpg", "*/*.jpg"])
+    def test_folders_are_read_and_files_are_not_looked_at(self, tmp_path, looks, pattern):
+        folders, files = 5, 200
+        make(tmp_path, *(f"{i}/{j}.jpg" for i in range(folders) for j in range(files)))
+        looks.clear()
+        images = find_images([str(tmp_path / pattern)], recursive=True)
+        assert len(images) == folders * files
+        assert looks["scandir"] + looks["listdir"] <= 2 * folders + 2
+        assert looks.total() <= 20 * (folders + len(tmp_path.parts))
+
+    def test_paths_are_made_late(self, tmp_path, monkeypatch):
+        make(tmp_path, *(f"{i}.jpg" for i in range(200)))
+        made, real = Counter(), Path.__new__
+
+        def new(cls, *args, **options):
+            made[cls] += 1
+            return real(cls, *args, **options)
+
+        monkeypatch.setattr(Path, "__new__", new)
+        images = find_images([str(tmp_path)])
+        assert made.total() < 20
+        assert images[7].path.read_bytes() == b"x"
 
 
 def refuse(monkeypatch, name):

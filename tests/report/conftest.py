@@ -12,7 +12,8 @@ from PIL import Image
 from ovseg_cli.exports import select
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.media.inputs import InputState
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.tables import write_classes
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -44,12 +45,12 @@ def make_run(tmp_path):
         output.open(vocabulary, run="run-1", metadata={})
         for path, rel in photos:
             frame = read_image(path)
-            image = ImageInput(path, rel)
+            image = ImageInput(str(path), rel)
             output.save(image, InputState.of(path), frame, segmenter(frame))
         for path, reason in failures:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x")
-            output.forget(ImageInput(path, path.name), InputState.of(path), reason)
+            output.forget(ImageInput(str(path), path.name), InputState.of(path), reason)
         record = {"version": "1.2.3", "command": "ovseg segment photos", "status": "complete"}
         record |= {"model": {"name": "mock", "checksum": "ab" * 32}, "options": {"exif": True}}
         failed = [{"path": str(path), "reason": reason} for path, reason in failures]

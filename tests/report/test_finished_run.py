@@ -1,6 +1,5 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -8,7 +7,8 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.finished_run import FinishedPhoto, read_run
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput
-from ovseg_cli.output import InputState, OutputFolder
+from ovseg_cli.media.inputs import InputState
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.vocabulary import Vocabulary
 
 
@@ -34,7 +34,7 @@ def test_the_latest_word_on_a_photo_counts(run_of_three, tmp_path):
     output = OutputFolder(run_of_three, [])
     output.open(Vocabulary(["sky", "road", "car"]), run="run-1", metadata={})
     path = tmp_path / "photos/blue.png"
-    output.forget(ImageInput(path, "blue"), InputState.of(path), "gone bad")
+    output.forget(ImageInput(str(path), "blue"), InputState.of(path), "gone bad")
     run = read_run(run_of_three)
     assert {photo.name for photo in run.photos} == {"street.png", "10/grey.png"}
     assert (str(path), "gone bad") in run.failures
@@ -44,7 +44,7 @@ def test_photos_of_another_run_are_left_out(run_of_three, tmp_path):
     output = OutputFolder(run_of_three, [])
     output.open(Vocabulary(["sky", "road", "car"]), run="run-2", metadata={})
     path = tmp_path / "photos/blue.png"
-    output.forget(ImageInput(path, "blue"), InputState.of(path), "bad")
+    output.forget(ImageInput(str(path), "blue"), InputState.of(path), "bad")
     run = read_run(run_of_three)
     assert not run.photos and run.left_over == 3
 
@@ -91,7 +91,7 @@ def test_without_the_hidden_folder_the_tables_tell(run_of_three, make_run):
     journal = read_run(run_of_three)
     output = OutputFolder(run_of_three, [])
     output.open(Vocabulary(["sky", "road", "car"]), run="run-1", metadata={})
-    images = [ImageInput(Path(p.entry.path), p.entry.rel) for p in journal.photos]
+    images = [ImageInput(p.entry.path, p.entry.rel) for p in journal.photos]
     output.write_tables(images, Vocabulary(["sky", "road", "car"]))
     shutil.rmtree(run_of_three / ".ovseg")
     run = read_run(run_of_three)
