@@ -29,6 +29,7 @@ def _is_image(name: str) -> bool:
 
 
 def images_below(folder: str, recursive: bool) -> list[str]:
+    """The photos in a folder; recursive: and in those below. UsageError if it cannot be read."""
     try:
         return [image for _, images in _walk(folder, recursive) for image in images]
     except OSError as error:
