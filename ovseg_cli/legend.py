@@ -63,7 +63,10 @@ def draw_legend(
     for column in columns:
         right = min(left + max(entry.width for entry in column), width - margin)
         for row, entry in enumerate(column):
-            _draw_entry(draw, entry, left, right, margin + row * line, size)
+            top = margin + row * line
+            swatch = (left, top + size // 4, left + size, top + size // 4 + size)
+            draw.rectangle(swatch, entry.fill, entry.outline)
+            _write_entry(image, entry, left, right - size, top + round(1.05 * size), size)
         left = right
     return np.asarray(image)
 
@@ -95,7 +98,7 @@ def _entry(
     name: str, percent: str, fill: _Color | None, outline: _Color | None, size: int
 ) -> _Entry:
     text, font = drawable(name, size)
-    length = font.getlength(text) + _font(None, size).getlength(percent)
+    length = _length(text, font) + _length(percent, _font(None, size))
     return _Entry(text, percent, fill, outline, font, round(length + 4.2 * size))
 
 
@@ -108,24 +111,49 @@ def _columns(entries: list[_Entry], width: int) -> list[list[_Entry]]:
     return [entries]
 
 
-def _draw_entry(
-    draw: ImageDraw.ImageDraw, entry: _Entry, left: int, right: int, top: int, size: int
+def _write_entry(
+    image: Image.Image, entry: _Entry, left: int, right: int, baseline: int, size: int
 ) -> None:
-    right -= size  # the gap to the next column
-    baseline = top + round(1.05 * size)
-    swatch = (left, top + size // 4, left + size, top + size // 4 + size)
-    draw.rectangle(swatch, entry.fill, entry.outline)
     percent_font = _font(None, size)
-    percent_left = right - percent_font.getlength(entry.percent)
-    draw.text((percent_left, baseline), entry.percent, _FAINT, percent_font, "ls")
+    percent_left = right - _length(entry.percent, percent_font)
+    _write(image, percent_left, baseline, entry.percent, percent_font, _FAINT)
     text_left = left + round(1.5 * size)
     text = shortened(entry.text, entry.font, percent_left - text_left - 0.5 * size)
-    draw.text((text_left, baseline), text, _INK, entry.font, "ls")
+    _write(image, text_left, baseline, text, entry.font, _INK)
+
+
+def _write(
+    image: Image.Image,
+    left: float,
+    baseline: int,
+    text: str,
+    font: ImageFont.FreeTypeFont,
+    ink: _Color,
+) -> None:
+    start = int(left)
+    mask, right, down = _letters(text, font, left - start)
+    image.paste(ink, (start + right, baseline + down), mask)
+
+
+@functools.lru_cache(maxsize=512)  # photos of one run have the same names, and shares often
+def _letters(text: str, font: ImageFont.FreeTypeFont, start: float) -> tuple[Image.Image, int, int]:
+    """The mask of a text that begins at a fraction of a pixel, and where its top left corner lies
+    from there, on the baseline."""
+    left, top, right, bottom = (round(side) for side in font.getbbox(text, anchor="ls"))
+    left, top = left - 1, top - 1
+    mask = Image.new("L", (right + 2 - left, bottom + 1 - top))
+    ImageDraw.Draw(mask).text((start - left, -top), text, 255, font, "ls")
+    return mask, left, top
+
+
+@functools.lru_cache(maxsize=4096)
+def _length(text: str, font: ImageFont.FreeTypeFont) -> float:
+    return font.getlength(text)
 
 
 def shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """The text, or as much of it as fits into so many pixels with an ellipsis."""
-    if font.getlength(text) <= width:
+    if _length(text, font) <= width:
         return text
     low, high = 0, len(text)
     while low < high:  # the most letters that fit with the ellipsis

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 from ovseg_cli import legend
 from ovseg_cli.legend import MAX_CLASSES, MIN_WIDTH, PAPER, draw_legend
@@ -17,13 +17,13 @@ def areas(*names, fractions=None):
 def written(monkeypatch):
     """What is drawn, as (text, left, right, baseline) of every piece of text."""
     pieces = []
-    draw_text = ImageDraw.ImageDraw.text
+    write = legend._write
 
-    def noting(self, xy, text, fill, font, anchor):
-        pieces.append((text, xy[0], xy[0] + font.getlength(text), xy[1]))
-        return draw_text(self, xy, text, fill, font, anchor)
+    def noting(image, left, baseline, text, font, ink):
+        pieces.append((text, left, left + font.getlength(text), baseline))
+        return write(image, left, baseline, text, font, ink)
 
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noting)
+    monkeypatch.setattr(legend, "_write", noting)
     return pieces
 
 
@@ -85,6 +85,18 @@ def test_unlabelled_has_an_empty_swatch():
     image = draw_legend([ClassArea(UNLABELED, "unlabelled", 5, 1.0, 0.1)], palette(2), (50, 300))
     colors = {tuple(c) for c in image.reshape(-1, 3).tolist()}
     assert not colors & {tuple(c) for c in palette(2).tolist()}
+
+
+@pytest.mark.parametrize("left", [20, 20.0, 33.28125, 7.75])
+@pytest.mark.parametrize("text", ["sky", "12.3%", "jÅgW", "<0.1%", "f"])
+def test_kept_letters_look_as_pillow_writes_them(text, left):
+    font = legend._font(None, 15)
+    expected = Image.new("RGB", (120, 50), PAPER)
+    ImageDraw.Draw(expected).text((left, 30), text, (9, 80, 160), font, "ls")
+    for _ in range(2):  # when first written, and again
+        written = Image.new("RGB", (120, 50), PAPER)
+        legend._write(written, left, 30, text, font, (9, 80, 160))
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(expected))
 
 
 class TestFonts:
