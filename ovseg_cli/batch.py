@@ -2,18 +2,16 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice, takewhile
 from typing import Protocol
 
 from ovseg_cli.batch_options import BatchOptions
 from ovseg_cli.budget import Budget
 from ovseg_cli.errors import InputError, OutputError
+from ovseg_cli.finished_inputs import leading_finished
 from ovseg_cli.frame import Frame
-from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput, read_image
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.output import OutputFolder
@@ -26,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 PIXELS_AT_A_STAGE = 64_000_000  # being read ahead, waiting for a batch, being written: each at most
 STAGES_LABELLED = 3  # of so many stages' pixels labels are made at a time
-PORTION = 32  # inputs of an earlier run that are looked at together; few, to stay in the cache
 WINDOW = 4  # a photo waits for at most this many batches' worth of others of its size
 
 
@@ -125,7 +122,7 @@ class _Run:
             max_pixels=PIXELS_AT_A_STAGE,
         )
         try:
-            yield from self.finished_first(images)
+            yield from self.pass_finished(images)
             for photo in ahead:
                 if self.ending():
                     break
@@ -147,35 +144,21 @@ class _Run:
         if self.broken is not None:
             raise self.broken
 
-    def finished_first(self, images: Sequence[ImageInput]) -> Iterator[ImageResult]:
-        """Skip the inputs before the first that needs work: a portion of them at a time, since
-        a million, each by itself through all the stages, would take minutes.
-        """
-        portions = (images[i : i + PORTION] for i in range(0, len(images), PORTION))
-        ahead = deque(map(self.submit_look, islice(portions, self.options.workers)))
-        while ahead:
-            entries = ahead.popleft().result()
-            for entry in entries:
-                if self.ending():
-                    return
-                image = images[self.next_position]
-                self.next_position += 1
-                yield ImageResult(image, "skipped", entry)
-            if len(entries) < PORTION:
+    def pass_finished(self, images: Sequence[ImageInput]) -> Iterator[ImageResult]:
+        """Skip the inputs before the first that needs work."""
+        for entry in leading_finished(
+            images, self.output.finished, self.files, self.options.workers
+        ):
+            if self.ending():
                 return
-            ahead.extend(map(self.submit_look, islice(portions, 1)))
+            image = images[self.next_position]
+            self.next_position += 1
+            yield ImageResult(image, "skipped", entry)
 
     def others(self, images: Sequence[ImageInput]) -> Iterator[tuple[int, ImageInput]]:
-        """Those that `finished_first` has left, by position."""
+        """Those that `pass_finished` has left, by position."""
         for position in range(self.next_position, len(images)):
             yield position, images[position]
-
-    def submit_look(self, images: Sequence[ImageInput]) -> Future[list[Entry]]:
-        return self.files.submit(self.look, images)
-
-    def look(self, images: Sequence[ImageInput]) -> list[Entry]:
-        """What is finished of these inputs, up to the first that is not."""
-        return list(takewhile(bool, self.output.finished(images)))  # type: ignore[arg-type]
 
     def in_order(self) -> Iterator[ImageResult]:
         while self.next_position in self.finished:

@@ -265,6 +265,7 @@ class Segmenter:
             for scores, frame in zip(self.score_maps(frames), frames, strict=True)
         ]
 
+    @torch.inference_mode()
     def score_maps(self, frames: Sequence[Frame]) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
         return self._scorer.score_maps(frames, self._text)

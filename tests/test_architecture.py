@@ -36,8 +36,9 @@ ALLOWED = {
     "tables": {"exports", "journal", "render"},
     "output": {"exports", "journal", "media", "parts", "run_lock", "tables"},
     "batch_options": {"media"},
+    "finished_inputs": {"journal_entry", "media"},
     "batch": {
-        *("batch_options", "budget", "exports", "journal", "media", "output", "read_ahead"),
+        *("batch_options", "budget", "exports", "finished_inputs", "media", "output", "read_ahead"),
         *("results", "tables"),
     },
     "media": set(),

@@ -8,7 +8,7 @@ import pytest
 from mock_segmenter import MockModel, MockSegmenter, files_below, make_photo, make_photos
 from PIL import Image
 
-from ovseg_cli import batch, batch_options
+from ovseg_cli import batch, batch_options, finished_inputs
 from ovseg_cli.batch_options import BatchOptions
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import select
@@ -406,7 +406,7 @@ class TestResume:
     def test_what_is_finished_in_between_is_skipped_in_its_place(
         self, folder, tmp_path, monkeypatch, portion
     ):
-        monkeypatch.setattr(batch, "PORTION", portion)
+        monkeypatch.setattr(finished_inputs, "PORTION", portion)
         make_photos(folder, 12)
         run(folder, MockSegmenter(MockModel(), VOCABULARY), open_output(tmp_path / "out"))
         for name in ("05", "06", "10"):

@@ -126,6 +126,16 @@ def test_grid_scores_are_each_patch_s_own(pyramid):
     torch.testing.assert_close(pyramid.scores(photo, NAMES), expected, atol=1e-4, rtol=1e-3)
 
 
+def test_scores_ask_nothing_of_the_caller(pyramid):
+    """Text features are made in inference mode: without it, autograd would refuse them."""
+    frame = Frame(noise(48, 64))
+    segmenter = Segmenter(pyramid, Vocabulary(NAMES))
+    (scores,) = segmenter.score_maps([frame])
+    expected = segmenter(frame)
+    found = segmenter.segmentation(scores, frame)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
 def test_other_and_threshold(pyramid):
     photo = noise(40, 60)
     plain = pyramid.segment(photo, NAMES)
