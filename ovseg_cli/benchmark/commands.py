@@ -21,7 +21,7 @@ from ovseg_cli.benchmark.figure import HIGHER, LOWER, Figure
 from ovseg_cli.benchmark.fresh import in_fresh_process
 from ovseg_cli.benchmark.made_up import write_photos
 from ovseg_cli.benchmark.plan import NAMES, Load, Plan
-from ovseg_cli.cores import available_cores, share_cores
+from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.media.images import read_image
 
@@ -92,9 +92,10 @@ class _Segment:
 
 
 def _model_alone(load: Load, photos: Path) -> float:
-    """Photos a second from decoded photos to labels, with as many passes at once as `segment`."""
+    """Photos a second from decoded photos to labels, with `segment`'s passes and memory settings."""
     images = [read_image(path) for path in sorted(photos.iterdir())]
     share_cores(auto_streams("cpu", available_cores(), len(images)))
+    keep_freed_memory()
     segmenter = load(NAMES)
     segmenter(images[0])
     device = str(segmenter.model.device)
