@@ -92,7 +92,7 @@ class _Segment:
 
 
 def _model_alone(load: Load, photos: Path) -> float:
-    """Photos a second from decoded photos to labels, with `segment`'s passes and memory settings."""
+    """Photos a second from decoded photos to labels, in passes and memory like `segment`'s."""
     images = [read_image(path) for path in sorted(photos.iterdir())]
     share_cores(auto_streams("cpu", available_cores(), len(images)))
     keep_freed_memory()
