@@ -15,11 +15,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame, ReducedFrame
 from ovseg_cli.media.conversion import by_strips, grey, over_white, strips, value_range
-from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.media.inputs import ImageInput, find_images, open_photo
 from ovseg_cli.vocabulary import printable
 
-__all__ = ["MAX_PIXELS", "ImageInput", "find_images", "is_image_name", "read_image", "read_values"]
+__all__ = ["MAX_PIXELS", "ImageInput", "find_images", "read_image", "read_values"]
 
 MAX_PIXELS = 178_956_970  # what Pillow itself would refuse
 # Less of those whose decoders take 16 bytes a pixel and more, where nobody asks for another limit:

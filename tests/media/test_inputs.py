@@ -7,7 +7,8 @@ import pytest
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.media import inputs
-from ovseg_cli.media.images import find_images, is_image_name, read_image
+from ovseg_cli.media.folders import is_image_name
+from ovseg_cli.media.images import find_images, read_image
 
 
 def make(folder: Path, *names: str) -> Path:
