@@ -131,7 +131,8 @@ size_divisibility. text_features: a row of length 1 for each phrase, as the mode
 gives it. Logits have a column for each phrase and a last one for what is none of them; a class of
 several phrases has the largest of theirs; then a softmax over classes and non-object.
 mask_logits: one map for each query at mask_stride; pixel scores are the sum over queries of
-sigmoid(mask) times class probability.
+sigmoid(mask) times class probability. ovseg takes the mean of the pixel scores of a photo, of its
+mirror image (if mirror says so), and of both at min_size and max_size times each of scales.
 """
 
 
@@ -150,6 +151,8 @@ def metadata(network: Network, part: str, entry: ModelEntry) -> dict[str, str]:
         "size_divisibility": str(sizes.size_divisibility),
         "min_size": json.dumps(sizes.min_size),
         "max_size": str(sizes.max_size),
+        "mirror": json.dumps(sizes.mirror),
+        "scales": json.dumps(sizes.scales),
     }
     if part == "queries":
         images, text = _example(network, PARTS[part], TRIED)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,12 +147,15 @@ def onnx_network(
         return OnnxNetwork(load(config), _cached(entry, config, lambda: load(config)))
     path = Path(runtime)
     graph = _of_file(path, entry)
-    if adapted and graph.config != config:
+    # How often a photo is looked at is no matter of the graph.
+    looks = replace(graph.config.input, mirror=config.input.mirror, scales=config.input.scales)
+    exported = replace(graph.config, input=looks)
+    if adapted and exported != config:
         raise UsageError(
             f"{path} was exported with other options: leave out --size, --proposals, --attention "
             "and --last-block, or use --runtime onnx"
         )
-    return OnnxNetwork(load(graph.config), _only(graph, path))
+    return OnnxNetwork(load(exported), _only(graph, path))
 
 
 def on_cpu(device: str, precision: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
 from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
 from ovseg_cli.model.tiles import SharpTiledScores, Tile, TiledScores, ramp, window_starts
+from ovseg_cli.model.views import View, mean, unmirrored, views_of
 
 if TYPE_CHECKING:
     from ovseg_cli.model.config import InputConfig
@@ -35,6 +37,12 @@ MaskSource = Callable[[Frame, np.ndarray, tuple[int, int]], np.ndarray]
 class _Prepared:
     pixels: Tensor  # (1, 3, h, w) normalised and padded
     valid_hw: tuple[int, int]  # without the padding
+    padding: tuple[int, int, int, int]  # left, right, top, bottom
+
+    @property
+    def shown(self) -> Tensor:
+        """The photo without the padding, (3, ., .)."""
+        return self.pixels[0, :, : self.valid_hw[0], : self.valid_hw[1]]
 
 
 class Scorer:
@@ -63,11 +71,15 @@ class Scorer:
         self.masks = masks
         self.overlap = overlap
         self.tile = None if tile is None else self._padded(tile)
+        self.views = views_of(network.config.input)
         network.prepare(masks is not None)
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width at which the network sees a photo: equal ones can share a batch."""
-        height, width = resized(size_hw, self.network.config.input)
+        """Height and width at which the network sees a photo: equal ones can share a batch.
+
+        Of several looks the largest.
+        """
+        height, width = resized(size_hw, self.network.config.input, self.views[0][0].scale)
         return self._padded(height), self._padded(width)
 
     def _padded(self, side: int) -> int:
@@ -76,30 +88,47 @@ class Scorer:
 
     def score_maps(self, frames: Sequence[Frame], text: TextFeatures) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
-        prepared = [self._prepare(frame) for frame in frames]
         if self.masks is not None:
-            pairs = zip(frames, prepared, strict=True)
-            maps = [self._masked(frame, p, text, self.masks) for frame, p in pairs]
+            maps = [self._masked(frame, text, self.masks) for frame in frames]
         else:
-            maps = self._score_maps(prepared, text)
+            looks = [self._looks(frames, views, text) for views in self.views]
+            maps = [mean(of_photo) for of_photo in zip(*looks, strict=True)]
         if not self.refine:
             return maps
-        inputs = (p.pixels[0, :, : p.valid_hw[0], : p.valid_hw[1]] for p in prepared)
+        inputs = (self._prepare(frame).shown for frame in frames)
         return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
 
-    def _score_maps(self, prepared: Sequence[_Prepared], text: TextFeatures) -> list[ScoreMap]:
+    def _looks(
+        self, frames: Sequence[Frame], views: Sequence[View], text: TextFeatures
+    ) -> list[ScoreMap]:
+        """The scores of photos at one scale."""
+        prepared = [self._prepare(frame, views[0].scale) for frame in frames]
+        found: list[ScoreMap] = []
+        # What has one size at the largest scale may differ by a few pixels at another.
+        for _, group in groupby(prepared, key=lambda photo: photo.pixels.shape):
+            photos = list(group)
+            looks = [self._score_maps(photos, text, view.mirrored) for view in views]
+            found += [mean(of_photo) for of_photo in zip(*looks, strict=True)]
+        return found
+
+    def _score_maps(
+        self, prepared: Sequence[_Prepared], text: TextFeatures, mirrored: bool
+    ) -> list[ScoreMap]:
         images = torch.cat([p.pixels for p in prepared])
         if self.tile is not None and max(images.shape[-2:]) > self.tile:
-            return [self._tiled(p, text, self.tile) for p in prepared]
-        output, patch = self._pass(images, text)
+            return [self._tiled(p, text, self.tile, mirrored) for p in prepared]
+        output, patch = self._pass(images, text, mirrored)
         return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
 
-    def _pass(self, images: Tensor, text: TextFeatures) -> tuple[NetworkOutput, int]:
+    def _pass(
+        self, images: Tensor, text: TextFeatures, mirrored: bool
+    ) -> tuple[NetworkOutput, int]:
         """The network's output, and the side of its patches in pixels."""
         with self._autocast():
-            output = self.network(images, text)
+            output = self.network(images.flip(-1) if mirrored else images, text)
         self._require_finite(output.class_logits)
-        return output, images.shape[-1] // output.grid_hw[1]
+        patch = images.shape[-1] // output.grid_hw[1]
+        return unmirrored(output) if mirrored else output, patch
 
     def _autocast(self) -> torch.autocast:
         dtype = PRECISIONS[self.precision]
@@ -112,30 +141,36 @@ class Scorer:
                 f"{self.precision} is too coarse for it (--precision fp32)"
             )
 
-    def _masked(
-        self, frame: Frame, prepared: _Prepared, text: TextFeatures, source: MaskSource
-    ) -> ScoreMap:
+    def _masked(self, frame: Frame, text: TextFeatures, source: MaskSource) -> ScoreMap:
         """The scores of one photo whose regions come from elsewhere."""
-        patches, seen = self._patches(prepared)
-        masks = source(frame, seen.cpu().numpy(), prepared.valid_hw)
+        prepared = [self._prepare(frame, views[0].scale) for views in self.views]
+        plain, seen = self._patches(prepared[0])
+        masks = source(frame, seen.cpu().numpy(), prepared[0].valid_hw)
         found = torch.from_numpy(masks).to(self.device)
-        padding = (
-            *(0, prepared.pixels.shape[-1] - prepared.valid_hw[1]),
-            *(0, prepared.pixels.shape[-2] - prepared.valid_hw[0]),
-        )
-        padded = F.pad(found.float(), padding)[None]
-        if self.network.looks_at_masks:
-            with self._autocast():
-                patches = self.network.patch_features(prepared.pixels, CERTAIN * (2 * padded - 1))
-        logits = self.network.classify_masks(patches, padded, text).class_logits
-        self._require_finite(logits)
-        return MaskScores(logits[0].softmax(-1), found)
+        looks = []
+        for photo, views in zip(prepared, self.views, strict=True):
+            covered = F.pad(_nearest(found.float(), photo.valid_hw), photo.padding)[None]
+            for view in views:
+                turned = [-1] if view.mirrored else []
+                images, regions = photo.pixels.flip(turned), covered.flip(turned)
+                if self.network.looks_at_masks:
+                    patches = self._features(images, CERTAIN * (2 * regions - 1))
+                elif photo is prepared[0] and not view.mirrored:
+                    patches = plain
+                else:
+                    patches = self._features(images)
+                logits = self.network.classify_masks(patches, regions, text).class_logits
+                self._require_finite(logits)
+                looks.append(logits[0].softmax(-1))
+        return MaskScores(torch.stack(looks).mean(0), found)
+
+    def _features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
+        with self._autocast():
+            return self.network.patch_features(images, mask_logits)
 
     def _patches(self, prepared: _Prepared) -> tuple[Tensor, Tensor]:
         """Unit features of all patches (1, h, w, C), and of those that show the photo (., ., C)."""
-        with self._autocast():
-            patches = self.network.patch_features(prepared.pixels)
-        patches = F.normalize(patches.float(), dim=-1)
+        patches = F.normalize(self._features(prepared.pixels).float(), dim=-1)
         side = prepared.pixels.shape[-1] // patches.shape[2]  # of a patch, pixels
         rows, columns = (math.ceil(length / side) for length in prepared.valid_hw)
         return patches, patches[0, :rows, :columns]
@@ -158,7 +193,9 @@ class Scorer:
         best = share @ (patches @ words.T).amax(1) / share.sum()
         return direction * best / (mean @ direction).clamp(min=1e-6)
 
-    def _tiled(self, prepared: _Prepared, text: TextFeatures, side: int) -> ScoreMap:
+    def _tiled(
+        self, prepared: _Prepared, text: TextFeatures, side: int, mirrored: bool
+    ) -> ScoreMap:
         """The scores of one photo, seen window by window."""
         whole_hw = prepared.pixels.shape[-2:]
         window_hw = min(whole_hw[0], side), min(whole_hw[1], side)
@@ -171,7 +208,7 @@ class Scorer:
         for top in rows:
             band = prepared.pixels[..., top : top + window_hw[0], :]
             windows = torch.cat([band[..., left : left + window_hw[1]] for left in columns])
-            output, patch = self._pass(windows, text)
+            output, patch = self._pass(windows, text, mirrored)
             unit = patch if output.mask_logits is None else 1  # pixels between two scores
             for i, left in enumerate(columns):
                 scores = score_map(output, i, window_hw, patch)
@@ -187,27 +224,39 @@ class Scorer:
             return SharpTiledScores(tiles, size_hw, span_hw, (margins[0], margins[1]))
         return TiledScores(tiles, size_hw, span_hw)
 
-    def _prepare(self, frame: Frame) -> _Prepared:
-        """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros."""
-        valid_hw = resized(frame.size_hw, self.network.config.input)
+    def _prepare(self, frame: Frame, scale: float = 1.0) -> _Prepared:
+        """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros.
+
+        scale: of the model's usual size.
+        """
+        valid_hw = resized(frame.size_hw, self.network.config.input, scale)
         pixels = frame.view
         if valid_hw != pixels.shape[:2]:
             photo = Image.fromarray(pixels)
             pixels = np.asarray(photo.resize(valid_hw[::-1], Image.Resampling.BILINEAR))
         image = torch.from_numpy(np.array(pixels)).to(self.device)[None].permute(0, 3, 1, 2)
         image = self.network.normalise(image.float())
-        height, width = self.input_size(frame.size_hw)
-        image = F.pad(image, (0, width - valid_hw[1], 0, height - valid_hw[0]))
-        return _Prepared(image, valid_hw)
+        height, width = (self._padded(side) for side in valid_hw)
+        padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
+        return _Prepared(F.pad(image, padding), valid_hw, padding)
 
 
-def resized(size_hw: tuple[int, int], config: InputConfig) -> tuple[int, int]:
-    """A photo's size in the network's input: shorter side `min_size`, longer at most `max_size`."""
-    if config.min_size is None:
-        return size_hw
-    scale = config.min_size / min(size_hw)
-    height, width = (side * scale for side in size_hw)
-    if max(height, width) > config.max_size:
-        scale = config.max_size / max(height, width)
-        height, width = height * scale, width * scale
+def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -> tuple[int, int]:
+    """A photo's size in the network's input: shorter side `min_size`, longer at most `max_size`.
+
+    scale: by which the result is to be larger than that.
+    """
+    height, width = (float(side) for side in size_hw)
+    if config.min_size is not None:
+        usual = config.min_size / min(size_hw)
+        height, width = height * usual, width * usual
+        if max(height, width) > config.max_size:
+            usual = config.max_size / max(height, width)
+            height, width = height * usual, width * usual
+    height, width = height * scale, width * scale
     return max(1, int(height + 0.5)), max(1, int(width + 0.5))
+
+
+def _nearest(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Masks (Q, h, w) at another size."""
+    return F.interpolate(masks[None], size_hw, mode="nearest-exact")[0]

@@ -40,6 +40,7 @@ def load_model(
     attention: str | None = None,
     last_block: str | None = None,
     runtime: str = "torch",
+    quality: str | None = None,
 ) -> Model:
     """Load a model by its name in `ovseg models list`, or from a model file.
 
@@ -49,7 +50,8 @@ def load_model(
     which patches mix does instead, one of `variants.ATTENTIONS`; last_block: "full", or "reduced"
     to what that attention gives, without residual and MLP. None = the model's own, and for
     last_block what is usual with that attention. runtime: "torch", "onnx" (onnxruntime, on the CPU
-    in fp32; exported once into the user's folder), or a file of `ovseg export-model`.
+    in fp32; exported once into the user's folder), or a file of `ovseg export-model`. quality:
+    "fast" looks at a photo once, "high" at three sizes and at each in a mirror, too.
     Raises UsageError for what is not there, CheckpointError for a damaged file.
     """
     if runtime != TORCH:
@@ -61,7 +63,8 @@ def load_model(
         raise UsageError(f"no precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
     entry = weights.find(name_or_path)
     checkpoint = weights.load(entry.path)
-    config = with_attention(with_input(checkpoint.config, size, proposals), attention, last_block)
+    config = with_input(checkpoint.config, size, proposals, quality)
+    config = with_attention(config, attention, last_block)
     network: Network
     if runtime == TORCH:
         network = _network(entry.path, checkpoint, config)

@@ -237,6 +237,18 @@ def test_a_file_brings_its_options(models, file):
         Segmenter(model, SYNONYMS, masks=find_regions)
 
 
+def test_a_file_serves_every_quality(models, file):
+    """Looks are made before the graph: it labels as torch does, and keeps its own size."""
+    frame = read_image(PHOTOS[0])
+    exported = load_model(models["deop"], runtime=str(file), quality="high")
+    assert exported.config.input.min_size == 96
+    torch_ = load_model(models["deop"], "cpu", size=96, proposals="queries", quality="high")
+    one, other = (Segmenter(model, SYNONYMS)(frame) for model in (exported, torch_))
+    assert agreement(one, other) >= 0.999
+    plain = Segmenter(load_model(models["deop"], runtime=str(file)), SYNONYMS)(frame)
+    assert np.abs(one.confidence - plain.confidence).max() > 1e-3
+
+
 def test_wrong_files_are_refused_by_name(models, file, tmp_path):
     with pytest.raises(UsageError, match=r"another model than plain.*export-model plain --to onnx"):
         load_model(models["plain"], runtime=str(file))

@@ -204,6 +204,75 @@ def test_a_grid_of_patches_instead_of_the_models_own_proposals(clip, tmp_path):
     assert not torch.allclose(scores, clip.scores(noise(64, 96), NAMES), atol=1e-3)
 
 
+KINDS = {"clip": CLIP, "pyramid": PYRAMID, "grid": replace(PYRAMID, proposals="grid")}
+
+
+def looking(config: DeOPConfig, path: Path, **looks) -> Model:
+    """The same weights however often the model looks at a photo."""
+    config = replace(config, input=replace(config.input, **looks))
+    return load_model(model_file(config, path / "looking.safetensors"), "cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", [{}, {"tile": 64}, {"masks": "halves"}])
+@torch.inference_mode()
+def test_with_a_mirror_left_and_right_are_treated_alike(kind, how, tmp_path):
+    """A photo's mirror image has the mirrored scores, which no such network gives by itself."""
+    photo = noise(64, 96)
+
+    def halves(frame, patches, size_hw):
+        left = np.arange(size_hw[1]) < size_hw[1] // 2
+        return np.stack([np.broadcast_to(side, size_hw) for side in (left, ~left)])
+
+    how = {**how, **({"masks": halves} if "masks" in how else {})}
+    away = {}
+    for mirror in (False, True):
+        model = looking(KINDS[kind], tmp_path, mirror=mirror)
+        segmenter = Segmenter(model, Vocabulary(NAMES), **how)
+        one, other = segmenter.score_maps([Frame(photo), Frame(photo[:, ::-1].copy())])
+        difference = full_scores(one, (64, 96)) - full_scores(other, (64, 96)).flip(-1)
+        away[mirror] = difference.abs().max()
+    assert away[True] < 1e-4 < away[False]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_high_quality_is_the_mean_of_six_looks(kind, tmp_path):
+    """On photos whose sizes leave no padding, where only blending between numbers differs."""
+    config = replace(KINDS[kind], input=InputConfig(min_size=None, max_size=640))
+    path = tmp_path / "model.safetensors"
+    model_file(config, path)
+    photo = Image.fromarray(noise(8, 8)).resize((256, 256), Image.Resampling.BICUBIC)
+    fast = load_model(path, "cpu", quality="fast")
+    expected = []
+    for side in (320, 256, 224):
+        look = np.asarray(photo.resize((side, side), Image.Resampling.BILINEAR))
+        for turned in (look, look[:, ::-1]):
+            scores = fast.scores(turned.copy(), NAMES)
+            scores = scores if turned is look else scores.flip(-1)
+            scores = F.interpolate(scores[None], (256, 256), mode="bilinear")[0]
+            expected.append(scores)
+    found = load_model(path, "cpu", quality="high").scores(photo, NAMES)
+    mean = torch.stack(expected).mean(0)
+    single = expected[2]
+    assert (found - mean).abs().mean() < 0.1 * (found - single).abs().mean()
+
+
+def test_photos_of_one_size_may_differ_at_another_scale(tmp_path):
+    model = looking(PYRAMID, tmp_path, scales=(1.0, 0.77))
+    segmenter = Segmenter(model, Vocabulary(NAMES))
+    frames = [Frame(noise(64, 84)), Frame(noise(64, 81)), Frame(noise(64, 90))]
+    assert len({segmenter.input_size(frame.size_hw) for frame in frames}) == 1
+    together = [found.labels for found in segmenter.segment(frames)]
+    for frame, labels in zip(frames, together, strict=True):
+        assert (segmenter(frame).labels == labels).mean() > 0.999
+
+
+def test_there_is_no_other_quality(tmp_path):
+    path = model_file(PYRAMID, tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match="no quality 'best'; there are fast, high"):
+        load_model(path, "cpu", quality="best")
+
+
 @pytest.mark.parametrize("kind", ["clip", "pyramid"])
 def test_windows_as_large_as_the_photo_change_nothing(kind, request):
     model = request.getfixturevalue(kind)

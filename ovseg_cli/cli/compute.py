@@ -29,6 +29,7 @@ class Compute:
     device: str  # "auto", "cpu", "cuda" or "mps"
     precision: str  # "auto", "fp32", "bf16" or "fp16"
     size: int | None = None  # shorter side at which it sees a photo; None = its own
+    quality: str | None = None  # "fast" or "high"; None = the model's own
     proposals: str | None = None  # what is classified, see `ProposalsType`; None = its own
     tile: int | None = None  # side of the windows in which it sees large photos; None = whole
     overlap: float = 0.25  # of the windows, a share of their side
@@ -56,6 +57,7 @@ class Compute:
             attention=self.attention,
             last_block=self.last_block,
             runtime=self.runtime,
+            quality=self.quality,
         )
         return segmenter.Segmenter(
             model,
@@ -92,6 +94,7 @@ class Compute:
         """What of this changes the results, besides the model and its precision."""
         return {
             "size": self.size,
+            "quality": self.quality,
             "proposals": self.proposals,
             "tile": self.tile,
             "overlap": None if self.tile is None else self.overlap,
@@ -187,6 +190,13 @@ def compute_options(command: Command) -> Command:
         "takes longer, and may fit the model worse.  [default: the model's own]",
     )
     @click.option(
+        "--quality",
+        type=click.Choice(["fast", "high"]),
+        help="How often the model looks at a photo: once (fast); or at three sizes, and at each in "
+        "a mirror, too (high), which takes several times as long.  [default: the model's own; "
+        "'mini' looks at the photo and at its mirror image]",
+    )
+    @click.option(
         "--proposals",
         type=ProposalsType(),
         metavar="auto|queries|grid|regions|file:DIR|sam:DIR",
@@ -270,6 +280,7 @@ def compute_options(command: Command) -> Command:
         device: str,
         precision: str,
         size: int | None,
+        quality: str | None,
         proposals: str | None,
         attention: str | None,
         last_block: str | None,
@@ -287,6 +298,7 @@ def compute_options(command: Command) -> Command:
             device,
             precision,
             size=size,
+            quality=quality,
             proposals=proposals,
             tile=tile,
             overlap=overlap,

@@ -30,6 +30,8 @@ class InputConfig:
     size_divisibility: int = 32  # zero padding at the right and bottom to a multiple of this
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, 0..255
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    mirror: bool = False  # look at the mirror image, too
+    scales: tuple[float, ...] = (1.0,)  # of these sizes: one look each
 
 
 @dataclass(frozen=True)

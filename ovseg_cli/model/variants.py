@@ -17,13 +17,26 @@ ATTENTIONS = {
     "neighbour": ("neighbour", True),
 }
 LAST_BLOCKS = ("full", "reduced")
+# How often a photo is looked at: once; or at three sizes, each time in a mirror, too.
+QUALITIES: dict[str, tuple[bool, tuple[float, ...]]] = {
+    "fast": (False, (1.0,)),
+    "high": (True, (1.25, 1.0, 0.875)),
+}
 
 
-def with_input(config: ModelConfig, size: int | None, proposals: str | None) -> ModelConfig:
-    """The configuration with another size of photos or other regions; None = its own.
+def with_input(
+    config: ModelConfig, size: int | None, proposals: str | None, quality: str | None = None
+) -> ModelConfig:
+    """The configuration with other looks at photos or other regions; None = its own.
 
-    size: shorter side, pixels; proposals: one of PROPOSALS. Raises UsageError.
+    size: shorter side, pixels; proposals: one of PROPOSALS; quality: one of QUALITIES. Raises
+    UsageError.
     """
+    if quality is not None:
+        if quality not in QUALITIES:
+            raise UsageError(f"no quality {quality!r}; there are {', '.join(QUALITIES)}")
+        mirror, scales = QUALITIES[quality]
+        config = replace(config, input=replace(config.input, mirror=mirror, scales=scales))
     if proposals is not None:
         if proposals not in PROPOSALS:
             raise UsageError(f"no proposals {proposals!r}; there are {', '.join(PROPOSALS)}")

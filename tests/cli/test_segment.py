@@ -56,7 +56,8 @@ def test_the_whole_way(segment, photos, tmp_path, fake):
 def test_run_json(segment, photos, tmp_path, fake):
     (tmp_path / photos / "bad.png").write_bytes(b"")
     assert segment(photos, "--device", "cpu", "--model", "some").code == 1
-    own = dict.fromkeys(["size", "proposals", "attention", "last_block"]) | {"runtime": "torch"}
+    unset = ["size", "proposals", "attention", "last_block", "quality"]
+    own = dict.fromkeys(unset) | {"runtime": "torch"}
     assert fake.loaded == [("some", "cpu", "auto", own)]
     report = json.loads((tmp_path / "out/run.json").read_text())
     assert report["version"] == __version__
@@ -449,6 +450,15 @@ def test_windows_over_large_photos(segment, photos, tmp_path, fake):
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert (options["tile"], options["overlap"]) == (256, 0.5)
     assert segment(photos, "--tile", "256", "--overlap", "0.95").code == 2
+
+
+def test_more_looks_are_part_of_how_results_were_made(segment, photos, tmp_path, fake):
+    assert segment(photos, "--quality", "high").code == 0
+    assert fake.loaded[-1][3]["quality"] == "high"
+    assert json.loads((tmp_path / "out/run.json").read_text())["options"]["quality"] == "high"
+    assert segment(photos, "--resume").code == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["counts"]["done"] == 4
+    assert segment(photos, "--quality", "best").code == 2
 
 
 def test_refinement_is_part_of_how_results_were_made(segment, photos, tmp_path, fake):

@@ -1,0 +1,80 @@
+"""Several looks at one photo, and their mean."""
+
+import pytest
+import torch
+
+from ovseg_cli.model.config import InputConfig
+from ovseg_cli.model.network import NetworkOutput
+from ovseg_cli.model.score_map import GridScores, QueryScores, full_scores, score_map
+from ovseg_cli.model.tiles import Tile, TiledScores
+from ovseg_cli.model.views import MeanScores, View, mean, unmirrored, views_of
+
+
+def queries(seed: int, size_hw: tuple[int, int]) -> QueryScores:
+    torch.manual_seed(seed)
+    masks = torch.randn(5, size_hw[0] // 4, size_hw[1] // 4)
+    return QueryScores(torch.rand(5, 4).softmax(-1), masks, size_hw)
+
+
+def test_the_looks_that_a_configuration_asks_for():
+    assert views_of(InputConfig()) == [[View()]]
+    assert views_of(InputConfig(mirror=True)) == [[View(), View(mirrored=True)]]
+    assert views_of(InputConfig(scales=(0.5, 2.0))) == [[View(2.0)], [View(0.5)]]
+
+
+def test_a_mirrored_grid_is_turned_back():
+    """A network that names each patch by its brightness, shown photos in a mirror."""
+    images = torch.rand(2, 6, 8)
+    shown = images.flip(-1).flatten(1)
+    logits = torch.stack([shown, -shown], -1)
+    output = unmirrored(NetworkOutput(None, logits, (6, 8)))
+    scores = score_map(output, 1, (6, 8), 1)
+    expected = torch.stack([images[1], -images[1]]).softmax(0)
+    torch.testing.assert_close(scores.rows(0, 6), expected)
+
+
+def test_mirrored_masks_are_turned_back():
+    masks = torch.rand(1, 3, 4, 6)
+    output = NetworkOutput(masks.flip(-1), torch.rand(1, 3, 2), (2, 3))
+    assert torch.equal(unmirrored(output).mask_logits, masks)
+
+
+@pytest.mark.parametrize("other_hw", [(32, 48), (24, 36)])
+def test_the_mean_of_sums_over_regions(other_hw):
+    one, other = queries(1, (32, 48)), queries(2, other_hw)
+    found = mean([one, other])
+    assert isinstance(found, QueryScores) == (other_hw == (32, 48))
+    expected = (full_scores(one, (32, 48)) + full_scores(other, (32, 48))) / 2
+    torch.testing.assert_close(full_scores(found, (32, 48)), expected)
+
+
+def test_a_map_of_another_size_is_read_where_the_first_has_its_numbers():
+    """Scores that rise linearly along a photo of 40×80 are the same on every grid, edges aside."""
+
+    def rising(height: int, width: int, span_hw: tuple[float, float]) -> GridScores:
+        y = (torch.arange(height) + 0.5) / span_hw[0]
+        x = (torch.arange(width) + 0.5) / span_hw[1]
+        share = (y[:, None] + 2 * x) / 3
+        return GridScores(torch.stack([share, 1 - share]), span_hw)
+
+    large, small = rising(12, 24, (10, 20)), rising(7, 14, (6.25, 12.5))
+    found = mean([large, small])
+    assert isinstance(found, GridScores)
+    assert (found.size_hw, found.span_hw) == ((12, 24), (10, 20))
+    inner = slice(None), slice(1, 9), slice(1, 19)
+    torch.testing.assert_close(found.probabilities[inner], large.probabilities[inner])
+
+
+def test_a_mean_can_be_read_a_few_rows_at_a_time():
+    one, other = queries(1, (32, 48)), queries(2, (24, 36))
+    scores = MeanScores([one, other])
+    whole = scores.rows(0, 32)
+    parts = torch.cat([scores.rows(0, 7), scores.rows(7, 20), scores.rows(20, 32)], 1)
+    torch.testing.assert_close(parts, whole)
+
+
+def test_the_mean_of_maps_made_of_windows():
+    weights = torch.ones(4), torch.ones(6)
+    parts = [GridScores(torch.full((2, 4, 6), value), (4, 6)) for value in (0.2, 0.6)]
+    maps = [TiledScores([Tile(part, 0, 0, *weights)], (4, 6), (4, 6)) for part in parts]
+    torch.testing.assert_close(mean(maps).rows(1, 3), torch.full((2, 2, 6), 0.4))
