@@ -35,7 +35,7 @@ MINI = DeOPConfig(
     joint_width=256,
     logit_scale=25.0,
     proposals="grid",
-    input=InputConfig(min_size=320, max_size=1280),
+    input=InputConfig(min_size=256, max_size=1024, mirror=True),
     backbone=BackboneConfig(
         stem_channels=(24, 24, 48),
         block="basic",
