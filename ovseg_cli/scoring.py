@@ -20,7 +20,7 @@ from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
 from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
 from ovseg_cli.model.tiles import SharpTiledScores, Tile, TiledScores, ramp, window_starts
-from ovseg_cli.model.views import View, mean, unmirrored, views_of
+from ovseg_cli.model.views import mean, unmirrored
 
 if TYPE_CHECKING:
     from ovseg_cli.model.config import InputConfig
@@ -71,7 +71,9 @@ class Scorer:
         self.masks = masks
         self.overlap = overlap
         self.tile = None if tile is None else self._padded(tile)
-        self.views = views_of(network.config.input)
+        # How each photo is looked at: the largest first, and as it is before its mirror image.
+        self.scales = sorted(set(network.config.input.scales), reverse=True)
+        self.mirrored = (False, True) if network.config.input.mirror else (False,)
         network.prepare(masks is not None)
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -79,7 +81,7 @@ class Scorer:
 
         Of several looks the largest.
         """
-        height, width = resized(size_hw, self.network.config.input, self.views[0][0].scale)
+        height, width = resized(size_hw, self.network.config.input, self.scales[0])
         return self._padded(height), self._padded(width)
 
     def _padded(self, side: int) -> int:
@@ -91,23 +93,21 @@ class Scorer:
         if self.masks is not None:
             maps = [self._masked(frame, text, self.masks) for frame in frames]
         else:
-            looks = [self._looks(frames, views, text) for views in self.views]
+            looks = [self._looks(frames, scale, text) for scale in self.scales]
             maps = [mean(of_photo) for of_photo in zip(*looks, strict=True)]
         if not self.refine:
             return maps
         inputs = (self._prepare(frame).shown for frame in frames)
         return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
 
-    def _looks(
-        self, frames: Sequence[Frame], views: Sequence[View], text: TextFeatures
-    ) -> list[ScoreMap]:
+    def _looks(self, frames: Sequence[Frame], scale: float, text: TextFeatures) -> list[ScoreMap]:
         """The scores of photos at one scale."""
-        prepared = [self._prepare(frame, views[0].scale) for frame in frames]
+        prepared = [self._prepare(frame, scale) for frame in frames]
         found: list[ScoreMap] = []
         # What has one size at the largest scale may differ by a few pixels at another.
         for _, group in groupby(prepared, key=lambda photo: photo.pixels.shape):
             photos = list(group)
-            looks = [self._score_maps(photos, text, view.mirrored) for view in views]
+            looks = [self._score_maps(photos, text, mirrored) for mirrored in self.mirrored]
             found += [mean(of_photo) for of_photo in zip(*looks, strict=True)]
         return found
 
@@ -143,19 +143,21 @@ class Scorer:
 
     def _masked(self, frame: Frame, text: TextFeatures, source: MaskSource) -> ScoreMap:
         """The scores of one photo whose regions come from elsewhere."""
-        prepared = [self._prepare(frame, views[0].scale) for views in self.views]
+        prepared = [self._prepare(frame, scale) for scale in self.scales]
         plain, seen = self._patches(prepared[0])
         masks = source(frame, seen.cpu().numpy(), prepared[0].valid_hw)
         found = torch.from_numpy(masks).to(self.device)
         looks = []
-        for photo, views in zip(prepared, self.views, strict=True):
-            covered = F.pad(_nearest(found.float(), photo.valid_hw), photo.padding)[None]
-            for view in views:
-                turned = [-1] if view.mirrored else []
-                images, regions = photo.pixels.flip(turned), covered.flip(turned)
+        for photo in prepared:
+            covered = F.interpolate(found.float()[None], photo.valid_hw, mode="nearest-exact")
+            covered = F.pad(covered, photo.padding)
+            for mirrored in self.mirrored:
+                images, regions = photo.pixels, covered
+                if mirrored:
+                    images, regions = images.flip(-1), regions.flip(-1)
                 if self.network.looks_at_masks:
                     patches = self._features(images, CERTAIN * (2 * regions - 1))
-                elif photo is prepared[0] and not view.mirrored:
+                elif images is prepared[0].pixels:
                     patches = plain
                 else:
                     patches = self._features(images)
@@ -255,8 +257,3 @@ def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -
             height, width = height * usual, width * usual
     height, width = height * scale, width * scale
     return max(1, int(height + 0.5)), max(1, int(width + 0.5))
-
-
-def _nearest(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Masks (Q, h, w) at another size."""
-    return F.interpolate(masks[None], size_hw, mode="nearest-exact")[0]

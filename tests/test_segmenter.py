@@ -22,7 +22,7 @@ from ovseg_cli.model.config import DeOPConfig, InputConfig
 from ovseg_cli.model.convert import source_name
 from ovseg_cli.model.pamr import refine
 from ovseg_cli.model.score_map import full_scores
-from ovseg_cli.scoring import resized
+from ovseg_cli.scoring import Scorer, resized
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.segmenter import Model, Segmenter, load_model
 from ovseg_cli.vocabulary import Vocabulary
@@ -211,6 +211,19 @@ def looking(config: DeOPConfig, path: Path, **looks) -> Model:
     """The same weights however often the model looks at a photo."""
     config = replace(config, input=replace(config.input, **looks))
     return load_model(model_file(config, path / "looking.safetensors"), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("looks", "scales", "mirrored"),
+    [
+        ({}, [1.0], (False,)),
+        ({"mirror": True}, [1.0], (False, True)),
+        ({"scales": (0.5, 2.0)}, [2.0, 0.5], (False,)),
+    ],
+)
+def test_the_looks_that_a_configuration_asks_for(looks, scales, mirrored, tmp_path):
+    scorer = Scorer(looking(PYRAMID, tmp_path, **looks).network, torch.device("cpu"), "fp32")
+    assert (scorer.scales, scorer.mirrored) == (scales, mirrored)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ovseg_cli.model.config import InputConfig
 from ovseg_cli.model.network import NetworkOutput
 from ovseg_cli.model.score_map import (
     GridScores,
@@ -19,21 +18,6 @@ from ovseg_cli.model.score_map import (
     sharpened,
     window,
 )
-
-
-@dataclass(frozen=True)
-class View:
-    """How a photo is shown to the network."""
-
-    scale: float = 1.0  # of the model's usual size
-    mirrored: bool = False  # left and right exchanged
-
-
-def views_of(config: InputConfig) -> list[list[View]]:
-    """The looks at a photo, those of one scale together; the largest scale comes first."""
-    sides = (False, True) if config.mirror else (False,)
-    scales = sorted(set(config.scales), reverse=True)
-    return [[View(scale, mirrored) for mirrored in sides] for scale in scales]
 
 
 def unmirrored(output: NetworkOutput) -> NetworkOutput:

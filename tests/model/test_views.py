@@ -3,23 +3,16 @@
 import pytest
 import torch
 
-from ovseg_cli.model.config import InputConfig
 from ovseg_cli.model.network import NetworkOutput
 from ovseg_cli.model.score_map import GridScores, QueryScores, full_scores, score_map
 from ovseg_cli.model.tiles import Tile, TiledScores
-from ovseg_cli.model.views import MeanScores, View, mean, unmirrored, views_of
+from ovseg_cli.model.views import MeanScores, mean, unmirrored
 
 
 def queries(seed: int, size_hw: tuple[int, int]) -> QueryScores:
     torch.manual_seed(seed)
     masks = torch.randn(5, size_hw[0] // 4, size_hw[1] // 4)
     return QueryScores(torch.rand(5, 4).softmax(-1), masks, size_hw)
-
-
-def test_the_looks_that_a_configuration_asks_for():
-    assert views_of(InputConfig()) == [[View()]]
-    assert views_of(InputConfig(mirror=True)) == [[View(), View(mirrored=True)]]
-    assert views_of(InputConfig(scales=(0.5, 2.0))) == [[View(2.0)], [View(0.5)]]
 
 
 def test_a_mirrored_grid_is_turned_back():
