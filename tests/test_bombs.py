@@ -229,6 +229,9 @@ def test_tensors_that_are_said_to_be_larger_than_the_file(tmp_path, tensor, mess
         ("visual", "context_heads", 0),
         ("input", "min_size", "x"),
         ("input", "pixel_mean", [1e30, 0, 0]),
+        ("input", "scales", []),
+        ("input", "scales", [1.0, 0.0]),
+        ("input", "scales", [1e6]),
     ],
 )
 def test_a_model_file_that_describes_no_model(tmp_path, part, key, value):

@@ -33,6 +33,10 @@ class InputConfig:
     mirror: bool = False  # look at the mirror image, too
     scales: tuple[float, ...] = (1.0,)  # of these sizes: one look each
 
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            raise ValueError(f"scales are between 0.1 and 10, at least one, not {self.scales}")
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
