@@ -9,10 +9,23 @@ import numpy as np
 
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
-from ovseg_cli.data.transforms import GREY, distort_colour, random_crop
+from ovseg_cli.data.transforms import GREY, distort_colour, random_box, random_crop
 
 LARGEST_PASTED = 0.1  # share of all pixels up to which a class is pasted into other photos
 MEMORY = 8 << 30  # bytes of photos that a sampler keeps; others are read again when drawn
+
+
+@dataclass(frozen=True)
+class ViewStyle:
+    """How views are made of a set's photos. Shares are those of all views."""
+
+    size: int  # side of a view, pixels
+    scales: tuple[float, float] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
+    focus_share: float = 0.0  # views that aim at a class drawn evenly
+    # Views into which go all pixels of one class of another view, drawn evenly among the rarer
+    # ones: "simple copy-paste", Ghiasi et al., CVPR 2021, arXiv 2012.07177.
+    paste_share: float = 0.0
+    mix_share: float = 0.0  # views that take a box with its labels from the view before: CutMix
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,52 +69,60 @@ class PixelSampler:
         # What covers much of the photos is where things stand, and looks odd anywhere else.
         share = self.pixels[: data.other] / max(1, self.pixels.sum())
         self.pastable = [label for label in self.focusable if share[label] < LARGEST_PASTED]
+        # Of each class whose things can be pasted: the photos that show it, and its label there.
+        self._donors: dict[int, list[tuple[PixelSampler, int, int]]] = {
+            label: [(self, int(photo), label) for photo in self.showing[label]]
+            for label in self.pastable
+        }
+
+    def borrow(self, other: PixelSampler) -> None:
+        """Paste what another set's photos show of classes with the same names, too."""
+        for label, donors in self._donors.items():
+            if self.data.names[label] in other.data.names:
+                theirs = other.data.names.index(self.data.names[label])
+                donors += [(other, int(photo), theirs) for photo in other.showing[theirs]]
 
     def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Photo and labels, as `PixelSet.load` gives them."""
         return self._kept.get(index) or self.data.load(self.data.keys[index])
 
-    def draw(
-        self,
-        count: int,
-        size: int,
-        scales: tuple[float, float],
-        focus_share: float,
-        draw: np.random.Generator,
-        paste_share: float = 0.0,
-    ) -> PixelBatch:
-        """count views of size×size; `focus_share` of them aim at a class drawn evenly.
-
-        Into `paste_share` of them go all pixels of one class of another view ("simple copy-paste",
-        Ghiasi et al., CVPR 2021, arXiv 2012.07177), the class drawn evenly among the rarer ones.
-        """
+    def draw(self, count: int, style: ViewStyle, draw: np.random.Generator) -> PixelBatch:
+        """count views of style.size×style.size."""
         views = []
         for _ in range(count):
             focus = None
-            if draw.random() < focus_share and self.focusable:
+            if draw.random() < style.focus_share and self.focusable:
                 focus = int(draw.choice(self.focusable, p=self.focus_weights))
                 photo = int(draw.choice(self.showing[focus]))
             else:
                 photo = int(draw.integers(len(self.data.keys)))
-            view = random_crop(*self.photo(photo), size, scales, draw, focus)
-            if self.pastable and draw.random() < paste_share:
-                self._paste(*view, scales, draw)
+            view = random_crop(*self.photo(photo), style.size, style.scales, draw, focus)
+            if self.pastable and draw.random() < style.paste_share:
+                self._paste(*view, style, draw)
             views.append(view)
-        images, labels = zip(*views, strict=True)
-        return PixelBatch(self.data.name, np.stack(images), np.stack(labels))
+        images, labels = (np.stack(parts) for parts in zip(*views, strict=True))
+        mixed, mixed_labels = images.copy(), labels.copy()
+        for view in np.flatnonzero(draw.random(count) < style.mix_share):
+            rows, columns, _ = random_box(style.size, draw)
+            mixed[view, rows, columns] = images[view - 1, rows, columns]
+            mixed_labels[view, rows, columns] = labels[view - 1, rows, columns]
+        return PixelBatch(self.data.name, mixed, mixed_labels)
 
     def _paste(
         self,
         image: np.ndarray,
         labels: np.ndarray,
-        scales: tuple[float, float],
+        style: ViewStyle,
         draw: np.random.Generator,
     ) -> None:
         """Lay what another view shows of one class over this one, in place."""
         label = int(draw.choice(self.pastable))
-        other = self.photo(int(draw.choice(self.showing[label])))
-        donor, donor_labels = random_crop(*other, len(labels), scales, draw, label)
-        pasted = donor_labels == label
+        donors = self._donors[label]
+        other, photo, theirs = donors[draw.integers(len(donors))]
+        donor, donor_labels = random_crop(
+            *other.photo(photo), style.size, style.scales, draw, theirs
+        )
+        pasted = donor_labels == theirs
         image[pasted] = donor[pasted]
         labels[pasted] = label
 
@@ -165,9 +186,8 @@ class PixelMixture:
         config = self.config
         draw = np.random.default_rng((config.seed, step))
         name = choose(self._shares, draw)
-        views = self.samplers[name].draw(
-            config.batch, config.size, config.scales, config.focus_share, draw
-        )
+        style = ViewStyle(config.size, config.scales, config.focus_share)
+        views = self.samplers[name].draw(config.batch, style, draw)
         images = np.stack([distort_colour(image, draw) for image in views.images])
         return PixelBatch(name, images, views.labels)
 

@@ -70,6 +70,17 @@ def square_around(image: np.ndarray, mask: np.ndarray, size: int) -> np.ndarray:
     return _cut(image, _square(mask), size, Image.Resampling.BILINEAR, GREY)
 
 
+def random_box(side: int, draw: np.random.Generator) -> tuple[slice, slice, float]:
+    """A square within side×side pixels, of random place and of an area drawn evenly.
+
+    Returns its rows, its columns and its share of the whole. For CutMix: Yun et al., ICCV 2019,
+    arXiv 1905.04899.
+    """
+    edge = int(round(side * np.sqrt(draw.random())))
+    y, x = draw.integers(0, side - edge + 1, 2)
+    return slice(y, y + edge), slice(x, x + edge), (edge / side) ** 2
+
+
 def _square(mask: np.ndarray) -> tuple[float, float, float, float]:
     """The smallest square (left, top, right, bottom) around a mask, both with one centre."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

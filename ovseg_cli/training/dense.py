@@ -8,6 +8,7 @@ of pictures that have one name as a whole: they widen the vocabulary.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from ovseg_cli.data.mixture import (
     ImageSampler,
     PixelBatch,
     PixelSampler,
+    ViewStyle,
     choose,
     class_weights,
 )
@@ -65,9 +67,11 @@ class DenseConfig:
     other_names_share: float = 0.4  # groups of those sets under such a vocabulary
     unnamed_weight: float = 0.3  # there: of a picture that is none of the names
     focus_share: float = 0.5  # views that aim at a class drawn evenly
-    paste_share: float = 0.0  # views into which a thing of another photo is pasted
+    paste_share: float = 0.0  # views into which a thing of another photo, of any set, is pasted
+    mix_share: float = 0.0  # views that take a box from another one of their group
     drop_share: float = 0.25  # groups that leave names out: their pixels are non-object
     weight_power: float = 0.4  # of the class weights; 0 = none
+    weight_powers: dict[str, float] = field(default_factory=dict)  # of sets that have another
     jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
     mask_weight: float = 0.0  # of naming true masks through the class token; for a SAN
     picture_scale: float = 1.0  # enlargement of pictures in mosaics, at least
@@ -103,6 +107,8 @@ class DenseStage:
             name: PixelSampler(read_pixel_set(data / name, split))
             for name, split in config.pixel_sets.items()
         }
+        for taker, giver in itertools.permutations(self.photos.values(), 2):
+            taker.borrow(giver)
         self.pictures = {
             name: ImageSampler(name, read_image_set(data / name, split))
             for name, split in config.image_sets.items()
@@ -113,12 +119,16 @@ class DenseStage:
         )
         if unknown:
             raise UsageError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
+        strangers = sorted(set(config.weight_powers) - set(self.photos))
+        if strangers:
+            raise UsageError(f"weight_powers: {strangers[0]} is not among the pixel_sets")
         self.phrases = {
             **{name: self._with_synonyms(s.data.names) for name, s in self.photos.items()},
             **{name: sampler.data.names for name, sampler in self.pictures.items()},
         }
+        powers = {name: config.weight_power for name in self.photos} | config.weight_powers
         self.weights = {
-            name: torch.from_numpy(class_weights(sampler.pixels, config.weight_power)).to(device)
+            name: torch.from_numpy(class_weights(sampler.pixels, powers[name])).to(device)
             for name, sampler in self.photos.items()
         }
         self.others = self._other_vocabularies()
@@ -176,11 +186,14 @@ class DenseStage:
         name = choose(phase.sets, draw)
         if name in self.pictures:
             return self.pictures[name].draw(count, phase.size, draw, self.config.picture_scale)
-        scales = (phase.scales[0], phase.scales[1])
-        config = self.config
-        return self.photos[name].draw(
-            count, phase.size, scales, config.focus_share, draw, config.paste_share
+        style = ViewStyle(
+            size=phase.size,
+            scales=(phase.scales[0], phase.scales[1]),
+            focus_share=self.config.focus_share,
+            paste_share=self.config.paste_share,
+            mix_share=self.config.mix_share,
         )
+        return self.photos[name].draw(count, style, draw)
 
     def losses(self, batch: DenseBatch) -> dict[str, Tensor]:
         """Over the names of each group's own set; a group counts 1/GROUPS of the whole."""

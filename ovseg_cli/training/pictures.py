@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ovseg_cli.data.image_set import ImageSet, cut_out_set, read_image_set
 from ovseg_cli.data.mixture import choose
 from ovseg_cli.data.pixel_set import read_pixel_set
-from ovseg_cli.data.transforms import jitter_colour, to_tensor
+from ovseg_cli.data.transforms import jitter_colour, random_box, to_tensor
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.training.engine import weight_decay_groups
 
@@ -165,13 +165,9 @@ def random_views(images: Tensor, size: int, least_area: float, draw: np.random.G
 def cutmix(images: Tensor, draw: np.random.Generator) -> tuple[Tensor, float]:
     """A box of each picture comes from the one as far from the batch's other end.
 
-    Returns the pictures (B, 3, S, S) and the share of each that is its own. CutMix: Yun et al.,
-    ICCV 2019, arXiv 1905.04899.
+    Returns the pictures (B, 3, S, S) and the share of each that is its own.
     """
-    side = images.shape[-1]
-    edge = int(round(side * np.sqrt(draw.random())))
-    y, x = draw.integers(0, side - edge + 1, 2)
-    box = np.s_[:, :, y : y + edge, x : x + edge]
+    rows, columns, share = random_box(images.shape[-1], draw)
     mixed = images.clone()
-    mixed[box] = images.flip(0)[box]
-    return mixed, 1 - (edge / side) ** 2
+    mixed[:, :, rows, columns] = images.flip(0)[:, :, rows, columns]
+    return mixed, 1 - share

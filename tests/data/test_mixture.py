@@ -12,6 +12,7 @@ from ovseg_cli.data.mixture import (
     PixelMixture,
     PixelSampler,
     ViewConfig,
+    ViewStyle,
     class_weights,
 )
 from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
@@ -44,7 +45,7 @@ def write_plains(root):
 
 def draw_from(sampler, count, focus_share, seed=0, size=12, scales=(1.0, 1.0)):
     draw = np.random.default_rng(seed)
-    return sampler.draw(count, size, scales, focus_share, draw)
+    return sampler.draw(count, ViewStyle(size, scales, focus_share), draw)
 
 
 def test_pixels_are_counted_by_training_id(plains):
@@ -96,7 +97,7 @@ def test_things_are_pasted_with_their_labels(plains):
     sampler = PixelSampler(read_pixel_set(plains, "train"))
     assert sampler.pastable == [1]  # the rare one: the common class covers more than a tenth
     draw = np.random.default_rng(0)
-    views = sampler.draw(60, 40, (1.0, 1.0), 0.0, draw, paste_share=1.0)
+    views = sampler.draw(60, ViewStyle(40, (1.0, 1.0), paste_share=1.0), draw)
     pasted = 0
     for image, labels in zip(views.images, views.labels, strict=True):
         assert set(np.unique(labels)) <= {0, 1, 3, 255}
@@ -105,9 +106,50 @@ def test_things_are_pasted_with_their_labels(plains):
         assert len(np.unique(ground)) == 1
         pasted += (labels == 1).any() and ground[0, 0] != 50
     assert pasted > 30  # of the 40 or so views of the two other photos
-    plain = sampler.draw(60, 40, (1.0, 1.0), 0.0, np.random.default_rng(0))
+    plain = sampler.draw(60, ViewStyle(40, (1.0, 1.0)), np.random.default_rng(0))
     for image, labels in zip(plain.images, plain.labels, strict=True):
         assert (labels == 1).any() == (image == 50).any()  # where it was photographed
+
+
+def test_things_of_another_set_are_pasted_under_the_name_both_have(plains, tmp_path):
+    """The other set calls its class 3 "rare", and each of its photos is one dark grey."""
+    other = write_plains(tmp_path / "other")
+    names = {0: "background", 1: "ground", 2: "never", 3: "rare"}
+    (other / "classes.json").write_text(json.dumps(names))
+    for index in range(3):
+        labels = np.ones((40, 40), np.uint8)
+        labels[20:30, 20:30] = 3
+        Image.fromarray(labels).save(other / "labels" / f"p{index}.png")
+        grey = np.full((40, 40, 3), 10 + index, np.uint8)
+        Image.fromarray(grey).save(other / "images" / f"p{index}.png")
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    sampler.borrow(PixelSampler(read_pixel_set(other, "train")))
+    style = ViewStyle(40, (1.0, 1.0), paste_share=1.0)
+    views = sampler.draw(200, style, np.random.default_rng(0))
+    borrowed = views.images[..., 0] < 100  # all of the set's own are lighter
+    assert set(np.unique(views.images[..., 0][borrowed])) == {10, 11, 12}
+    assert (views.labels[borrowed] == 1).all()  # what is around it there stays there
+    assert 0.65 < borrowed.any((1, 2)).mean() < 0.85  # three of the four photos that show it
+
+
+def test_boxes_of_other_views_are_mixed_in_with_their_labels(plains):
+    for index in range(3):
+        grey = np.full((40, 40, 3), 50 * index, np.uint8)
+        Image.fromarray(grey).save(plains / "images" / f"p{index}.png")
+        Image.fromarray(np.full((40, 40), index, np.uint8)).save(
+            plains / "labels" / f"p{index}.png"
+        )
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    style = ViewStyle(30, (1.0, 1.0), mix_share=0.5)
+    views = sampler.draw(300, style, np.random.default_rng(0))
+    label_of = np.full(256, 255)
+    label_of[[0, 50, 100]] = 3, 0, 1  # background, common, rare: one a photo
+    inside = views.labels != 255
+    assert (label_of[views.images[..., 0]][inside] == views.labels[inside]).all()
+    mixed = np.mean([len(np.unique(labels[labels != 255])) > 1 for labels in views.labels])
+    assert 0.2 < mixed < 0.4  # half of them, two thirds of these from another photo
+    plain = sampler.draw(100, ViewStyle(30, (1.0, 1.0)), np.random.default_rng(0))
+    assert all(len(np.unique(labels[labels != 255])) == 1 for labels in plain.labels)
 
 
 def test_mosaics_are_drawn_with_their_classes():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg_cli.data.mixture import ImageBatch, PixelBatch
+from ovseg_cli.data.mixture import ImageBatch, PixelBatch, ViewStyle, class_weights
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
@@ -46,10 +46,20 @@ def test_a_batch_is_a_function_of_its_step(stage):
     assert stage.batch(0).draw.random() != stage.batch(1).draw.random()
 
 
+def test_a_set_may_have_a_weight_power_of_its_own(tiny, data):
+    config = replace(CONFIG, weight_power=0.4, weight_powers={"fields": 0.1})
+    stage = DenseStage(build(tiny), config, data, 100, CPU)
+    for name, power in (("discs", 0.4), ("fields", 0.1)):
+        expected = class_weights(stage.photos[name].pixels, power)
+        assert stage.weights[name].tolist() == expected.tolist()
+    with pytest.raises(UsageError, match="weight_powers: deserts is not among the pixel_sets"):
+        DenseStage(build(tiny), replace(config, weight_powers={"deserts": 0.1}), data, 100, CPU)
+
+
 def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(stage, monkeypatch):
     monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
     draw = np.random.default_rng(0)
-    group = stage.photos["discs"].draw(1, 64, (1.0, 1.0), 0.5, draw)
+    group = stage.photos["discs"].draw(1, ViewStyle(64, (1.0, 1.0), 0.5), draw)
     assert {0, 1, 2, IGNORE} >= set(np.unique(group.labels).tolist()) > {2}
     batch = DenseBatch((group,) * 4, draw)
     found = stage.losses(batch)
@@ -83,7 +93,7 @@ def test_a_view_that_is_all_unknown_costs_nothing(stage):
 
 def test_the_jaccard_loss_counts_with_its_weight(stage, monkeypatch):
     monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
-    group = stage.photos["discs"].draw(1, 64, (1.0, 1.0), 0.5, np.random.default_rng(0))
+    group = stage.photos["discs"].draw(1, ViewStyle(64, (1.0, 1.0), 0.5), np.random.default_rng(0))
     found = {}
     for weight in (1.0, 0.25):
         stage.config = replace(CONFIG, jaccard_weight=weight, synonym_share=0.0)
@@ -214,9 +224,11 @@ def test_what_may_be_anything_costs_nothing(renamed, name):
     """Under a vocabulary that says of no class what it is."""
     found = renamed.others[name][0]
     renamed.others[name] = [replace(found, table=torch.full((256,), IGNORE))]
-    group = (renamed.photos.get(name) or renamed.pictures[name]).draw
     draw = np.random.default_rng(0)
-    group = group(1, 64, (1.0, 1.0), 0.5, draw) if name == "discs" else group(1, 64, draw)
+    if name == "discs":
+        group = renamed.photos[name].draw(1, ViewStyle(64, (1.0, 1.0), 0.5), draw)
+    else:
+        group = renamed.pictures[name].draw(1, 64, draw)
     losses = renamed.losses(DenseBatch((group,) * 4, draw))
     assert [loss.item() for loss in losses.values()] == [0]
     sum(losses.values()).backward()
