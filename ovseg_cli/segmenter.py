@@ -198,16 +198,16 @@ class Segmenter:
         rivals: Sequence[str] | Vocabulary | None = None,
     ) -> None:
         """other: name of a class that takes the pixels for which the model's non-object mass R
-        beats every name; threshold: pixels whose confidence S_k / (Σ_k S_k + R) falls below it
-        stay unlabelled; tile: the network sees what is larger, after resizing, in windows of so
-        many pixels (rounded up to what it can take), each overlapping the next by the share
-        `overlap`, 0..0.9; refine: let labels follow the photo's edges (see `model.pamr`);
-        masks: where the regions come from instead of the model (see `regions`, `mask_files`);
-        pixels that none of them covers stay unlabelled; exemplars: pictures of some classes,
-        beside their words or, of classes that are `pictured`, instead of them;
-        rivals: names that compete for pixels, too, those aside that mean a class of the vocabulary
-        (see `rivals.competing`); what they win belongs to `other` or stays unlabelled, and their
-        scores count in the sum Σ_k S_k.
+        outweighs the names' scores together (see `label_map`); threshold: pixels whose confidence
+        S_k / (Σ_k S_k + R) falls below it stay unlabelled; tile: the network sees what is larger,
+        after resizing, in windows of so many pixels (rounded up to what it can take), each
+        overlapping the next by the share `overlap`, 0..0.9; refine: let labels follow the photo's
+        edges (see `model.pamr`); masks: where the regions come from instead of the model (see
+        `regions`, `mask_files`); pixels that none of them covers stay unlabelled; exemplars:
+        pictures of some classes, beside their words or, of classes that are `pictured`, instead of
+        them; rivals: names that compete for pixels, too, those aside that mean a class of the
+        vocabulary (see `rivals.competing`); what they win belongs to `other` or stays unlabelled,
+        and their scores count in the sum Σ_k S_k.
         Raises VocabularyError for a name the model cannot read, UsageError for a threshold, tile
         or overlap out of range.
         """
@@ -276,7 +276,8 @@ class Segmenter:
     @torch.inference_mode()
     def segmentation(self, scores: ScoreMap, frame: Frame) -> Segmentation:
         """The labels of a photo by its scores."""
-        labels, confidence = label_map(scores, frame.size_hw, self.other)
+        power = self.model.config.other_power if self.other else None
+        labels, confidence = label_map(scores, frame.size_hw, power)
         if self._text.classes > self._names:  # rivals
             labels[labels >= self._names] = self._names if self.other else UNLABELED
         if self.threshold is not None:

@@ -232,6 +232,8 @@ def test_tensors_that_are_said_to_be_larger_than_the_file(tmp_path, tensor, mess
         ("input", "scales", []),
         ("input", "scales", [1.0, 0.0]),
         ("input", "scales", [1e6]),
+        (None, "other_power", 1e300),
+        (None, "other_power", "x"),
     ],
 )
 def test_a_model_file_that_describes_no_model(tmp_path, part, key, value):
@@ -241,7 +243,8 @@ def test_a_model_file_that_describes_no_model(tmp_path, part, key, value):
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     about = json.loads(header["__metadata__"]["ovseg"])
-    about["config"][part][key] = value
+    config = about["config"] if part is None else about["config"][part]
+    config[key] = value
     header["__metadata__"]["ovseg"] = json.dumps(about)
     changed = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])

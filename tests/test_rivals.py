@@ -88,7 +88,10 @@ def reference(model, other):
     frame = Frame(photo())
     with torch.inference_mode():
         scores = full_scores(segmenter.score_maps([frame])[0], frame.size_hw)
-    best, won = (scores if other else scores[:-1]).max(0)
+    best, won = scores[:-1].max(0)
+    if other:
+        none = scores[-1] > scores[:-1].sum(0)
+        best, won = torch.where(none, scores[-1], best), torch.where(none, len(scores) - 1, won)
     confidence = best / scores.sum(0)
     assert (won < 3).any()
     assert (won.remainder(6) >= 3).any()

@@ -144,10 +144,24 @@ def test_other_and_threshold(pyramid):
     kept = other.labels != 3
     assert (other.labels[kept] == plain.labels[kept]).all()
     assert 0 < kept.mean() < 1
-    assert (other.confidence[~kept] >= plain.confidence[~kept]).all()
+    assert (other.confidence[~kept] > 0.5).all()  # R is more than all names have together
+    assert (other.confidence[kept] == plain.confidence[kept]).all()
     sure = pyramid.segment(photo, NAMES, threshold=0.5)
     assert ((sure.labels == UNLABELED) == (plain.confidence < 0.5)).all()
     assert (sure.labels == UNLABELED).any()
+
+
+def test_a_models_power_lets_the_other_class_take_more(pyramid, monkeypatch):
+    """Where R is at least the names' mean score, which is less than half of all."""
+    photo, config = noise(40, 60), pyramid.network.config
+    taken = []
+    for power in (0.0, 0.5, 1.0):
+        monkeypatch.setattr(pyramid.network, "config", replace(config, other_power=power))
+        taken.append(pyramid.segment(photo, NAMES, other="rest").labels == len(NAMES))
+    scores = pyramid.scores(photo, NAMES).numpy()
+    np.testing.assert_array_equal(taken[2], 1 - scores.sum(0) > scores.mean(0))
+    assert (taken[1] >= taken[0]).all()
+    assert 0 < taken[0].mean() < taken[1].mean() < taken[2].mean()
 
 
 def test_a_result_does_not_depend_on_its_batch(clip):

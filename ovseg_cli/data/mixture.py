@@ -102,10 +102,10 @@ class PixelSampler:
             views.append(view)
         images, labels = (np.stack(parts) for parts in zip(*views, strict=True))
         mixed, mixed_labels = images.copy(), labels.copy()
-        for view in np.flatnonzero(draw.random(count) < style.mix_share):
+        for number in np.flatnonzero(draw.random(count) < style.mix_share):
             rows, columns, _ = random_box(style.size, draw)
-            mixed[view, rows, columns] = images[view - 1, rows, columns]
-            mixed_labels[view, rows, columns] = labels[view - 1, rows, columns]
+            mixed[number, rows, columns] = images[number - 1, rows, columns]
+            mixed_labels[number, rows, columns] = labels[number - 1, rows, columns]
         return PixelBatch(self.data.name, mixed, mixed_labels)
 
     def _paste(

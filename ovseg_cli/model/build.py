@@ -35,6 +35,7 @@ MINI = DeOPConfig(
     joint_width=256,
     logit_scale=25.0,
     proposals="grid",
+    other_power=0.3,  # weights/EXPERIMENTS.md, "When a pixel is none of the names"
     input=InputConfig(min_size=256, max_size=1024, mirror=True),
     backbone=BackboneConfig(
         stem_channels=(24, 24, 48),

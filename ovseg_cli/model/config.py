@@ -130,11 +130,18 @@ class ModelConfig:
 
     joint_width: int = 512  # C: width of patch, mask and text features
     proposals: str = "queries"  # what is classified, one of PROPOSALS; "grid": each patch
+    # A pixel is none of K names where K ** other_power times its non-object mass is more than the
+    # names have together; see `label_map`.
+    other_power: float = 0.0
     input: InputConfig = field(default_factory=InputConfig)
     visual: ClipVisualConfig | PyramidVisualConfig = field(default_factory=ClipVisualConfig)
     text: TextConfig = field(default_factory=TextConfig)
 
     PARTS: ClassVar[dict[str, type]] = {"input": InputConfig, "text": TextConfig}
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.other_power <= 1:
+            raise ValueError(f"other_power lies in 0..1, not at {self.other_power}")
 
     @property
     def has_proposals(self) -> bool:

@@ -25,12 +25,15 @@ ROUNDING = 1e-5  # of a bound, relative
 
 
 def label_map(
-    scores: ScoreMap, size_hw: tuple[int, int], other: bool = False
+    scores: ScoreMap, size_hw: tuple[int, int], other_power: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """The best class (H, W) int32 of every pixel, and its confidence (H, W) float32 in [0, 1].
 
-    Confidence is S_k / (Σ_k S_k + R). other: R takes part as class K. Pixels that no region covers
-    are UNLABELED.
+    Confidence is S_k / (Σ_k S_k + R). other_power: if given, a class K takes the pixels where
+    K ** other_power · R > Σ_k S_k; their confidence is R / (Σ_k S_k + R). Set against the best name
+    alone, R would win wherever names that are alike share what speaks for each of them; and by
+    chance K names collect more than one does, which the power, the model's own, makes up for.
+    Pixels that no region covers are UNLABELED.
     """
     scores = sharpened(scores, size_hw)
     like = scores.rows(0, 1)
@@ -40,10 +43,11 @@ def label_map(
     tile_h, tile_w = (
         _tile(length, span) for length, span in zip(size_hw, scores.span_hw, strict=True)
     )
-    deep, classes = scores.channels, scores.channels if other else scores.channels - 1
+    deep, classes = scores.channels, scores.channels - 1
     if isinstance(scores, RegionScores):
         deep = len(scores.probabilities)
-        named = scores.probabilities[:, :classes].T.contiguous()  # (K, Q)
+        named = scores.probabilities[:, :-1].T.contiguous()  # (K, Q)
+        unnamed = scores.probabilities[:, -1]
         whole = scores.probabilities.sum(1)
     room = BAND // (deep * scores.size_hw[1])  # rows of the map
     tile_h = max(1, min(tile_h, int(room * size_hw[0] / scores.span_hw[0])))
@@ -61,11 +65,18 @@ def label_map(
                 part = scores.shares(first, last, start, end)
                 _contest_regions(named, part, weights_y, weights_x, found, best)
                 sums = (whole @ part.flatten(1)).view(part.shape[1:])
+                rest = (unnamed @ part.flatten(1)).view(part.shape[1:])
             else:
                 ids = torch.arange(classes, device=down.device)
                 _contest(band[:classes, :, start:end], ids, weights_y, weights_x, found, best)
-                sums = total[:, start:end]
-            best /= (weights_y @ sums @ weights_x.T).clamp_(min=1e-12)
+                sums, rest = total[:, start:end], band[-1, :, start:end]
+            sums = weights_y @ sums @ weights_x.T
+            if other_power is not None:
+                rest = weights_y @ rest @ weights_x.T
+                more = classes**other_power * rest > sums - rest
+                found.masked_fill_(more, classes)
+                best.copy_(torch.where(more, rest, best))
+            best /= sums.clamp_(min=1e-12)
     labels.masked_fill_(confidence == 0, UNLABELED)
     return labels, confidence.clamp_(0, 1)
 

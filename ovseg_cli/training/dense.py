@@ -29,7 +29,7 @@ from ovseg_cli.data.mixture import (
     choose,
     class_weights,
 )
-from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
+from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network, TextFeatures
@@ -38,7 +38,7 @@ from ovseg_cli.training.criterion import soft_jaccard_loss
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.other_names import OtherNames, Phrases, Renaming, renamed_weights
 from ovseg_cli.training.true_masks import Seen, look, mask_loss
-from ovseg_cli.training.validation import mean_iou
+from ovseg_cli.training.validation import region_ious
 
 GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apart
 
@@ -282,19 +282,12 @@ class DenseStage:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """mIoU of each val split over its names (background is no name)."""
         assert isinstance(model, Network)
-        return {name: self._mean_iou(model, data) for name, data in self.validation.items()}
-
-    def _mean_iou(self, model: Network, data: PixelSet) -> float:
-        text = TextFeatures(torch.stack([self.text[name] for name in data.names]))
-
-        def predict(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
-            patches = model.patch_features(model.normalise(image))
-            logits = model.patch_logits(patches, text).permute(0, 3, 1, 2)
-            if not data.has_other:
-                logits = logits[:, :-1]
-            return F.interpolate(logits.float(), size_hw, mode="bilinear").argmax(1)[0]
-
-        return mean_iou(data, self.config.evaluate_size, self.device, predict)
+        text = {
+            name: TextFeatures(torch.stack([self.text[phrase] for phrase in data.names]))
+            for name, data in self.validation.items()
+        }
+        size = self.config.evaluate_size
+        return region_ious(model, self.validation, text, size, self.device, "grid")
 
 
 def _leave_out(

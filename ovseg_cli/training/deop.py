@@ -95,4 +95,4 @@ class DeOPStage:
         """mIoU of each val split over its names, with the proposals as regions."""
         assert isinstance(model, DeOP)
         size = self.config.evaluate_size
-        return region_ious(model, self.validation, self.text, size, self.device)
+        return region_ious(model, self.validation, self.text, size, self.device, "queries")

@@ -103,4 +103,4 @@ class SANStage:
         """mIoU of each val split over its names."""
         assert isinstance(model, SAN)
         size = self.config.evaluate_size
-        return region_ious(model, self.validation, self.text, size, self.device)
+        return region_ious(model, self.validation, self.text, size, self.device, "queries")

@@ -43,13 +43,19 @@ def region_ious(
     text: Mapping[str, TextFeatures],
     shorter: int,
     device: torch.device,
+    proposals: str,
 ) -> dict[str, float]:
-    """`mean_iou` of each set by a model's own proposals, as it names them; text: of its names."""
+    """`mean_iou` of each set by a model as it names its proposals ("queries") or patches ("grid").
+
+    text: of each set's names.
+    """
 
     def predict(data: PixelSet, names: TextFeatures, image: Tensor, size_hw: SizeHW) -> Tensor:
-        output = model(model.normalise(image), names, proposals="queries")
-        scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch=4)
-        return label_map(scores, size_hw, other=data.has_other)[0]
+        output = model(model.normalise(image), names, proposals=proposals)
+        patch = image.shape[3] // output.grid_hw[1]
+        scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch)
+        power = model.config.other_power if data.has_other else None
+        return label_map(scores, size_hw, power)[0]
 
     return {
         name: mean_iou(data, shorter, device, partial(predict, data, text[name]))
