@@ -101,12 +101,12 @@ class PixelSampler:
                 self._paste(*view, style, draw)
             views.append(view)
         images, labels = (np.stack(parts) for parts in zip(*views, strict=True))
-        mixed, mixed_labels = images.copy(), labels.copy()
         for number in np.flatnonzero(draw.random(count) < style.mix_share):
             rows, columns, _ = random_box(style.size, draw)
-            mixed[number, rows, columns] = images[number - 1, rows, columns]
-            mixed_labels[number, rows, columns] = labels[number - 1, rows, columns]
-        return PixelBatch(self.data.name, mixed, mixed_labels)
+            donor, donor_labels = views[number - 1]  # as it was before anything was mixed in
+            images[number, rows, columns] = donor[rows, columns]
+            labels[number, rows, columns] = donor_labels[rows, columns]
+        return PixelBatch(self.data.name, images, labels)
 
     def _paste(
         self,

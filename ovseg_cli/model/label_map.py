@@ -43,12 +43,11 @@ def label_map(
     tile_h, tile_w = (
         _tile(length, span) for length, span in zip(size_hw, scores.span_hw, strict=True)
     )
-    deep, classes = scores.channels, scores.channels - 1
+    deep, classes, with_rest = scores.channels, scores.channels - 1, other_power is not None
     if isinstance(scores, RegionScores):
         deep = len(scores.probabilities)
         named = scores.probabilities[:, :-1].T.contiguous()  # (K, Q)
-        unnamed = scores.probabilities[:, -1]
-        whole = scores.probabilities.sum(1)
+        masses = _masses(scores.probabilities.T, with_rest)
     room = BAND // (deep * scores.size_hw[1])  # rows of the map
     tile_h = max(1, min(tile_h, int(room * size_hw[0] / scores.span_hw[0])))
     for top in range(0, size_hw[0], tile_h):
@@ -56,7 +55,7 @@ def label_map(
         first, last, weights_y = window(down[rows])
         if not isinstance(scores, RegionScores):
             band = scores.rows(first, last)
-            total = band.sum(0)
+            masses = _masses(band, with_rest)
         for left in range(0, size_hw[1], tile_w):
             columns = slice(left, min(left + tile_w, size_hw[1]))
             start, end, weights_x = window(across[columns])
@@ -64,21 +63,25 @@ def label_map(
             if isinstance(scores, RegionScores):
                 part = scores.shares(first, last, start, end)
                 _contest_regions(named, part, weights_y, weights_x, found, best)
-                sums = (whole @ part.flatten(1)).view(part.shape[1:])
-                rest = (unnamed @ part.flatten(1)).view(part.shape[1:])
+                sums = (masses @ part.flatten(1)).unflatten(1, part.shape[1:])
             else:
                 ids = torch.arange(classes, device=down.device)
                 _contest(band[:classes, :, start:end], ids, weights_y, weights_x, found, best)
-                sums, rest = total[:, start:end], band[-1, :, start:end]
-            sums = weights_y @ sums @ weights_x.T
+                sums = masses[:, :, start:end]
+            total, *rest = weights_y @ sums @ weights_x.T
             if other_power is not None:
-                rest = weights_y @ rest @ weights_x.T
-                more = classes**other_power * rest > sums - rest
+                more = classes**other_power * rest[0] > total - rest[0]
                 found.masked_fill_(more, classes)
-                best.copy_(torch.where(more, rest, best))
-            best /= sums.clamp_(min=1e-12)
+                best.copy_(torch.where(more, rest[0], best))
+            best /= total.clamp_(min=1e-12)
     labels.masked_fill_(confidence == 0, UNLABELED)
     return labels, confidence.clamp_(0, 1)
+
+
+def _masses(scores: Tensor, with_rest: bool) -> Tensor:
+    """Of scores (K+1, ...) the sum over all, and, if asked for, R: (1 or 2, ...)."""
+    total = scores.sum(0, keepdim=True)
+    return torch.cat([total, scores[-1:]]) if with_rest else total
 
 
 def _contest(
