@@ -73,7 +73,7 @@ def label_map(
                 more = classes**other_power * rest[0] > total - rest[0]
                 found.masked_fill_(more, classes)
                 best.copy_(torch.where(more, rest[0], best))
-            best /= total.clamp_(min=1e-12)
+            best /= total.clamp(min=1e-12)
     labels.masked_fill_(confidence == 0, UNLABELED)
     return labels, confidence.clamp_(0, 1)
 
