@@ -3,13 +3,15 @@
 DeOP's own order (proposals first, then heatmaps on a pretrained CLIP) has no CLIP to start from
 here. So the patch features come first: cross-entropy and soft Jaccard loss over the names of the
 photo's own data set and the non-object embedding, pixel by pixel. Beside photos there are mosaics
-of pictures that have one name as a whole: they widen the vocabulary.
+of pictures that have one name as a whole: they widen the vocabulary. What stage "pictures" learnt
+before is soon forgotten unless it is rehearsed, as it may be here in each step.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,13 @@ from ovseg_cli.data.mixture import (
 from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
+from ovseg_cli.model.convolution import BatchNorm2d
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import soft_jaccard_loss
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.other_names import OtherNames, Phrases, Renaming, renamed_weights
+from ovseg_cli.training.pictures import PicturesBatch, PicturesConfig, PicturesStage
 from ovseg_cli.training.true_masks import Seen, look, mask_loss
 from ovseg_cli.training.validation import region_ious
 
@@ -68,12 +72,14 @@ class DenseConfig:
     unnamed_weight: float = 0.3  # there: of a picture that is none of the names
     focus_share: float = 0.5  # views that aim at a class drawn evenly
     paste_share: float = 0.0  # views into which a thing of another photo, of any set, is pasted
-    mix_share: float = 0.0  # views that take a box from another one of their group
+    mix_shares: dict[str, float] = field(default_factory=dict)  # a set's views that are mixed
     drop_share: float = 0.25  # groups that leave names out: their pixels are non-object
     weight_power: float = 0.4  # of the class weights; 0 = none
     weight_powers: dict[str, float] = field(default_factory=dict)  # of sets that have another
     jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
     mask_weight: float = 0.0  # of naming true masks through the class token; for a SAN
+    rehearsal: PicturesConfig | None = None  # whole pictures beside the views, in each step
+    rehearsal_weight: float = 0.5  # of their loss
     picture_scale: float = 1.0  # enlargement of pictures in mosaics, at least
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
@@ -85,6 +91,7 @@ class DenseBatch:
 
     groups: tuple[PixelBatch | ImageBatch, ...]
     draw: np.random.Generator  # for the colours and names
+    rehearsed: PicturesBatch | None = None
 
 
 class DenseStage:
@@ -99,6 +106,9 @@ class DenseStage:
         self.device = device
         if config.mask_weight and not isinstance(model, SAN):
             raise UsageError("mask_weight is for a SAN, whose class token can look at masks")
+        self.rehearsal: PicturesStage | None = None
+        if config.rehearsal:
+            self.rehearsal = PicturesStage(model, config.rehearsal, data, steps, device)
         model.requires_grad_(False)
         for part in model.image_encoder():
             part.requires_grad_(True)
@@ -119,9 +129,10 @@ class DenseStage:
         )
         if unknown:
             raise UsageError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
-        strangers = sorted(set(config.weight_powers) - set(self.photos))
-        if strangers:
-            raise UsageError(f"weight_powers: {strangers[0]} is not among the pixel_sets")
+        for key in ("weight_powers", "mix_shares"):
+            strangers = sorted(set(getattr(config, key)) - set(self.photos))
+            if strangers:
+                raise UsageError(f"{key}: {strangers[0]} is not among the pixel_sets")
         self.phrases = {
             **{name: self._with_synonyms(s.data.names) for name, s in self.photos.items()},
             **{name: sampler.data.names for name, sampler in self.pictures.items()},
@@ -179,7 +190,9 @@ class DenseStage:
         """Drawn from a generator seeded by the step alone."""
         draw = np.random.default_rng((self.config.seed, step))
         phase = self.phase(step)
-        return DenseBatch(tuple(self._group(phase, draw) for _ in range(GROUPS)), draw)
+        groups = tuple(self._group(phase, draw) for _ in range(GROUPS))
+        rehearsed = self.rehearsal.batch(step) if self.rehearsal else None
+        return DenseBatch(groups, draw, rehearsed)
 
     def _group(self, phase: Phase, draw: np.random.Generator) -> PixelBatch | ImageBatch:
         count = phase.batch // GROUPS
@@ -191,7 +204,7 @@ class DenseStage:
             scales=(phase.scales[0], phase.scales[1]),
             focus_share=self.config.focus_share,
             paste_share=self.config.paste_share,
-            mix_share=self.config.mix_share,
+            mix_share=self.config.mix_shares.get(name, 0.0),
         )
         return self.photos[name].draw(count, style, draw)
 
@@ -207,6 +220,10 @@ class DenseStage:
                 found = self._pixel_losses(part, group, batch.draw)
             for name, loss in found.items():
                 losses[name] = losses.get(name, 0.0) + loss / GROUPS
+        if self.rehearsal and batch.rehearsed:
+            with _statistics_kept(self.model):
+                whole = self.rehearsal.losses(batch.rehearsed)["pictures"]
+            losses["rehearsal"] = self.config.rehearsal_weight * whole
         return losses
 
     def _look(self, views: np.ndarray, draw: np.random.Generator) -> Seen:
@@ -280,14 +297,32 @@ class DenseStage:
         return {**found, "pictures": loss}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """mIoU of each val split over its names (background is no name)."""
+        """mIoU of each val split over its names (background is no name); and what is rehearsed."""
         assert isinstance(model, Network)
         text = {
             name: TextFeatures(torch.stack([self.text[phrase] for phrase in data.names]))
             for name, data in self.validation.items()
         }
         size = self.config.evaluate_size
-        return region_ious(model, self.validation, text, size, self.device, "grid")
+        ious = region_ious(model, self.validation, text, size, self.device, "grid")
+        return ious | (self.rehearsal.evaluate(model) if self.rehearsal else {})
+
+
+@contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Batch norm goes on with the batch's statistics and leaves those of use as they are.
+
+    Photos are what the model is used on, not small pictures.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def _leave_out(

@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg_cli.data.mixture import ImageBatch, PixelBatch, ViewStyle, class_weights
+from ovseg_cli.data.mixture import ImageBatch, PixelBatch, PixelSampler, ViewStyle, class_weights
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.training import dense
 from ovseg_cli.training.dense import DenseBatch, DenseConfig, DenseStage, Phase
 from ovseg_cli.training.other_names import OtherNames
+from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
 
 CPU = torch.device("cpu")
 SETS = {"discs": "train", "fields": "train"}
@@ -52,8 +53,27 @@ def test_a_set_may_have_a_weight_power_of_its_own(tiny, data):
     for name, power in (("discs", 0.4), ("fields", 0.1)):
         expected = class_weights(stage.photos[name].pixels, power)
         assert stage.weights[name].tolist() == expected.tolist()
-    with pytest.raises(UsageError, match="weight_powers: deserts is not among the pixel_sets"):
-        DenseStage(build(tiny), replace(config, weight_powers={"deserts": 0.1}), data, 100, CPU)
+
+
+@pytest.mark.parametrize("key", ["weight_powers", "mix_shares"])
+def test_a_share_or_power_of_a_set_that_is_not_listed(tiny, data, key):
+    with pytest.raises(UsageError, match=f"{key}: deserts is not among the pixel_sets"):
+        DenseStage(build(tiny), replace(CONFIG, **{key: {"deserts": 0.1}}), data, 100, CPU)
+
+
+def test_views_of_some_sets_are_mixed(tiny, data, monkeypatch):
+    asked = {}
+    draw = PixelSampler.draw
+
+    def keep(sampler, count, style, generator):
+        asked[sampler.data.name] = style.mix_share
+        return draw(sampler, count, style, generator)
+
+    monkeypatch.setattr(PixelSampler, "draw", keep)
+    stage = DenseStage(build(tiny), replace(CONFIG, mix_shares={"fields": 0.25}), data, 100, CPU)
+    for step in range(5):
+        stage.batch(step)
+    assert asked == {"fields": 0.25, "discs": 0.0}
 
 
 def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(stage, monkeypatch):
@@ -157,6 +177,31 @@ def test_pictures_alone_can_be_learnt(tiny, pictures):
     config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"})
     stage = DenseStage(build(tiny), config, pictures, 40, CPU)
     assert set(stage.losses(stage.batch(0))) == {"pictures"}
+
+
+def test_whole_pictures_are_rehearsed_in_each_step(tiny, pictures):
+    rehearsal = PicturesConfig(("moods",), batch=6, sizes=(64,))
+    config = replace(CONFIG, rehearsal=rehearsal, rehearsal_weight=0.25)
+    model = build(tiny)
+    whole = PicturesStage(model, rehearsal, pictures, 100, CPU)
+    plain = DenseStage(model, CONFIG, pictures, 100, CPU)
+    stage = DenseStage(model, config, pictures, 100, CPU)
+    assert model.text.non_object_embedding.requires_grad
+    expected = whole.losses(whole.batch(3))["pictures"].item()
+
+    norms = {n: v.clone() for n, v in model.named_buffers() if "running" in n}
+    alone = plain.losses(plain.batch(3))
+    after = {n: v.clone() for n, v in model.named_buffers() if "running" in n}
+    assert any(not torch.equal(after[n], norms[n]) for n in norms)
+    model.load_state_dict(norms, strict=False)
+    found = stage.losses(stage.batch(3))
+    assert set(found) == {*alone, "rehearsal"}
+    assert found["rehearsal"].item() == pytest.approx(expected / 4, rel=1e-4)
+    assert found["pixels"].item() == pytest.approx(alone["pixels"].item(), rel=1e-4)
+    for name, value in model.named_buffers():  # the photos' statistics alone
+        if "running" in name:
+            assert torch.equal(value, after[name])
+    assert set(stage.evaluate(model.eval())) == {"discs", "fields", "moods"}
 
 
 @pytest.fixture
