@@ -132,7 +132,8 @@ gives it. Logits have a column for each phrase and a last one for what is none o
 several phrases has the largest of theirs; then a softmax over classes and non-object.
 mask_logits: one map for each query at mask_stride; pixel scores are the sum over queries of
 sigmoid(mask) times class probability. ovseg takes the mean of the pixel scores of a photo, of its
-mirror image (if mirror says so), and of both at min_size and max_size times each of scales.
+mirror image (if mirror says so; its sizes are mirror_scale times the photo's), and of both at
+min_size and max_size times each of scales.
 """
 
 
@@ -152,6 +153,7 @@ def metadata(network: Network, part: str, entry: ModelEntry) -> dict[str, str]:
         "min_size": json.dumps(sizes.min_size),
         "max_size": str(sizes.max_size),
         "mirror": json.dumps(sizes.mirror),
+        "mirror_scale": json.dumps(sizes.mirror_scale),
         "scales": json.dumps(sizes.scales),
     }
     if part == "queries":

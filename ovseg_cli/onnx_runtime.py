@@ -148,7 +148,12 @@ def onnx_network(
     path = Path(runtime)
     graph = _of_file(path, entry)
     # How often a photo is looked at is no matter of the graph.
-    looks = replace(graph.config.input, mirror=config.input.mirror, scales=config.input.scales)
+    looks = replace(
+        graph.config.input,
+        mirror=config.input.mirror,
+        mirror_scale=config.input.mirror_scale,
+        scales=config.input.scales,
+    )
     exported = replace(graph.config, input=looks)
     if adapted and exported != config:
         raise UsageError(

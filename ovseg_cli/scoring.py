@@ -71,9 +71,7 @@ class Scorer:
         self.masks = masks
         self.overlap = overlap
         self.tile = None if tile is None else self._padded(tile)
-        # How each photo is looked at: the largest first, and as it is before its mirror image.
-        self.scales = sorted(set(network.config.input.scales), reverse=True)
-        self.mirrored = (False, True) if network.config.input.mirror else (False,)
+        self.looks = _looks(network.config.input)
         network.prepare(masks is not None)
 
     def input_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -81,7 +79,8 @@ class Scorer:
 
         Of several looks the largest.
         """
-        height, width = resized(size_hw, self.network.config.input, self.scales[0])
+        largest = next(iter(self.looks))
+        height, width = resized(size_hw, self.network.config.input, largest)
         return self._padded(height), self._padded(width)
 
     def _padded(self, side: int) -> int:
@@ -93,23 +92,24 @@ class Scorer:
         if self.masks is not None:
             maps = [self._masked(frame, text, self.masks) for frame in frames]
         else:
-            looks = [self._looks(frames, scale, text) for scale in self.scales]
+            looks = [look for scale in self.looks for look in self._seen(frames, scale, text)]
             maps = [mean(of_photo) for of_photo in zip(*looks, strict=True)]
         if not self.refine:
             return maps
         inputs = (self._prepare(frame).shown for frame in frames)
         return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
 
-    def _looks(self, frames: Sequence[Frame], scale: float, text: TextFeatures) -> list[ScoreMap]:
-        """The scores of photos at one scale."""
+    def _seen(
+        self, frames: Sequence[Frame], scale: float, text: TextFeatures
+    ) -> list[list[ScoreMap]]:
+        """The photos' scores in each of the looks of one scale."""
         prepared = [self._prepare(frame, scale) for frame in frames]
-        found: list[ScoreMap] = []
         # What has one size at the largest scale may differ by a few pixels at another.
-        for _, group in groupby(prepared, key=lambda photo: photo.pixels.shape):
-            photos = list(group)
-            looks = [self._score_maps(photos, text, mirrored) for mirrored in self.mirrored]
-            found += [mean(of_photo) for of_photo in zip(*looks, strict=True)]
-        return found
+        groups = [list(group) for _, group in groupby(prepared, lambda photo: photo.pixels.shape)]
+        return [
+            [scores for group in groups for scores in self._score_maps(group, text, mirrored)]
+            for mirrored in self.looks[scale]
+        ]
 
     def _score_maps(
         self, prepared: Sequence[_Prepared], text: TextFeatures, mirrored: bool
@@ -143,21 +143,22 @@ class Scorer:
 
     def _masked(self, frame: Frame, text: TextFeatures, source: MaskSource) -> ScoreMap:
         """The scores of one photo whose regions come from elsewhere."""
-        prepared = [self._prepare(frame, scale) for scale in self.scales]
-        plain, seen = self._patches(prepared[0])
-        masks = source(frame, seen.cpu().numpy(), prepared[0].valid_hw)
+        prepared = {scale: self._prepare(frame, scale) for scale in self.looks}
+        first = next(iter(prepared.values()))
+        plain, seen = self._patches(first)
+        masks = source(frame, seen.cpu().numpy(), first.valid_hw)
         found = torch.from_numpy(masks).to(self.device)
         looks = []
-        for photo in prepared:
+        for scale, photo in prepared.items():
             covered = F.interpolate(found.float()[None], photo.valid_hw, mode="nearest-exact")
             covered = F.pad(covered, photo.padding)
-            for mirrored in self.mirrored:
+            for mirrored in self.looks[scale]:
                 images, regions = photo.pixels, covered
                 if mirrored:
                     images, regions = images.flip(-1), regions.flip(-1)
                 if self.network.looks_at_masks:
                     patches = self._features(images, CERTAIN * (2 * regions - 1))
-                elif images is prepared[0].pixels:
+                elif images is first.pixels:
                     patches = plain
                 else:
                     patches = self._features(images)
@@ -241,6 +242,18 @@ class Scorer:
         height, width = (self._padded(side) for side in valid_hw)
         padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
         return _Prepared(F.pad(image, padding), valid_hw, padding)
+
+
+def _looks(config: InputConfig) -> dict[float, list[bool]]:
+    """Scale, largest first -> whether the photo is seen there in a mirror: as it is comes first."""
+    looks = {(scale, False) for scale in config.scales}
+    if config.mirror:
+        looks |= {(scale * config.mirror_scale, True) for scale in config.scales}
+    scales = sorted({scale for scale, _ in looks}, reverse=True)
+    return {
+        scale: [mirrored for mirrored in (False, True) if (scale, mirrored) in looks]
+        for scale in scales
+    }
 
 
 def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -> tuple[int, int]:

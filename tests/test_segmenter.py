@@ -228,16 +228,39 @@ def looking(config: DeOPConfig, path: Path, **looks) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("looks", "scales", "mirrored"),
+    ("asked", "looks"),
     [
-        ({}, [1.0], (False,)),
-        ({"mirror": True}, [1.0], (False, True)),
-        ({"scales": (0.5, 2.0)}, [2.0, 0.5], (False,)),
+        ({}, [(1.0, [False])]),
+        ({"mirror": True}, [(1.0, [False, True])]),
+        ({"mirror": True, "mirror_scale": 0.625}, [(1.0, [False]), (0.625, [True])]),
+        ({"mirror_scale": 0.625}, [(1.0, [False])]),
+        ({"scales": (0.5, 2.0)}, [(2.0, [False]), (0.5, [False])]),
+        (
+            {"scales": (0.5, 1.0), "mirror": True, "mirror_scale": 2.0},
+            [(2.0, [True]), (1.0, [False, True]), (0.5, [False])],
+        ),
     ],
 )
-def test_the_looks_that_a_configuration_asks_for(looks, scales, mirrored, tmp_path):
-    scorer = Scorer(looking(PYRAMID, tmp_path, **looks).network, torch.device("cpu"), "fp32")
-    assert (scorer.scales, scorer.mirrored) == (scales, mirrored)
+def test_the_looks_that_a_configuration_asks_for(asked, looks, tmp_path):
+    scorer = Scorer(looking(PYRAMID, tmp_path, **asked).network, torch.device("cpu"), "fp32")
+    assert list(scorer.looks.items()) == looks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_a_mirror_image_may_be_seen_smaller(kind, tmp_path):
+    """The mean of a look at the photo and of one at its smaller mirror image, turned back."""
+    config = replace(KINDS[kind], input=InputConfig(min_size=None, max_size=640))
+    photo = Image.fromarray(noise(8, 8)).resize((256, 256), Image.Resampling.BICUBIC)
+    both = looking(config, tmp_path, mirror=True, mirror_scale=0.625)
+    once = looking(config, tmp_path)
+    small = np.asarray(photo.resize((160, 160), Image.Resampling.BILINEAR))
+    first = once.scores(np.asarray(photo), NAMES)
+    second = once.scores(np.ascontiguousarray(small[:, ::-1]), NAMES).flip(-1)
+    second = F.interpolate(second[None], (256, 256), mode="bilinear")[0]
+    found = both.scores(np.asarray(photo), NAMES)
+    mean = (first + second) / 2
+    assert (found - mean).abs().mean() < 0.1 * (found - first).abs().mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)

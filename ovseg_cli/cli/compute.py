@@ -194,7 +194,7 @@ def compute_options(command: Command) -> Command:
         type=click.Choice(["fast", "high"]),
         help="How often the model looks at a photo: once (fast); or at three sizes, and at each in "
         "a mirror, too (high), which takes several times as long.  [default: the model's own; "
-        "'mini' looks at the photo and at its mirror image]",
+        "'mini' looks at the photo and at its mirror image, smaller]",
     )
     @click.option(
         "--proposals",

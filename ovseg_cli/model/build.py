@@ -36,7 +36,8 @@ MINI = DeOPConfig(
     logit_scale=25.0,
     proposals="grid",
     other_power=0.3,  # weights/EXPERIMENTS.md, "When a pixel is none of the names"
-    input=InputConfig(min_size=256, max_size=1024, mirror=True),
+    # weights/EXPERIMENTS.md, "Looks at a photo"
+    input=InputConfig(min_size=256, max_size=1024, mirror=True, mirror_scale=0.625),
     backbone=BackboneConfig(
         stem_channels=(24, 24, 48),
         block="basic",

@@ -31,11 +31,14 @@ class InputConfig:
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, 0..255
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     mirror: bool = False  # look at the mirror image, too
+    mirror_scale: float = 1.0  # by which the mirror image is seen larger than the photo
     scales: tuple[float, ...] = (1.0,)  # of these sizes: one look each
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
             raise ValueError(f"scales are between 0.1 and 10, at least one, not {self.scales}")
+        if not 0.1 <= self.mirror_scale <= 10:
+            raise ValueError(f"mirror_scale is between 0.1 and 10, not {self.mirror_scale}")
 
 
 @dataclass(frozen=True)

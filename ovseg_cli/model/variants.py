@@ -36,7 +36,8 @@ def with_input(
         if quality not in QUALITIES:
             raise UsageError(f"no quality {quality!r}; there are {', '.join(QUALITIES)}")
         mirror, scales = QUALITIES[quality]
-        config = replace(config, input=replace(config.input, mirror=mirror, scales=scales))
+        looks = replace(config.input, mirror=mirror, mirror_scale=1.0, scales=scales)
+        config = replace(config, input=looks)
     if proposals is not None:
         if proposals not in PROPOSALS:
             raise UsageError(f"no proposals {proposals!r}; there are {', '.join(PROPOSALS)}")
