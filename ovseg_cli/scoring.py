@@ -32,6 +32,8 @@ CERTAIN = 30.0  # the logit of a mask that is 0 or 1
 # A photo, the unit features (h, w, C) of its patches and a size H×W -> masks (Q, H, W) bool.
 MaskSource = Callable[[Frame, np.ndarray, tuple[int, int]], np.ndarray]
 
+Look = tuple[float, tuple[bool, ...]]  # scale, and whether the photo is seen there in a mirror
+
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
@@ -79,7 +81,7 @@ class Scorer:
 
         Of several looks the largest.
         """
-        largest = next(iter(self.looks))
+        largest = self.looks[0][0]
         height, width = resized(size_hw, self.network.config.input, largest)
         return self._padded(height), self._padded(width)
 
@@ -92,7 +94,7 @@ class Scorer:
         if self.masks is not None:
             maps = [self._masked(frame, text, self.masks) for frame in frames]
         else:
-            looks = [look for scale in self.looks for look in self._seen(frames, scale, text)]
+            looks = [self._seen(frames, *look, text) for look in self.looks]
             maps = [mean(of_photo) for of_photo in zip(*looks, strict=True)]
         if not self.refine:
             return maps
@@ -100,16 +102,21 @@ class Scorer:
         return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
 
     def _seen(
-        self, frames: Sequence[Frame], scale: float, text: TextFeatures
-    ) -> list[list[ScoreMap]]:
-        """The photos' scores in each of the looks of one scale."""
+        self,
+        frames: Sequence[Frame],
+        scale: float,
+        mirrored: Sequence[bool],
+        text: TextFeatures,
+    ) -> list[ScoreMap]:
+        """The photos' scores at one scale; those of several looks are joined, being of one size."""
         prepared = [self._prepare(frame, scale) for frame in frames]
+        found: list[ScoreMap] = []
         # What has one size at the largest scale may differ by a few pixels at another.
-        groups = [list(group) for _, group in groupby(prepared, lambda photo: photo.pixels.shape)]
-        return [
-            [scores for group in groups for scores in self._score_maps(group, text, mirrored)]
-            for mirrored in self.looks[scale]
-        ]
+        for _, group in groupby(prepared, key=lambda photo: photo.pixels.shape):
+            photos = list(group)
+            looks = [self._score_maps(photos, text, mirror) for mirror in mirrored]
+            found += [mean(of_photo) for of_photo in zip(*looks, strict=True)]
+        return found
 
     def _score_maps(
         self, prepared: Sequence[_Prepared], text: TextFeatures, mirrored: bool
@@ -143,16 +150,16 @@ class Scorer:
 
     def _masked(self, frame: Frame, text: TextFeatures, source: MaskSource) -> ScoreMap:
         """The scores of one photo whose regions come from elsewhere."""
-        prepared = {scale: self._prepare(frame, scale) for scale in self.looks}
-        first = next(iter(prepared.values()))
+        prepared = [self._prepare(frame, scale) for scale, _ in self.looks]
+        first = prepared[0]
         plain, seen = self._patches(first)
         masks = source(frame, seen.cpu().numpy(), first.valid_hw)
         found = torch.from_numpy(masks).to(self.device)
         looks = []
-        for scale, photo in prepared.items():
+        for (_, mirrors), photo in zip(self.looks, prepared, strict=True):
             covered = F.interpolate(found.float()[None], photo.valid_hw, mode="nearest-exact")
             covered = F.pad(covered, photo.padding)
-            for mirrored in self.looks[scale]:
+            for mirrored in mirrors:
                 images, regions = photo.pixels, covered
                 if mirrored:
                     images, regions = images.flip(-1), regions.flip(-1)
@@ -244,16 +251,19 @@ class Scorer:
         return _Prepared(F.pad(image, padding), valid_hw, padding)
 
 
-def _looks(config: InputConfig) -> dict[float, list[bool]]:
-    """Scale, largest first -> whether the photo is seen there in a mirror: as it is comes first."""
-    looks = {(scale, False) for scale in config.scales}
-    if config.mirror:
-        looks |= {(scale * config.mirror_scale, True) for scale in config.scales}
-    scales = sorted({scale for scale, _ in looks}, reverse=True)
-    return {
-        scale: [mirrored for mirrored in (False, True) if (scale, mirrored) in looks]
-        for scale in scales
-    }
+def _looks(config: InputConfig) -> list[Look]:
+    """What `config` asks for, the largest first.
+
+    Each holds equally many images, so that the mean over looks is one over images.
+    """
+    looks: list[Look]
+    if config.mirror and config.mirror_scale == 1:
+        looks = [(scale, (False, True)) for scale in config.scales]
+    else:
+        looks = [(scale, (False,)) for scale in config.scales]
+    if config.mirror and config.mirror_scale != 1:
+        looks += [(scale * config.mirror_scale, (True,)) for scale in config.scales]
+    return sorted(looks, key=lambda look: -look[0])
 
 
 def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -> tuple[int, int]:
