@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from ovseg_cli.data.image_set import ImageSet
-from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
+from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import GREY, distort_colour, random_box, random_crop
+from ovseg_cli.errors import UsageError
 
 LARGEST_PASTED = 0.1  # share of all pixels up to which a class is pasted into other photos
 MEMORY = 8 << 30  # bytes of photos that a sampler keeps; others are read again when drawn
@@ -46,11 +49,27 @@ class ImageBatch:
     classes: np.ndarray  # (B, t, t) int64: mosaic b has t rows of t pictures
 
 
+class Donor(Protocol):
+    """Pictures that show what may be pasted into others."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the classes, by label."""
+
+    @property
+    def showing(self) -> Sequence[np.ndarray]:
+        """Of each label, which pictures show it."""
+
+    def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """A picture (H, W, 3) uint8 RGB and its labels (H, W) uint8."""
+
+
 class PixelSampler:
     """Views of one set, rare classes as often as common ones in part of them."""
 
     def __init__(self, data: PixelSet, memory: int = MEMORY) -> None:
         self.data = data
+        self.names = data.names
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         rows = []
         for index, key in enumerate(data.keys):
@@ -70,17 +89,22 @@ class PixelSampler:
         share = self.pixels[: data.other] / max(1, self.pixels.sum())
         self.pastable = [label for label in self.focusable if share[label] < LARGEST_PASTED]
         # Of each class whose things can be pasted: the photos that show it, and its label there.
-        self._donors: dict[int, list[tuple[PixelSampler, int, int]]] = {
+        self._donors: dict[int, list[tuple[Donor, int, int]]] = {
             label: [(self, int(photo), label) for photo in self.showing[label]]
             for label in self.pastable
         }
 
-    def borrow(self, other: PixelSampler) -> None:
-        """Paste what another set's photos show of classes with the same names, too."""
+    def borrow(self, other: Donor, kinds: Mapping[str, Collection[str]] | None = None) -> None:
+        """Paste what another set's photos show of classes with the same names, too.
+
+        kinds: of a name here, which names there mean it, instead of the same one.
+        """
         for label, donors in self._donors.items():
-            if self.data.names[label] in other.data.names:
-                theirs = other.data.names.index(self.data.names[label])
-                donors += [(other, int(photo), theirs) for photo in other.showing[theirs]]
+            name = self.names[label]
+            wanted = {name} if kinds is None else kinds.get(name, ())
+            for theirs, called in enumerate(other.names):
+                if called in wanted:
+                    donors += [(other, int(photo), theirs) for photo in other.showing[theirs]]
 
     def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Photo and labels, as `PixelSet.load` gives them."""
@@ -130,26 +154,57 @@ class PixelSampler:
 class ImageSampler:
     """Mosaics of an image-level set's pictures, each cropped and flipped at random."""
 
-    def __init__(self, name: str, data: ImageSet) -> None:
+    def __init__(self, name: str, data: ImageSet, masks: np.ndarray | None = None) -> None:
+        """masks: (n, S, S) uint8, where in each picture is what it is named after.
+
+        1 = there, 0 = not there, IGNORE = unsure; None = it is not known where. Raises UsageError
+        for more classes than labels of 8 bits have room for beside masks.
+        """
+        if masks is not None and len(data.names) >= IGNORE:
+            raise UsageError(f"{name}: {len(data.names)} classes are too many to mark in pictures")
         self.name = name
         self.data = data
+        self.masks = masks
+        self.names = tuple(row[0] for row in data.names)
+        # Only things that are told from what is around them can be pasted elsewhere.
+        clear = np.zeros(len(data.classes), bool)
+        if masks is not None:
+            clear = (masks == 1).any((1, 2)) & (masks == 0).any((1, 2))
+        self.showing = [
+            np.flatnonzero(clear & (data.classes == label)) for label in range(len(self.names))
+        ]
+
+    def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """A picture and its labels: its class, K where that is not, IGNORE where it is unsure."""
+        image = self.data.images[index]
+        if self.masks is None:
+            return image, np.full(image.shape[:2], IGNORE, np.uint8)
+        table = np.full(IGNORE + 1, IGNORE, np.uint8)
+        table[:2] = len(self.names), self.data.classes[index]
+        return image, table[self.masks[index]]
 
     def draw(
         self, count: int, size: int, draw: np.random.Generator, enlarged: float = 1.0
-    ) -> ImageBatch:
-        """count mosaics of size×size, of as many pictures as fit, `enlarged` at least."""
+    ) -> ImageBatch | PixelBatch:
+        """count mosaics of size×size, of as many pictures as fit, `enlarged` at least.
+
+        They have a label per pixel where there are masks.
+        """
         side = self.data.images.shape[1]
         tiles = max(1, int(size / (side * enlarged)))
         edge = size // tiles
         least = edge / side
-        whole = np.zeros((side, side), np.uint8)
         chosen = draw.integers(len(self.data.images), size=(count, tiles, tiles))
         mosaics = np.full((count, size, size, 3), GREY, np.uint8)
+        labels = np.full((count, size, size), IGNORE, np.uint8)
         for (b, row, column), index in np.ndenumerate(chosen):
-            view, _ = random_crop(self.data.images[index], whole, edge, (least, 1.8 * least), draw)
-            y, x = row * edge, column * edge
-            mosaics[b, y : y + edge, x : x + edge] = view
-        return ImageBatch(self.name, mosaics, self.data.classes[chosen])
+            rows, columns = (slice(i * edge, (i + 1) * edge) for i in (row, column))
+            mosaics[b, rows, columns], labels[b, rows, columns] = random_crop(
+                *self.photo(index), edge, (least, 1.8 * least), draw
+            )
+        if self.masks is None:
+            return ImageBatch(self.name, mosaics, self.data.classes[chosen])
+        return PixelBatch(self.name, mosaics, labels)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 DeOP's own order (proposals first, then heatmaps on a pretrained CLIP) has no CLIP to start from
 here. So the patch features come first: cross-entropy and soft Jaccard loss over the names of the
 photo's own data set and the non-object embedding, pixel by pixel. Beside photos there are mosaics
-of pictures that have one name as a whole: they widen the vocabulary. What stage "pictures" learnt
-before is soon forgotten unless it is rehearsed, as it may be here in each step.
+of pictures that have one name as a whole: they widen the vocabulary. Where in such a picture its
+thing is, the model may mark itself before the stage begins.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg_cli.data.image_set import read_image_set
+from ovseg_cli.data.image_set import ImageSet, read_image_set
 from ovseg_cli.data.mixture import (
     ImageBatch,
     ImageSampler,
@@ -34,13 +33,12 @@ from ovseg_cli.data.mixture import (
 from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
-from ovseg_cli.model.convolution import BatchNorm2d
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import soft_jaccard_loss
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.other_names import OtherNames, Phrases, Renaming, renamed_weights
-from ovseg_cli.training.pictures import PicturesBatch, PicturesConfig, PicturesStage
+from ovseg_cli.training.picture_masks import PictureMasksConfig, stored_masks
 from ovseg_cli.training.true_masks import Seen, look, mask_loss
 from ovseg_cli.training.validation import region_ious
 
@@ -78,9 +76,8 @@ class DenseConfig:
     weight_powers: dict[str, float] = field(default_factory=dict)  # of sets that have another
     jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
     mask_weight: float = 0.0  # of naming true masks through the class token; for a SAN
-    rehearsal: PicturesConfig | None = None  # whole pictures beside the views, in each step
-    rehearsal_weight: float = 0.5  # of their loss
-    picture_scale: float = 1.0  # enlargement of pictures in mosaics, at least
+    picture_scales: tuple[float, float] = (1.0, 1.0)  # enlargement in mosaics, drawn; at least
+    picture_masks: PictureMasksConfig | None = None  # how the model marks things in pictures
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
 
@@ -91,24 +88,27 @@ class DenseBatch:
 
     groups: tuple[PixelBatch | ImageBatch, ...]
     draw: np.random.Generator  # for the colours and names
-    rehearsed: PicturesBatch | None = None
 
 
 class DenseStage:
     """See the module's text."""
 
     def __init__(
-        self, model: Network, config: DenseConfig, data: Path, steps: int, device: torch.device
+        self,
+        model: Network,
+        config: DenseConfig,
+        data: Path,
+        steps: int,
+        device: torch.device,
+        out: Path | None = None,
     ) -> None:
+        """out: folder where what the model marks in pictures is kept for a run that goes on."""
         self.model = model
         self.config = config
         self.steps = steps
         self.device = device
         if config.mask_weight and not isinstance(model, SAN):
             raise UsageError("mask_weight is for a SAN, whose class token can look at masks")
-        self.rehearsal: PicturesStage | None = None
-        if config.rehearsal:
-            self.rehearsal = PicturesStage(model, config.rehearsal, data, steps, device)
         model.requires_grad_(False)
         for part in model.image_encoder():
             part.requires_grad_(True)
@@ -120,9 +120,12 @@ class DenseStage:
         for taker, giver in itertools.permutations(self.photos.values(), 2):
             taker.borrow(giver)
         self.pictures = {
-            name: ImageSampler(name, read_image_set(data / name, split))
+            name: self._image_sampler(name, read_image_set(data / name, split), out)
             for name, split in config.image_sets.items()
         }
+        for taker in self.photos.values():
+            for pictures in self.pictures.values():
+                taker.borrow(pictures, self._kinds())
         self.validation = {name: read_pixel_set(data / name, "val") for name in config.pixel_sets}
         unknown = {name for p in config.phases for name in p.sets}.difference(
             self.photos, self.pictures
@@ -142,8 +145,34 @@ class DenseStage:
             name: torch.from_numpy(class_weights(sampler.pixels, powers[name])).to(device)
             for name, sampler in self.photos.items()
         }
+        for name, sampler in self.pictures.items():
+            if sampler.masks is not None:
+                self.weights[name] = torch.ones(len(sampler.data.names) + 1, device=device)
         self.others = self._other_vocabularies()
         self.text = self._encode_phrases()
+
+    def _image_sampler(self, name: str, pictures: ImageSet, out: Path | None) -> ImageSampler:
+        if self.config.picture_masks is None:
+            return ImageSampler(name, pictures)
+        file = None if out is None else out / f"{name}-masks.npz"
+        kinds = self._kinds().items()
+        words = [
+            [*names, *sorted(kind for kind, same in kinds if names[0] in same)]
+            for names in pictures.names
+        ]
+        masks = stored_masks(
+            self.model, pictures, words, self.config.picture_masks, file, self.device
+        )
+        return ImageSampler(name, pictures, masks)
+
+    def _kinds(self) -> dict[str, set[str]]:
+        """Of a name in other vocabularies, what sets call kinds of it."""
+        parts = self.config.picture_masks.parts if self.config.picture_masks else ()
+        kinds: dict[str, set[str]] = {}
+        for other in self.config.other_names:
+            for name, same in other.same.items():
+                kinds.setdefault(name, set()).update(set(same).difference(parts))
+        return kinds
 
     def _with_synonyms(self, names: Sequence[str]) -> Phrases:
         return tuple((name, *self.config.synonyms.get(name, ())) for name in names)
@@ -159,7 +188,7 @@ class DenseStage:
             other.check(name for folder in other.sets for name in classes[folder])
             for folder in other.sets:
                 table = torch.from_numpy(other.table(classes[folder])).to(self.device)
-                if folder in self.weights:
+                if folder in self.photos:
                     weights = renamed_weights(self.weights[folder], table, len(other.names))
                 else:
                     weights = torch.ones(len(other.names) + 1, device=self.device)
@@ -191,14 +220,14 @@ class DenseStage:
         draw = np.random.default_rng((self.config.seed, step))
         phase = self.phase(step)
         groups = tuple(self._group(phase, draw) for _ in range(GROUPS))
-        rehearsed = self.rehearsal.batch(step) if self.rehearsal else None
-        return DenseBatch(groups, draw, rehearsed)
+        return DenseBatch(groups, draw)
 
     def _group(self, phase: Phase, draw: np.random.Generator) -> PixelBatch | ImageBatch:
         count = phase.batch // GROUPS
         name = choose(phase.sets, draw)
         if name in self.pictures:
-            return self.pictures[name].draw(count, phase.size, draw, self.config.picture_scale)
+            enlarged = float(np.exp(draw.uniform(*np.log(self.config.picture_scales))))
+            return self.pictures[name].draw(count, phase.size, draw, enlarged)
         style = ViewStyle(
             size=phase.size,
             scales=(phase.scales[0], phase.scales[1]),
@@ -220,10 +249,6 @@ class DenseStage:
                 found = self._pixel_losses(part, group, batch.draw)
             for name, loss in found.items():
                 losses[name] = losses.get(name, 0.0) + loss / GROUPS
-        if self.rehearsal and batch.rehearsed:
-            with _statistics_kept(self.model):
-                whole = self.rehearsal.losses(batch.rehearsed)["pictures"]
-            losses["rehearsal"] = self.config.rehearsal_weight * whole
         return losses
 
     def _look(self, views: np.ndarray, draw: np.random.Generator) -> Seen:
@@ -297,32 +322,14 @@ class DenseStage:
         return {**found, "pictures": loss}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """mIoU of each val split over its names (background is no name); and what is rehearsed."""
+        """mIoU of each val split over its names (background is no name)."""
         assert isinstance(model, Network)
         text = {
             name: TextFeatures(torch.stack([self.text[phrase] for phrase in data.names]))
             for name, data in self.validation.items()
         }
         size = self.config.evaluate_size
-        ious = region_ious(model, self.validation, text, size, self.device, "grid")
-        return ious | (self.rehearsal.evaluate(model) if self.rehearsal else {})
-
-
-@contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Batch norm goes on with the batch's statistics and leaves those of use as they are.
-
-    Photos are what the model is used on, not small pictures.
-    """
-    norms = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        return region_ious(model, self.validation, text, size, self.device, "grid")
 
 
 def _leave_out(

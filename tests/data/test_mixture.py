@@ -1,6 +1,7 @@
 """Batches from several data sets."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ovseg_cli.data.mixture import (
     class_weights,
 )
 from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
+from ovseg_cli.errors import UsageError
 
 
 @pytest.fixture
@@ -187,6 +189,48 @@ def test_enlarged_pictures_are_fewer(enlarged, tiles):
     batch = sampler.draw(2, 64, np.random.default_rng(0), enlarged)
     assert batch.classes.shape == (2, tiles, tiles)
     assert (batch.images == 50).mean() > 0.8
+
+
+@pytest.fixture
+def marked():
+    """Three pictures of which the left half, all, and nothing for sure is what they are named."""
+    colours = np.array([10, 20, 30], np.uint8)
+    images = np.broadcast_to(colours[:, None, None, None], (3, 16, 16, 3)).copy()
+    images[0, :, 8:] = 12
+    masks = np.zeros((3, 16, 16), np.uint8)
+    masks[0, :, :8] = masks[1] = 1
+    masks[2] = 255
+    names = (("a", "ah"), ("b",))
+    return ImageSampler("pets", ImageSet(images, np.array([1, 0, 0]), names), masks)
+
+
+def test_mosaics_of_marked_pictures_have_a_label_per_pixel(marked):
+    batch = marked.draw(40, 32, np.random.default_rng(0))
+    assert batch.set_name == "pets"
+    assert batch.labels.shape == (40, 32, 32)
+    grey = batch.images[..., 0]
+    for colour, label in ((10, 1), (12, 2), (20, 0), (30, 255), (124, 255)):
+        shown = grey == colour  # between 10 and 12 resizing blends
+        assert shown.any()
+        assert (batch.labels[shown] == label).all()
+
+
+def test_marked_things_are_pasted_where_the_photos_have_a_name_for_them(plains, marked):
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    sampler.borrow(marked, {"rare": ("b", "never heard of"), "common": ("a",)})
+    style = ViewStyle(40, (1.0, 1.0), paste_share=1.0)
+    views = sampler.draw(200, style, np.random.default_rng(0))
+    pasted = views.images[..., 0] == 10
+    assert (views.labels[pasted] == 1).all()
+    assert 0.1 < pasted.any((1, 2)).mean() < 0.6
+    # What is around the thing stays there, and the picture that is all thing is not cut out.
+    assert not np.isin(views.images[..., 0], (12, 20, 30)).any()
+
+
+def test_too_many_classes_to_mark(marked):
+    data = replace(marked.data, names=(("a",),) * 255)
+    with pytest.raises(UsageError, match="pets: 255 classes are too many to mark in pictures"):
+        ImageSampler("pets", data, marked.masks)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.4, 1.0])

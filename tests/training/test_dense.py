@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ovseg_cli.data import mixture
 from ovseg_cli.data.mixture import ImageBatch, PixelBatch, PixelSampler, ViewStyle, class_weights
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
@@ -14,7 +15,7 @@ from ovseg_cli.model.build import build
 from ovseg_cli.training import dense
 from ovseg_cli.training.dense import DenseBatch, DenseConfig, DenseStage, Phase
 from ovseg_cli.training.other_names import OtherNames
-from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
+from ovseg_cli.training.picture_masks import PictureMasksConfig
 
 CPU = torch.device("cpu")
 SETS = {"discs": "train", "fields": "train"}
@@ -179,29 +180,67 @@ def test_pictures_alone_can_be_learnt(tiny, pictures):
     assert set(stage.losses(stage.batch(0))) == {"pictures"}
 
 
-def test_whole_pictures_are_rehearsed_in_each_step(tiny, pictures):
-    rehearsal = PicturesConfig(("moods",), batch=6, sizes=(64,))
-    config = replace(CONFIG, rehearsal=rehearsal, rehearsal_weight=0.25)
-    model = build(tiny)
-    whole = PicturesStage(model, rehearsal, pictures, 100, CPU)
-    plain = DenseStage(model, CONFIG, pictures, 100, CPU)
-    stage = DenseStage(model, config, pictures, 100, CPU)
-    assert model.text.non_object_embedding.requires_grad
-    expected = whole.losses(whole.batch(3))["pictures"].item()
+@pytest.fixture
+def halves(monkeypatch):
+    """In each picture its thing is said to be in the upper half; what the stage asked for."""
+    asked = {}
 
-    norms = {n: v.clone() for n, v in model.named_buffers() if "running" in n}
-    alone = plain.losses(plain.batch(3))
-    after = {n: v.clone() for n, v in model.named_buffers() if "running" in n}
-    assert any(not torch.equal(after[n], norms[n]) for n in norms)
-    model.load_state_dict(norms, strict=False)
-    found = stage.losses(stage.batch(3))
-    assert set(found) == {*alone, "rehearsal"}
-    assert found["rehearsal"].item() == pytest.approx(expected / 4, rel=1e-4)
-    assert found["pixels"].item() == pytest.approx(alone["pixels"].item(), rel=1e-4)
-    for name, value in model.named_buffers():  # the photos' statistics alone
-        if "running" in name:
-            assert torch.equal(value, after[name])
-    assert set(stage.evaluate(model.eval())) == {"discs", "fields", "moods"}
+    def stand_in(model, pictures, words, config, file, device):
+        asked.update(words=words, file=file)
+        masks = np.zeros(pictures.images.shape[:3], np.uint8)
+        masks[:, : masks.shape[1] // 2] = 1
+        return masks
+
+    monkeypatch.setattr(dense, "stored_masks", stand_in)
+    return asked
+
+
+def test_what_pictures_are_named_after_can_be_marked_in_them(tiny, pictures, halves, tmp_path):
+    phase = replace(PHOTOS, sets={"moods": 1.0})
+    config = replace(
+        CONFIG,
+        phases=(phase,),
+        image_sets={"moods": "train"},
+        picture_masks=PictureMasksConfig(),
+        picture_scales=(2.0, 2.0),
+        other_names=(OtherNames(("day", "night"), ("moods",), {"day": ("sunny",)}),),
+        other_names_share=0.0,
+    )
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU, tmp_path)
+    assert halves["words"] == [["sunny", "bright", "day"], ["dark"]]
+    assert halves["file"] == tmp_path / "moods-masks.npz"
+    batch = stage.batch(0)
+    for group in batch.groups:
+        assert isinstance(group, PixelBatch)
+        assert group.labels.shape == (1, 64, 64)  # one picture, enlarged twice
+        assert set(np.unique(group.labels)) <= {0, 1, 2, IGNORE}
+    lower = np.mean([(group.labels == 2).mean() for group in batch.groups])
+    assert 0.3 < lower < 0.8  # what is none of the names
+    assert set(stage.losses(batch)) == {"pixels"}
+    # As "day", what is around it may be anything; as none of the names, it weighs less.
+    renaming = stage.others["moods"][0]
+    assert renaming.table[:3].tolist() == [0, 2, IGNORE]
+    assert renaming.weights.tolist() == [1, 1, pytest.approx(0.3)]
+
+
+def test_marked_things_are_pasted_into_photos_that_have_a_name_for_them(
+    tiny, pictures, halves, monkeypatch
+):
+    monkeypatch.setattr(mixture, "LARGEST_PASTED", 1.0)  # the discs are large
+    other = OtherNames(("red", "blue"), ("moods",), {"red": ("sunny",), "blue": ("dark",)})
+    config = replace(
+        CONFIG,
+        image_sets={"moods": "train"},
+        picture_masks=PictureMasksConfig(parts=("dark",)),
+        other_names=(other,),
+        paste_share=1.0,
+    )
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    discs, moods = stage.photos["discs"], stage.pictures["moods"]
+    donors = {label: [d for d, _, _ in found] for label, found in discs._donors.items()}
+    red, blue = (discs.names.index(name) for name in ("red", "blue"))
+    assert donors[red].count(moods) == (moods.data.classes == 0).sum()
+    assert donors[blue].count(moods) == 0
 
 
 @pytest.fixture

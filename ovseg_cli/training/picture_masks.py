@@ -1,0 +1,147 @@
+"""Self-training: where in a picture is the thing that it is named after?
+
+A model that has learnt from labelled photos is asked about one name at a time. How sure it is of
+itself says little (it saw few photos of most things), where in the picture it is surest says much:
+so its scores count relative to the picture's own, and GrabCut (Rother et al., SIGGRAPH 2004) moves
+the outline to where colours change. Where the two disagree, nothing is said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ovseg_cli.data.image_set import ImageSet
+from ovseg_cli.data.pixel_set import IGNORE
+from ovseg_cli.data.transforms import to_tensor
+from ovseg_cli.model.network import Network, TextFeatures
+
+log = logging.getLogger(__name__)
+
+LOWEST, HIGHEST = 5, 95  # percentiles of a picture's scores that count as 0 and 1
+TELLING = 0.5  # logits that these must be apart at least; a picture with less tells nothing
+CLEARLY_NOT = 0.6  # times the threshold: what is less is background from the start
+ROUNDS = 3  # of GrabCut
+THERE, NOT_THERE = 1, 0  # in a mask, beside IGNORE
+
+
+@dataclass(frozen=True)
+class PictureMasksConfig:
+    """How a model looks at pictures to mark what they are named after."""
+
+    sizes: tuple[int, ...] = (80, 112)  # sides at which it sees each, pixels; and in a mirror
+    least_cover: float = 0.03  # share of a picture that a thing has,
+    most_cover: float = 0.9  # or else where it is not stays unsaid
+    # Classes that other vocabularies list as the same as a name because they are part of what it
+    # means (sunglasses: a person), not of its kind (dogs: poodles).
+    parts: tuple[str, ...] = ()
+    batch: int = 100
+
+
+def stored_masks(
+    model: Network,
+    pictures: ImageSet,
+    words: Sequence[Sequence[str]],
+    config: PictureMasksConfig,
+    file: Path | None,
+    device: torch.device,
+) -> np.ndarray:
+    """`picture_masks`, read from `file` where a run that goes on has left them there."""
+    if file is not None and file.exists():
+        with np.load(file) as arrays:
+            found: np.ndarray = arrays["masks"]
+            return found
+    masks = picture_masks(model, pictures, words, config, device)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(file, masks=masks)
+    return masks
+
+
+@torch.no_grad()
+def picture_masks(
+    model: Network,
+    pictures: ImageSet,
+    words: Sequence[Sequence[str]],
+    config: PictureMasksConfig,
+    device: torch.device,
+) -> np.ndarray:
+    """Masks (n, S, S) uint8 of n pictures: THERE, NOT_THERE or IGNORE.
+
+    words: of each class, what its pictures may be called: names, and kinds that it is of.
+    """
+    masks = np.full(pictures.images.shape[:3], IGNORE, np.uint8)
+    log.info("marking what %d pictures are named after, once", len(masks))
+    training = model.training
+    model.eval()
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV leaves Python's lock
+        for number, phrases in enumerate(words):
+            text = TextFeatures(model.text.encode(list(phrases)).to(device))
+            shown = np.flatnonzero(pictures.classes == number)
+            for start in range(0, len(shown), config.batch):
+                rows = shown[start : start + config.batch]
+                images = pictures.images[rows]
+                scores = _scores(model, to_tensor(images, device), text, config.sizes)
+                found = pool.map(mark, images, scores.cpu().numpy(), repeat(config))
+                masks[rows] = np.stack(list(found))
+            log.debug("%s: marked in %d pictures", phrases[0], len(shown))
+    model.train(training)
+    return masks
+
+
+def _scores(model: Network, images: Tensor, text: TextFeatures, sizes: Sequence[int]) -> Tensor:
+    """Logit of the best phrase less that of non-object, mean over the looks: (B, S, S)."""
+    side = images.shape[-2:]
+    total = images.new_zeros(len(images), *side)
+    for size in sizes:
+        seen = model.normalise(F.interpolate(images, (size, size), mode="bilinear"))
+        for mirrored in (False, True):
+            patches = model.patch_features(seen.flip(-1) if mirrored else seen).float()
+            logits = model.class_logits(F.normalize(patches, dim=-1), text).float()
+            surer = logits[..., :-1].amax(-1) - logits[..., -1]
+            surer = surer.flip(-1) if mirrored else surer
+            total += F.interpolate(surer[:, None], side, mode="bilinear")[:, 0]
+    return total / (2 * len(sizes))
+
+
+def mark(image: np.ndarray, scores: np.ndarray, config: PictureMasksConfig) -> np.ndarray:
+    """The mask (S, S) of one picture (S, S, 3) uint8 RGB from its scores (S, S)."""
+    low, high = np.percentile(scores, (LOWEST, HIGHEST))
+    if high - low < TELLING:
+        return np.full(scores.shape, IGNORE, np.uint8)
+    surer = ((scores - low) / (high - low)).clip(0, 1)
+    grey = (255 * surer).astype(np.uint8)
+    threshold = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0] / 255
+    there = surer > threshold
+    seeds = np.full(scores.shape, cv2.GC_PR_BGD, np.uint8)
+    seeds[surer < CLEARLY_NOT * threshold] = cv2.GC_BGD
+    seeds[there] = cv2.GC_PR_FGD
+    seeds[surer > (1 + threshold) / 2] = cv2.GC_FGD
+    cut = np.isin(_grab_cut(image, seeds), (cv2.GC_FGD, cv2.GC_PR_FGD))
+    mask = np.full(scores.shape, IGNORE, np.uint8)
+    mask[there & cut] = THERE
+    if config.least_cover <= cut.mean() <= config.most_cover:
+        mask[~there & ~cut] = NOT_THERE
+    return mask
+
+
+def _grab_cut(image: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """OpenCV's GrabCut from `seeds` (S, S), in its own numbers; the same at each call."""
+    cv2.setRNGSeed(0)  # of this thread
+    colours = np.ascontiguousarray(image[..., ::-1])
+    of_thing, of_rest = np.zeros((1, 65)), np.zeros((1, 65))
+    whole = (0, 0, 0, 0)  # unused with seeds
+    found, _, _ = cv2.grabCut(
+        colours, seeds, whole, of_thing, of_rest, ROUNDS, cv2.GC_INIT_WITH_MASK
+    )
+    return np.asarray(found)
