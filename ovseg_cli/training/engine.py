@@ -88,7 +88,7 @@ def train(
     Raises OvsegError when the loss is not finite, OutputError where `run` cannot be written,
     CheckpointError for a checkpoint that is damaged or of another recipe.
     """
-    with _writing(run):
+    with writing(run):
         run.mkdir(parents=True, exist_ok=True)
     state = _State(stage, schedule, recipe or {})
     state.restore(run / CHECKPOINT)
@@ -150,7 +150,8 @@ def _require_same(earlier: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Raise OutputError where the block cannot write the file."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's own for a full disk
@@ -158,7 +159,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _append(path: Path, progress: Progress) -> None:
-    with _writing(path), path.open("a", encoding="utf-8") as log_file:
+    with writing(path), path.open("a", encoding="utf-8") as log_file:
         print(json.dumps(vars(progress)), file=log_file)
 
 
@@ -170,7 +171,7 @@ def _forget_later_lines(path: Path, step: int) -> None:
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     if kept != lines:
         partial = path.with_suffix(".partial")
-        with _writing(path):
+        with writing(path):
             partial.write_text("".join(kept), "utf-8")
             os.replace(partial, path)
 
@@ -274,7 +275,7 @@ class _State:
         }
         partial = path.with_suffix(".partial")
         try:
-            with _writing(path):
+            with writing(path):
                 torch.save(state, partial)
                 os.replace(partial, path)
         finally:

@@ -9,6 +9,9 @@ the outline to where colours change. Where the two disagree, nothing is said.
 from __future__ import annotations
 
 import logging
+import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +27,9 @@ from torch import Tensor
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import to_tensor
+from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network, TextFeatures
+from ovseg_cli.training.engine import writing
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +52,10 @@ class PictureMasksConfig:
     parts: tuple[str, ...] = ()
     batch: int = 100
 
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 32:
+            raise ValueError(f"sizes are 32 pixels or more, at least one, not {self.sizes}")
+
 
 def stored_masks(
     model: Network,
@@ -56,16 +65,38 @@ def stored_masks(
     file: Path | None,
     device: torch.device,
 ) -> np.ndarray:
-    """`picture_masks`, read from `file` where a run that goes on has left them there."""
+    """`picture_masks`, read from `file` where a run that goes on has left them there.
+
+    Raises UsageError where the file holds something else, OutputError where it cannot be written.
+    """
     if file is not None and file.exists():
-        with np.load(file) as arrays:
-            found: np.ndarray = arrays["masks"]
-            return found
+        return _read(file, pictures.images.shape[:3])
     masks = picture_masks(model, pictures, words, config, device)
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(file, masks=masks)
+        _write(file, masks)
     return masks
+
+
+def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        with np.load(file) as arrays:
+            masks: np.ndarray = arrays["masks"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{file} cannot be read: {error}; remove it, or the whole run") from error
+    if masks.shape != shape or masks.dtype != np.uint8:
+        raise UsageError(
+            f"{file} holds masks of other pictures ({masks.shape}, not {shape}): name another --out"
+        )
+    return masks
+
+
+def _write(file: Path, masks: np.ndarray) -> None:
+    partial = file.with_suffix(".partial")  # a run that is killed leaves no half of a file
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, masks=masks)
+        os.replace(partial, file)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import nn
 
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.pixel_set import IGNORE
+from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.training.picture_masks import (
     NOT_THERE,
     THERE,
@@ -121,3 +122,26 @@ def test_a_run_that_goes_on_finds_the_masks_again(pictures, tmp_path):
     assert other.asked == []
     assert (stored_masks(other, pictures, words, CONFIG, None, CPU) == first).all()
     assert other.asked == [("blue",), ("red",)]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half", b"\x93NUMPY no array"])
+def test_a_damaged_file_of_masks(pictures, tmp_path, content):
+    file = tmp_path / "masks.npz"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="masks.npz cannot be read: .*; remove it"):
+        stored_masks(ByColour(), pictures, [["blue"], ["red"]], CONFIG, file, CPU)
+
+
+def test_masks_of_other_pictures(pictures, tmp_path):
+    file = tmp_path / "masks.npz"
+    np.savez_compressed(file, masks=np.zeros((3, 64, 64), np.uint8))
+    with pytest.raises(UsageError, match="masks of other pictures"):
+        stored_masks(ByColour(), pictures, [["blue"], ["red"]], CONFIG, file, CPU)
+
+
+def test_masks_that_cannot_be_kept(pictures, tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        stored_masks(
+            ByColour(), pictures, [["blue"], ["red"]], CONFIG, tmp_path / "run" / "masks.npz", CPU
+        )
