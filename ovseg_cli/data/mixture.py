@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ovseg_cli.data.image_set import ImageSet
+from ovseg_cli.data.marking import NOT_THERE, THERE
 from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
 from ovseg_cli.data.transforms import GREY, distort_colour, random_box, random_crop
 from ovseg_cli.errors import UsageError
@@ -157,8 +158,8 @@ class ImageSampler:
     def __init__(self, name: str, data: ImageSet, masks: np.ndarray | None = None) -> None:
         """masks: (n, S, S) uint8, where in each picture is what it is named after.
 
-        1 = there, 0 = not there, IGNORE = unsure; None = it is not known where. Raises UsageError
-        for more classes than labels of 8 bits have room for beside masks.
+        THERE, NOT_THERE or IGNORE; None = it is not known where. Raises UsageError for more
+        classes than labels of 8 bits have room for beside masks.
         """
         if masks is not None and len(data.names) >= IGNORE:
             raise UsageError(f"{name}: {len(data.names)} classes are too many to mark in pictures")
@@ -169,7 +170,7 @@ class ImageSampler:
         # Only things that are told from what is around them can be pasted elsewhere.
         clear = np.zeros(len(data.classes), bool)
         if masks is not None:
-            clear = (masks == 1).any((1, 2)) & (masks == 0).any((1, 2))
+            clear = (masks == THERE).any((1, 2)) & (masks == NOT_THERE).any((1, 2))
         self.showing = [
             np.flatnonzero(clear & (data.classes == label)) for label in range(len(self.names))
         ]
@@ -180,7 +181,7 @@ class ImageSampler:
         if self.masks is None:
             return image, np.full(image.shape[:2], IGNORE, np.uint8)
         table = np.full(IGNORE + 1, IGNORE, np.uint8)
-        table[:2] = len(self.names), self.data.classes[index]
+        table[[NOT_THERE, THERE]] = len(self.names), self.data.classes[index]
         return image, table[self.masks[index]]
 
     def draw(

@@ -2,8 +2,7 @@
 
 A model that has learnt from labelled photos is asked about one name at a time. How sure it is of
 itself says little (it saw few photos of most things), where in the picture it is surest says much:
-so its scores count relative to the picture's own, and GrabCut (Rother et al., SIGGRAPH 2004) moves
-the outline to where colours change. Where the two disagree, nothing is said.
+so its scores count relative to the picture's own (`ovseg_cli.data.marking`).
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg_cli.data.image_set import ImageSet
+from ovseg_cli.data.marking import mark
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
@@ -32,12 +31,6 @@ from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.training.engine import writing
 
 log = logging.getLogger(__name__)
-
-LOWEST, HIGHEST = 5, 95  # percentiles of a picture's scores that count as 0 and 1
-TELLING = 0.5  # logits that these must be apart at least; a picture with less tells nothing
-CLEARLY_NOT = 0.6  # times the threshold: what is less is background from the start
-ROUNDS = 3  # of GrabCut
-THERE, NOT_THERE = 1, 0  # in a mask, beside IGNORE
 
 
 @dataclass(frozen=True)
@@ -107,7 +100,7 @@ def picture_masks(
     config: PictureMasksConfig,
     device: torch.device,
 ) -> np.ndarray:
-    """Masks (n, S, S) uint8 of n pictures: THERE, NOT_THERE or IGNORE.
+    """Masks (n, S, S) uint8 of n pictures, as `mark` gives them.
 
     words: of each class, what its pictures may be called: names, and kinds that it is of.
     """
@@ -123,7 +116,8 @@ def picture_masks(
                 rows = shown[start : start + config.batch]
                 images = pictures.images[rows]
                 scores = _scores(model, to_tensor(images, device), text, config.sizes)
-                found = pool.map(mark, images, scores.cpu().numpy(), repeat(config))
+                cover = config.least_cover, config.most_cover
+                found = pool.map(mark, images, scores.cpu().numpy(), repeat(cover))
                 masks[rows] = np.stack(list(found))
             log.debug("%s: marked in %d pictures", phrases[0], len(shown))
     model.train(training)
@@ -143,36 +137,3 @@ def _scores(model: Network, images: Tensor, text: TextFeatures, sizes: Sequence[
             surer = surer.flip(-1) if mirrored else surer
             total += F.interpolate(surer[:, None], side, mode="bilinear")[:, 0]
     return total / (2 * len(sizes))
-
-
-def mark(image: np.ndarray, scores: np.ndarray, config: PictureMasksConfig) -> np.ndarray:
-    """The mask (S, S) of one picture (S, S, 3) uint8 RGB from its scores (S, S)."""
-    low, high = np.percentile(scores, (LOWEST, HIGHEST))
-    if high - low < TELLING:
-        return np.full(scores.shape, IGNORE, np.uint8)
-    surer = ((scores - low) / (high - low)).clip(0, 1)
-    grey = (255 * surer).astype(np.uint8)
-    threshold = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0] / 255
-    there = surer > threshold
-    seeds = np.full(scores.shape, cv2.GC_PR_BGD, np.uint8)
-    seeds[surer < CLEARLY_NOT * threshold] = cv2.GC_BGD
-    seeds[there] = cv2.GC_PR_FGD
-    seeds[surer > (1 + threshold) / 2] = cv2.GC_FGD
-    cut = np.isin(_grab_cut(image, seeds), (cv2.GC_FGD, cv2.GC_PR_FGD))
-    mask = np.full(scores.shape, IGNORE, np.uint8)
-    mask[there & cut] = THERE
-    if config.least_cover <= cut.mean() <= config.most_cover:
-        mask[~there & ~cut] = NOT_THERE
-    return mask
-
-
-def _grab_cut(image: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """OpenCV's GrabCut from `seeds` (S, S), in its own numbers; the same at each call."""
-    cv2.setRNGSeed(0)  # of this thread
-    colours = np.ascontiguousarray(image[..., ::-1])
-    of_thing, of_rest = np.zeros((1, 65)), np.zeros((1, 65))
-    whole = (0, 0, 0, 0)  # unused with seeds
-    found, _, _ = cv2.grabCut(
-        colours, seeds, whole, of_thing, of_rest, ROUNDS, cv2.GC_INIT_WITH_MASK
-    )
-    return np.asarray(found)

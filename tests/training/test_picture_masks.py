@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from painted import disc, iou, painted
 from torch import nn
 
 from ovseg_cli.data.image_set import ImageSet
-from ovseg_cli.data.pixel_set import IGNORE
+from ovseg_cli.data.marking import NOT_THERE, THERE
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.training.picture_masks import (
-    NOT_THERE,
-    THERE,
-    PictureMasksConfig,
-    mark,
-    picture_masks,
-    stored_masks,
-)
+from ovseg_cli.training.picture_masks import PictureMasksConfig, picture_masks, stored_masks
 
 CONFIG = PictureMasksConfig(sizes=(64,), batch=2)
 CPU = torch.device("cpu")
@@ -28,16 +22,6 @@ WORDS = {
     "blue": (0, 0, 1.0),
     "grey": (0.577, 0.577, 0.577),
 }
-
-
-def disc(centre, radius, side=64):
-    y, x = np.mgrid[:side, :side]
-    return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
-
-
-def painted(inside, colour, ground, seed=0):
-    noise = np.random.default_rng(seed).normal(0, 12, (*inside.shape, 3))
-    return (np.where(inside[..., None], colour, ground) + noise).clip(0, 255).astype(np.uint8)
 
 
 class ByColour(nn.Module):
@@ -63,40 +47,11 @@ class ByColour(nn.Module):
         return torch.cat([logits, 20 * features @ torch.tensor(WORDS["grey"])[:, None]], -1)
 
 
-def iou(found, truth):
-    return (found & truth).sum() / (found | truth).sum()
-
-
 @pytest.fixture
 def pictures():
     """A red disc on blue, twice: once it is named after the disc, once after the ground."""
     images = [painted(disc((26, 30), 14), (200, 30, 30), (30, 30, 200), seed) for seed in (0, 1)]
     return ImageSet(np.stack(images), np.array([1, 0]), (("blue",), ("red",)))
-
-
-def test_the_outline_is_where_colours_change():
-    inside = disc((30, 34), 15)
-    blob = 4 * np.exp(-(((np.mgrid[:64, :64] - [[[36]], [[28]]]) / 14.0) ** 2).sum(0))  # off by 2
-    mask = mark(painted(inside, (220, 60, 40), (50, 150, 60)), blob.astype(np.float32), CONFIG)
-    assert iou(mask == THERE, inside) > 0.9
-    assert (mask[inside] == NOT_THERE).mean() < 0.01
-    assert (mask[~inside] == NOT_THERE).mean() > 0.9
-
-
-def test_scores_that_hardly_differ_tell_nothing():
-    scores = np.linspace(0, 0.4, 64 * 64, dtype=np.float32).reshape(64, 64)
-    assert (mark(painted(disc((30, 30), 10), 200, 30), scores, CONFIG) == IGNORE).all()
-
-
-@pytest.mark.parametrize("radius", [3, 60])
-def test_of_a_thing_too_small_or_too_large_it_is_not_said_where_it_is_not(radius):
-    inside = disc((32, 32), radius)
-    scores = np.where(inside, 5, 0).astype(np.float32)
-    scores[:6] = 0  # even of the large one a part of the picture is free
-    inside[:6] = False
-    mask = mark(painted(inside, (220, 60, 40), (50, 150, 60)), scores, CONFIG)
-    assert set(np.unique(mask)) <= {THERE, IGNORE}
-    assert not (mask[~inside] == THERE).any()
 
 
 def test_each_picture_is_asked_for_what_it_is_named_after(pictures):
