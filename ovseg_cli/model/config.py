@@ -98,7 +98,6 @@ class PyramidVisualConfig:
     context_layers: int = 2
     context_heads: int = 8
     severed_layers: int = 2  # per-patch residual MLPs at the end: nothing mixes any more
-    coarse_weight: float = 0.0  # of what the coarsest level alone says, in each patch
     severance: str | None = None  # of the last transformer layer: one of SEVERANCES or LOCAL
     reduced: bool = False  # that layer gives its attention alone: no residual, no MLP
     kind: str = "pyramid"

@@ -4,9 +4,6 @@ At a few million parameters a plain ViT learns little from a few thousand photos
 learn more. So the small models take their patch features from the backbone they have anyway: its
 coarsest level attends to the whole photo, an FPN brings that back to stride 4, and the last layers
 are severed as in DeOP: nothing mixes between patches any more (a patch is 4×4 pixels here).
-
-Whole pictures teach the coarsest level alone what things are (`image_features`), and the FPN does
-not bring that to the patches: so what that level says is added to them as it is.
 """
 
 from __future__ import annotations
@@ -29,7 +26,6 @@ class PyramidVisual(nn.Module):
         self, config: PyramidVisualConfig, in_channels: Sequence[int], joint_width: int
     ) -> None:
         super().__init__()
-        self.coarse_weight = config.coarse_weight
         width = config.context_width
         self.context_in = nn.Conv2d(in_channels[-1], width, 1)
         last = config.context_layers - 1
@@ -58,21 +54,13 @@ class PyramidVisual(nn.Module):
         features: the backbone's levels, finest first; mask_logits: (B, N, ., .) of the same
         picture at any scale, for a severance in MASKED.
         """
-        context = self._in_context(features[-1], mask_logits)
-        fine, levels = self.pixel_decoder([*features[:-1], context])
-        patches = self._severed(fine)
-        if self.coarse_weight:
-            coarse = self._severed(self.pixel_decoder.mask_features(levels[0]))
-            coarse = F.interpolate(
-                coarse.permute(0, 3, 1, 2), fine.shape[-2:], mode="bilinear", align_corners=False
-            )
-            patches = patches + self.coarse_weight * coarse.permute(0, 2, 3, 1)
-        return self.projection(patches)
+        fine, _ = self.pixel_decoder([*features[:-1], self._in_context(features[-1], mask_logits)])
+        return self._project(fine)
 
     def image_features(self, features: Sequence[Tensor]) -> Tensor:
         """One feature (B, C) of each whole image: what the coarsest level alone says, averaged."""
         coarse = self.pixel_decoder.coarsest(self._in_context(features[-1]))
-        return self.projection(self._severed(coarse)).mean((1, 2))
+        return self._project(coarse).mean((1, 2))
 
     def _in_context(self, coarsest: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         """The coarsest level (B, ., h, w), each place having looked at all: (B, width, h, w)."""
@@ -85,12 +73,12 @@ class PyramidVisual(nn.Module):
             tokens = block(tokens, masks, grid_hw=(h, w))
         return tokens.transpose(1, 2).reshape(B, D, h, w)
 
-    def _severed(self, features: Tensor) -> Tensor:
-        """(B, channels, h, w) -> (B, h, w, channels), normalised: `projection` comes next."""
+    def _project(self, features: Tensor) -> Tensor:
+        """(B, channels, h, w) -> (B, h, w, C)."""
         patches = features.permute(0, 2, 3, 1)
         for layer in self.severed:
             patches = layer(patches)
-        return self.norm(patches)
+        return self.projection(self.norm(patches))
 
 
 class SeveredLayer(nn.Module):

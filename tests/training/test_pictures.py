@@ -81,6 +81,21 @@ def test_the_loss_is_the_smoothed_cross_entropy_of_what_a_view_shows(
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_image_features_are_the_mean_of_what_the_coarsest_level_says(tiny):
+    model = build(tiny).eval()
+    images = torch.randn(2, 3, 64, 96)
+    visual, features = model.visual, model.backbone(images)
+    whole = model.image_features(images)
+    assert whole.shape == (2, 16)
+    coarse = visual._in_context(features[-1])
+    decoder = visual.pixel_decoder
+    patches = decoder.mask_features(decoder.layers[-1](coarse)).permute(0, 2, 3, 1)
+    for layer in visual.severed:
+        patches = layer(patches)
+    means = visual.projection(visual.norm(patches)).flatten(1, 2).mean(1)
+    torch.testing.assert_close(whole, means)
+
+
 def test_views_lie_inside_the_picture_and_every_second_one_is_mirrored():
     ramp = torch.arange(64.0).expand(1, 1, 64, 64)  # a pixel's value is its column
     images = torch.cat([ramp, ramp.transpose(2, 3), ramp], 1).expand(400, 3, 64, 64)
