@@ -256,14 +256,11 @@ def _looks(config: InputConfig) -> list[Look]:
 
     Each holds equally many images, so that the mean over looks is one over images.
     """
-    looks: list[Look]
-    if config.mirror and config.mirror_scale == 1:
-        looks = [(scale, (False, True)) for scale in config.scales]
-    else:
-        looks = [(scale, (False,)) for scale in config.scales]
-    if config.mirror and config.mirror_scale != 1:
+    together = config.mirror and config.mirror_scale == 1
+    looks: list[Look] = [(s, (False, True) if together else (False,)) for s in config.scales]
+    if config.mirror and not together:
         looks += [(scale * config.mirror_scale, (True,)) for scale in config.scales]
-    return sorted(looks, key=lambda look: -look[0])
+    return sorted(set(looks), key=lambda look: (-look[0], look[1]))
 
 
 def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -> tuple[int, int]:

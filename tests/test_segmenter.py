@@ -236,6 +236,7 @@ def looking(config: DeOPConfig, path: Path, **looks) -> Model:
         ({"mirror": True, "mirror_scale": 0.625}, [(1.0, (False,)), (0.625, (True,))]),
         ({"mirror_scale": 0.625}, [(1.0, (False,))]),
         ({"scales": (0.5, 2.0)}, [(2.0, (False,)), (0.5, (False,))]),
+        ({"scales": (1.0, 0.5, 1.0)}, [(1.0, (False,)), (0.5, (False,))]),
         (
             {"scales": (0.5, 1.0), "mirror": True, "mirror_scale": 2.0},
             [(2.0, (True,)), (1.0, (False,)), (1.0, (True,)), (0.5, (False,))],
