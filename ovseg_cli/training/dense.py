@@ -10,7 +10,7 @@ thing is, the model may mark itself before the stage begins.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,17 +119,11 @@ class DenseStage:
         }
         for taker, giver in itertools.permutations(self.photos.values(), 2):
             taker.borrow(giver)
-        self.pictures = {
-            name: self._image_sampler(name, read_image_set(data / name, split), out)
-            for name, split in config.image_sets.items()
+        images = {
+            name: read_image_set(data / name, split) for name, split in config.image_sets.items()
         }
-        for taker in self.photos.values():
-            for pictures in self.pictures.values():
-                taker.borrow(pictures, self._kinds())
         self.validation = {name: read_pixel_set(data / name, "val") for name in config.pixel_sets}
-        unknown = {name for p in config.phases for name in p.sets}.difference(
-            self.photos, self.pictures
-        )
+        unknown = {name for p in config.phases for name in p.sets}.difference(self.photos, images)
         if unknown:
             raise UsageError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
         for key in ("weight_powers", "mix_shares"):
@@ -138,26 +132,35 @@ class DenseStage:
                 raise UsageError(f"{key}: {strangers[0]} is not among the pixel_sets")
         self.phrases = {
             **{name: self._with_synonyms(s.data.names) for name, s in self.photos.items()},
-            **{name: sampler.data.names for name, sampler in self.pictures.items()},
+            **{name: pictures.names for name, pictures in images.items()},
         }
         powers = {name: config.weight_power for name in self.photos} | config.weight_powers
         self.weights = {
             name: torch.from_numpy(class_weights(sampler.pixels, powers[name])).to(device)
             for name, sampler in self.photos.items()
         }
-        for name, sampler in self.pictures.items():
-            if sampler.masks is not None:
-                self.weights[name] = torch.ones(len(sampler.data.names) + 1, device=device)
         self.others = self._other_vocabularies()
         self.text = self._encode_phrases()
+        # Last, for it may take minutes: what is wrong with a recipe is said before.
+        kinds = self._kinds()
+        self.pictures = {
+            name: self._image_sampler(name, pictures, kinds, out)
+            for name, pictures in images.items()
+        }
+        for name, sampler in self.pictures.items():
+            if sampler.masks is not None:
+                self.weights[name] = torch.ones(len(sampler.names) + 1, device=device)
+            for taker in self.photos.values():
+                taker.borrow(sampler, kinds)
 
-    def _image_sampler(self, name: str, pictures: ImageSet, out: Path | None) -> ImageSampler:
+    def _image_sampler(
+        self, name: str, pictures: ImageSet, kinds: Mapping[str, Collection[str]], out: Path | None
+    ) -> ImageSampler:
         if self.config.picture_masks is None:
             return ImageSampler(name, pictures)
         file = None if out is None else out / f"{name}-masks.npz"
-        kinds = self._kinds().items()
         words = [
-            [*names, *sorted(kind for kind, same in kinds if names[0] in same)]
+            [*names, *sorted(kind for kind, same in kinds.items() if names[0] in same)]
             for names in pictures.names
         ]
         masks = stored_masks(

@@ -158,6 +158,18 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {error}") from error
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to be written beside `path`, which takes its place: a killed run leaves no half."""
+    partial = path.with_suffix(".partial")
+    try:
+        with writing(path):
+            yield partial
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _append(path: Path, progress: Progress) -> None:
     with writing(path), path.open("a", encoding="utf-8") as log_file:
         print(json.dumps(vars(progress)), file=log_file)
@@ -170,10 +182,8 @@ def _forget_later_lines(path: Path, step: int) -> None:
     lines = path.read_text("utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     if kept != lines:
-        partial = path.with_suffix(".partial")
-        with writing(path):
+        with whole(path) as partial:
             partial.write_text("".join(kept), "utf-8")
-            os.replace(partial, path)
 
 
 class _State:
@@ -263,7 +273,7 @@ class _State:
         return scores
 
     def save(self, path: Path) -> None:
-        """Write beside the old checkpoint and rename, so that one whole file is always there."""
+        """Write the checkpoint; one whole file is always there."""
         state = {
             "step": self.step,
             "recipe": self.recipe,
@@ -273,13 +283,8 @@ class _State:
             "sums": self.sums,
             "counts": self.counts,
         }
-        partial = path.with_suffix(".partial")
-        try:
-            with writing(path):
-                torch.save(state, partial)
-                os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole(path) as partial:
+            torch.save(state, partial)
 
     def restore(self, path: Path) -> None:
         with _fitting(path) as state:

@@ -8,7 +8,6 @@ so its scores count relative to the picture's own (`ovseg_cli.data.marking`).
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network, TextFeatures
-from ovseg_cli.training.engine import writing
+from ovseg_cli.training.engine import whole, writing
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +83,10 @@ def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _write(file: Path, masks: np.ndarray) -> None:
-    partial = file.with_suffix(".partial")  # a run that is killed leaves no half of a file
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            np.savez_compressed(stream, masks=masks)
-        os.replace(partial, file)
+    with whole(file) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, masks=masks)
 
 
 @torch.no_grad()

@@ -223,6 +223,23 @@ def test_what_pictures_are_named_after_can_be_marked_in_them(tiny, pictures, hal
     assert renaming.weights.tolist() == [1, 1, pytest.approx(0.3)]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"phases": (replace(PHOTOS, sets={"deserts": 1.0}),)},
+        {"mix_shares": {"deserts": 0.1}},
+        {"other_names": (OtherNames(("day",), ("moods",), {"day": ("rainy",)}),)},
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_said_before_pictures_are_marked(
+    tiny, pictures, halves, wrong
+):
+    config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
+    with pytest.raises(UsageError, match=r"deserts|rainy"):
+        DenseStage(build(tiny), replace(config, **wrong), pictures, 40, CPU)
+    assert not halves
+
+
 def test_marked_things_are_pasted_into_photos_that_have_a_name_for_them(
     tiny, pictures, halves, monkeypatch
 ):
