@@ -152,17 +152,23 @@ class PixelSampler:
         labels[pasted] = label
 
 
+def check_markable(name: str, data: ImageSet) -> None:
+    """Raise UsageError for more classes than labels of 8 bits have room for beside others."""
+    if len(data.names) >= IGNORE:
+        raise UsageError(f"{name}: {len(data.names)} classes are too many to mark in pictures")
+
+
 class ImageSampler:
     """Mosaics of an image-level set's pictures, each cropped and flipped at random."""
 
     def __init__(self, name: str, data: ImageSet, masks: np.ndarray | None = None) -> None:
         """masks: (n, S, S) uint8, where in each picture is what it is named after.
 
-        THERE, NOT_THERE or IGNORE; None = it is not known where. Raises UsageError for more
-        classes than labels of 8 bits have room for beside masks.
+        THERE, NOT_THERE or IGNORE; None = it is not known where. Raises UsageError as
+        `check_markable` does.
         """
-        if masks is not None and len(data.names) >= IGNORE:
-            raise UsageError(f"{name}: {len(data.names)} classes are too many to mark in pictures")
+        if masks is not None:
+            check_markable(name, data)
         self.name = name
         self.data = data
         self.masks = masks

@@ -10,7 +10,7 @@ thing is, the model may mark itself before the stage begins.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ovseg_cli.data.mixture import (
     PixelBatch,
     PixelSampler,
     ViewStyle,
+    check_markable,
     choose,
     class_weights,
 )
@@ -37,7 +38,8 @@ from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import soft_jaccard_loss
 from ovseg_cli.training.engine import weight_decay_groups
-from ovseg_cli.training.other_names import OtherNames, Phrases, Renaming, renamed_weights
+from ovseg_cli.training.group_names import GroupNames, NamesConfig
+from ovseg_cli.training.other_names import kinds_of
 from ovseg_cli.training.picture_masks import PictureMasksConfig, stored_masks
 from ovseg_cli.training.true_masks import Seen, look, mask_loss
 from ovseg_cli.training.validation import region_ious
@@ -56,22 +58,16 @@ class Phase:
     scales: tuple[float, ...] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
 
 
-@dataclass(frozen=True)
-class DenseConfig:
+@dataclass(frozen=True, kw_only=True)
+class DenseConfig(NamesConfig):
     """What the stage learns from."""
 
     phases: tuple[Phase, ...]
     pixel_sets: dict[str, str]  # folder -> split to train on
     image_sets: dict[str, str] = field(default_factory=dict)
-    synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    synonym_share: float = 0.3  # how often a synonym stands in for a name
-    other_names: tuple[OtherNames, ...] = ()  # vocabularies that sets take on beside their own
-    other_names_share: float = 0.4  # groups of those sets under such a vocabulary
-    unnamed_weight: float = 0.3  # there: of a picture that is none of the names
     focus_share: float = 0.5  # views that aim at a class drawn evenly
     paste_share: float = 0.0  # views into which a thing of another photo, of any set, is pasted
     mix_shares: dict[str, float] = field(default_factory=dict)  # a set's views that are mixed
-    drop_share: float = 0.25  # groups that leave names out: their pixels are non-object
     weight_power: float = 0.4  # of the class weights; 0 = none
     weight_powers: dict[str, float] = field(default_factory=dict)  # of sets that have another
     jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
@@ -130,26 +126,25 @@ class DenseStage:
             strangers = sorted(set(getattr(config, key)) - set(self.photos))
             if strangers:
                 raise UsageError(f"{key}: {strangers[0]} is not among the pixel_sets")
-        self.phrases = {
-            **{name: self._with_synonyms(s.data.names) for name, s in self.photos.items()},
-            **{name: pictures.names for name, pictures in images.items()},
-        }
         powers = {name: config.weight_power for name in self.photos} | config.weight_powers
-        self.weights = {
-            name: torch.from_numpy(class_weights(sampler.pixels, powers[name])).to(device)
-            for name, sampler in self.photos.items()
-        }
-        self.others = self._other_vocabularies()
-        self.text = self._encode_phrases()
+        self.names = GroupNames(
+            model,
+            config,
+            {name: (s.data.names, _weights(s, powers[name])) for name, s in self.photos.items()},
+            {name: pictures.names for name, pictures in images.items()},
+            device,
+        )
         # Last, for it may take minutes: what is wrong with a recipe is said before.
-        kinds = self._kinds()
+        parts = config.picture_masks.parts if config.picture_masks else ()
+        kinds = kinds_of(config.other_names, parts)
+        if config.picture_masks is not None:
+            for name, pictures in images.items():
+                check_markable(name, pictures)
         self.pictures = {
             name: self._image_sampler(name, pictures, kinds, out)
             for name, pictures in images.items()
         }
-        for name, sampler in self.pictures.items():
-            if sampler.masks is not None:
-                self.weights[name] = torch.ones(len(sampler.names) + 1, device=device)
+        for sampler in self.pictures.values():
             for taker in self.photos.values():
                 taker.borrow(sampler, kinds)
 
@@ -167,47 +162,6 @@ class DenseStage:
             self.model, pictures, words, self.config.picture_masks, file, self.device
         )
         return ImageSampler(name, pictures, masks)
-
-    def _kinds(self) -> dict[str, set[str]]:
-        """Of a name in other vocabularies, what sets call kinds of it."""
-        parts = self.config.picture_masks.parts if self.config.picture_masks else ()
-        kinds: dict[str, set[str]] = {}
-        for other in self.config.other_names:
-            for name, same in other.same.items():
-                kinds.setdefault(name, set()).update(set(same).difference(parts))
-        return kinds
-
-    def _with_synonyms(self, names: Sequence[str]) -> Phrases:
-        return tuple((name, *self.config.synonyms.get(name, ())) for name in names)
-
-    def _other_vocabularies(self) -> dict[str, list[Renaming]]:
-        """Of each set, the vocabularies that it takes on beside its own."""
-        classes = {name: [row[0] for row in rows] for name, rows in self.phrases.items()}
-        found: dict[str, list[Renaming]] = {name: [] for name in classes}
-        for other in self.config.other_names:
-            absent = sorted(set(other.sets) - set(classes))
-            if absent:
-                raise UsageError(f"other_names: the set {absent[0]} is not listed")
-            other.check(name for folder in other.sets for name in classes[folder])
-            for folder in other.sets:
-                table = torch.from_numpy(other.table(classes[folder])).to(self.device)
-                if folder in self.photos:
-                    weights = renamed_weights(self.weights[folder], table, len(other.names))
-                else:
-                    weights = torch.ones(len(other.names) + 1, device=self.device)
-                    weights[-1] = self.config.unnamed_weight
-                phrases = self._with_synonyms(other.names)
-                found[folder].append(Renaming(phrases, table, weights))
-        return found
-
-    def _encode_phrases(self) -> dict[str, Tensor]:
-        """The frozen text tower's feature of every phrase, (C,) each."""
-        tables = [*self.phrases.values()]
-        tables += [renaming.phrases for found in self.others.values() for renaming in found]
-        phrases = sorted({phrase for table in tables for row in table for phrase in row})
-        with torch.no_grad():
-            features = self.model.text.encode(phrases)
-        return dict(zip(phrases, features.to(self.device), strict=True))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only."""
@@ -264,35 +218,14 @@ class DenseStage:
         assert isinstance(self.model, SAN)
         return {"masks": self.config.mask_weight * mask_loss(self.model, *arguments)}
 
-    def _renaming(self, set_name: str, draw: np.random.Generator) -> Renaming | None:
-        """Another vocabulary for a group of this set, or None for its own."""
-        found = self.others[set_name]
-        if not found or draw.random() >= self.config.other_names_share:
-            return None
-        return found[draw.integers(len(found))]
-
-    def _encoded(self, phrases: Phrases, draw: np.random.Generator) -> Tensor:
-        """Text features (K, C) of the names, some by a synonym."""
-        rows = []
-        for row in phrases:
-            synonym = len(row) > 1 and draw.random() < self.config.synonym_share
-            rows.append(self.text[row[draw.integers(1, len(row)) if synonym else 0]])
-        return torch.stack(rows)
-
     def _pixel_losses(
         self, seen: Seen, views: PixelBatch, draw: np.random.Generator
     ) -> dict[str, Tensor]:
-        phrases, weights = self.phrases[views.set_name], self.weights[views.set_name]
         labels = torch.from_numpy(views.labels).to(self.device).long()
-        renaming = self._renaming(views.set_name, draw)
-        if renaming is not None:
-            phrases, weights = renaming.phrases, renaming.weights
-            labels = renaming.table[labels]
-        text = self._encoded(phrases, draw)
-        if draw.random() < self.config.drop_share:
-            text, labels, weights = _leave_out(text, labels, weights, draw)
-        found = self._mask_losses(seen, labels, TextFeatures(text), weights)
-        logits = self.model.patch_logits(seen.patches, TextFeatures(text))
+        names = self.names.thinned(self.names.draw(views.set_name, draw), labels, draw)
+        labels, text, weights = names.table[labels], TextFeatures(names.text), names.weights
+        found = self._mask_losses(seen, labels, text, weights)
+        logits = self.model.patch_logits(seen.patches, text)
         labels = labels[:, ::2, ::2]  # at stride 2; the patches have stride 4
         logits = F.interpolate(
             logits.permute(0, 3, 1, 2), labels.shape[-2:], mode="bilinear", align_corners=False
@@ -310,16 +243,13 @@ class DenseStage:
         """Cross-entropy of each picture's mean patch."""
         tiles = views.classes.shape[1]
         means = F.adaptive_avg_pool2d(seen.patches.permute(0, 3, 1, 2), tiles).permute(0, 2, 3, 1)
-        truth = torch.from_numpy(views.classes.ravel()).to(self.device)
-        phrases, weights = self.phrases[views.set_name], None
-        renaming = self._renaming(views.set_name, draw)
-        if renaming is not None:
-            phrases, weights, truth = renaming.phrases, renaming.weights, renaming.table[truth]
-        text = TextFeatures(self._encoded(phrases, draw))
+        names = self.names.draw(views.set_name, draw)
+        truth = names.table[torch.from_numpy(views.classes.ravel()).to(self.device)]
+        text, weights = TextFeatures(names.text), names.weights
         found = self._mask_losses(seen, truth.view(views.classes.shape), text, weights)
         logits = self.model.class_logits(F.normalize(means.flatten(0, 2), dim=-1), text).float()
-        if renaming is None:
-            logits = logits[:, :-1]  # one of the set's own names is right
+        if names.own:  # one of them is right
+            logits, weights = logits[:, :-1], weights[:-1]
         loss = F.cross_entropy(logits, truth, weights, ignore_index=IGNORE, label_smoothing=0.1)
         loss = loss if (truth != IGNORE).any() else logits.sum() * 0
         return {**found, "pictures": loss}
@@ -328,23 +258,12 @@ class DenseStage:
         """mIoU of each val split over its names (background is no name)."""
         assert isinstance(model, Network)
         text = {
-            name: TextFeatures(torch.stack([self.text[phrase] for phrase in data.names]))
+            name: TextFeatures(self.names.features(data.names))
             for name, data in self.validation.items()
         }
         size = self.config.evaluate_size
         return region_ious(model, self.validation, text, size, self.device, "grid")
 
 
-def _leave_out(
-    text: Tensor, labels: Tensor, weights: Tensor, draw: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Drop many or few names; their pixels become non-object, as with `--other`."""
-    kept = np.flatnonzero(draw.random(len(text)) > draw.uniform(0.1, 0.95))
-    if len(kept) == 0:
-        kept = draw.integers(len(text), size=1)
-    table = torch.full((IGNORE + 1,), len(kept))
-    table[torch.from_numpy(kept)] = torch.arange(len(kept))
-    table[IGNORE] = IGNORE
-    rows = torch.from_numpy(kept).to(text.device)
-    other = weights.median().clamp(max=1).view(1)
-    return text[rows], table.to(labels.device)[labels], torch.cat([weights[rows], other])
+def _weights(sampler: PixelSampler, power: float) -> Tensor:
+    return torch.from_numpy(class_weights(sampler.pixels, power))

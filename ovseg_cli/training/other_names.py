@@ -6,7 +6,7 @@ teach little. Other sets show buses and boats, too, by other names, and much tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,22 @@ class Renaming:
     phrases: Phrases
     table: Tensor  # (256,) int64: a label of the set -> number in phrases, len(phrases) or IGNORE
     weights: Tensor  # (K+1,) of the loss
+
+
+def kinds_of(vocabularies: Iterable[OtherNames], parts: Collection[str]) -> dict[str, set[str]]:
+    """Of each name in the vocabularies, what sets call kinds of it.
+
+    parts: classes that are part of what a name means, not of its kind. Raises UsageError for one
+    that no vocabulary lists as the same as a name.
+    """
+    kinds: dict[str, set[str]] = {}
+    for other in vocabularies:
+        for name, same in other.same.items():
+            kinds.setdefault(name, set()).update(same)
+    unknown = sorted(set(parts).difference(*kinds.values()))
+    if unknown:
+        raise UsageError(f"parts: no vocabulary has {unknown[0]!r} as the same as a name of its")
+    return {name: same.difference(parts) for name, same in kinds.items()}
 
 
 def renamed_weights(weights: Tensor, table: Tensor, count: int) -> Tensor:

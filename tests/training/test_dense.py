@@ -53,7 +53,7 @@ def test_a_set_may_have_a_weight_power_of_its_own(tiny, data):
     stage = DenseStage(build(tiny), config, data, 100, CPU)
     for name, power in (("discs", 0.4), ("fields", 0.1)):
         expected = class_weights(stage.photos[name].pixels, power)
-        assert stage.weights[name].tolist() == expected.tolist()
+        assert stage.names.weights[name].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("key", ["weight_powers", "mix_shares"])
@@ -93,7 +93,7 @@ def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(st
     rows = torch.cat([text, F.normalize(model.text.non_object_embedding, dim=-1)])
     logits = (20 * patches @ rows.T).permute(2, 0, 1)
     logits = F.interpolate(logits[None], (32, 32), mode="bilinear")[0]
-    weights, total, count = stage.weights["discs"], 0.0, 0
+    weights, total, count = stage.names.weights["discs"], 0.0, 0
     for y in range(32):
         for x in range(32):
             label = int(group.labels[0, 2 * y, 2 * x])
@@ -124,25 +124,6 @@ def test_the_jaccard_loss_counts_with_its_weight(stage, monkeypatch):
     assert found[0.25] == pytest.approx(found[1.0] / 4)
 
 
-def test_names_that_are_left_out_become_non_object():
-    text, weights = torch.eye(6)[:5], torch.tensor([1.0, 2.0, 3.0, 0.5, 0.25, 0.75])
-    labels = torch.tensor([[0, 1, 2, 3, 4, 5, IGNORE]])
-    for seed in range(20):
-        draw = np.random.default_rng(seed)
-        kept, found, kept_weights = dense._leave_out(text, labels, weights, draw)
-        rows = [int(row.argmax()) for row in kept]
-        assert rows == sorted(rows)
-        for label, new in zip(labels[0].tolist(), found[0].tolist(), strict=True):
-            if label == IGNORE:
-                assert new == IGNORE
-            elif label in rows:
-                assert rows[new] == label
-                assert kept_weights[new] == weights[label]
-            else:
-                assert new == len(rows)
-        assert len(kept_weights) == len(rows) + 1
-
-
 def test_phases_follow_each_other(tiny, data):
     phases = tuple(replace(PHOTOS, until=until, size=size) for until, size in ((0.25, 32), (1, 64)))
     stage = DenseStage(build(tiny), replace(CONFIG, phases=phases), data, 100, CPU)
@@ -160,7 +141,7 @@ def mixed(tiny, pictures):
 
 
 def test_a_step_mixes_photos_and_mosaics_of_pictures(mixed):
-    assert mixed.phrases["moods"] == (("sunny", "bright"), ("dark",))
+    assert mixed.names.phrases["moods"] == (("sunny", "bright"), ("dark",))
     batches = [mixed.batch(step) for step in range(30)]
     groups = [group for batch in batches for group in batch.groups]
     mosaics = [group for group in groups if isinstance(group, ImageBatch)]
@@ -218,7 +199,7 @@ def test_what_pictures_are_named_after_can_be_marked_in_them(tiny, pictures, hal
     assert 0.3 < lower < 0.8  # what is none of the names
     assert set(stage.losses(batch)) == {"pixels"}
     # As "day", what is around it may be anything; as none of the names, it weighs less.
-    renaming = stage.others["moods"][0]
+    renaming = stage.names.others["moods"][0]
     assert renaming.table[:3].tolist() == [0, 2, IGNORE]
     assert renaming.weights.tolist() == [1, 1, pytest.approx(0.3)]
 
@@ -229,6 +210,7 @@ def test_what_pictures_are_named_after_can_be_marked_in_them(tiny, pictures, hal
         {"phases": (replace(PHOTOS, sets={"deserts": 1.0}),)},
         {"mix_shares": {"deserts": 0.1}},
         {"other_names": (OtherNames(("day",), ("moods",), {"day": ("rainy",)}),)},
+        {"picture_masks": PictureMasksConfig(parts=("rainy",))},
     ],
 )
 def test_what_is_wrong_with_a_recipe_is_said_before_pictures_are_marked(
@@ -279,26 +261,15 @@ def renamed(tiny, pictures):
     return DenseStage(build(tiny), config, pictures, 40, CPU)
 
 
-def test_a_set_takes_on_the_names_of_another_vocabulary(renamed):
-    names = (("day",), ("blue",), ("green", "verdant"))
-    draw = np.random.default_rng(0)
-    discs, moods = (renamed._renaming(name, draw) for name in ("discs", "moods"))
-    assert discs.phrases == moods.phrases == names
-    assert discs.table[:3].tolist() == [IGNORE, 1, IGNORE]  # red, blue, none of these
-    assert moods.table[:2].tolist() == [0, 3]  # sunny is day, dark is none
-    assert discs.weights[1] == renamed.weights["discs"][1]
-    assert discs.weights[[0, 2, 3]].tolist() == [1, 1, 1]  # no class of the set has these names
-    assert moods.weights.tolist() == [1, 1, 1, pytest.approx(0.3)]
+def test_photos_and_pictures_may_go_by_the_names_of_another_vocabulary(renamed):
     kinds = {type(group) for group in renamed.batch(1).groups}
     assert kinds == {PixelBatch, ImageBatch}
     assert set(renamed.losses(renamed.batch(1))) == {"pixels", "pictures"}
-    renamed.config = replace(renamed.config, other_names_share=0.0)
-    assert renamed._renaming("discs", draw) is None
 
 
 def test_a_picture_of_none_of_the_names_points_at_the_non_object(renamed, monkeypatch):
     monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
-    renamed.config = replace(renamed.config, synonym_share=0.0)
+    renamed.names.config = replace(renamed.config, synonym_share=0.0)
     group = renamed.pictures["moods"].draw(1, 64, np.random.default_rng(0))
     found = renamed.losses(DenseBatch((group,) * 4, np.random.default_rng(0)))["pictures"].item()
 
@@ -323,8 +294,8 @@ def test_a_picture_of_none_of_the_names_points_at_the_non_object(renamed, monkey
 @pytest.mark.parametrize("name", ["discs", "moods"])
 def test_what_may_be_anything_costs_nothing(renamed, name):
     """Under a vocabulary that says of no class what it is."""
-    found = renamed.others[name][0]
-    renamed.others[name] = [replace(found, table=torch.full((256,), IGNORE))]
+    found = renamed.names.others[name][0]
+    renamed.names.others[name] = [replace(found, table=torch.full((256,), IGNORE))]
     draw = np.random.default_rng(0)
     if name == "discs":
         group = renamed.photos[name].draw(1, ViewStyle(64, (1.0, 1.0), 0.5), draw)
@@ -333,12 +304,6 @@ def test_what_may_be_anything_costs_nothing(renamed, name):
     losses = renamed.losses(DenseBatch((group,) * 4, draw))
     assert [loss.item() for loss in losses.values()] == [0]
     sum(losses.values()).backward()
-
-
-def test_another_vocabulary_for_a_set_that_is_not_listed(tiny, data):
-    config = replace(CONFIG, other_names=(OtherNames(("red",), ("deserts",)),))
-    with pytest.raises(UsageError, match="the set deserts is not listed"):
-        DenseStage(build(tiny), config, data, 10, CPU)
 
 
 def test_the_picture_loss_names_the_mean_patch_of_each_picture(mixed, monkeypatch):
@@ -361,17 +326,6 @@ def test_the_picture_loss_names_the_mean_patch_of_each_picture(mixed, monkeypatc
         logs = (20 * text @ pooled).log_softmax(0)
         total -= (0.9 * logs[name] + 0.1 * logs.mean()).item()  # labels smoothed by 0.1
     assert found == pytest.approx(total / 4, rel=1e-3)
-
-
-def test_synonyms_stand_in_for_a_share_of_the_names(tiny, data):
-    config = replace(CONFIG, synonyms={"sky": ("heavens", "clouds")}, synonym_share=0.4)
-    stage = DenseStage(build(tiny), config, data, 100, CPU)
-    draw = np.random.default_rng(0)
-    rows = torch.stack([stage._encoded(stage.phrases["fields"], draw) for _ in range(500)])
-    for phrase, share in (("sky", 0.6), ("heavens", 0.2), ("clouds", 0.2)):
-        same = (rows[:, 0] == stage.text[phrase]).all(1).float().mean().item()
-        assert same == pytest.approx(share, abs=0.07)
-    assert (rows[:, 1] == stage.text["grass"]).all()
 
 
 def test_a_phase_that_names_an_unknown_set(tiny, data):
