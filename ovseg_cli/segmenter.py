@@ -276,8 +276,8 @@ class Segmenter:
     @torch.inference_mode()
     def segmentation(self, scores: ScoreMap, frame: Frame) -> Segmentation:
         """The labels of a photo by its scores."""
-        power = self.model.config.other_power if self.other else None
-        labels, confidence = label_map(scores, frame.size_hw, power)
+        weight = self.model.config.other_weight(self._text.classes) if self.other else None
+        labels, confidence = label_map(scores, frame.size_hw, weight)
         if self._text.classes > self._names:  # rivals
             labels[labels >= self._names] = self._names if self.other else UNLABELED
         if self.threshold is not None:

@@ -35,7 +35,7 @@ MINI = DeOPConfig(
     joint_width=256,
     logit_scale=25.0,
     proposals="grid",
-    other_power=0.25,  # weights/EXPERIMENTS.md, "When a pixel is none of the names"
+    other_growth=0.65,  # weights/EXPERIMENTS.md, "Few names"
     # weights/EXPERIMENTS.md, "Looks at a photo"
     input=InputConfig(min_size=256, max_size=1024, mirror=True, mirror_scale=0.625),
     backbone=BackboneConfig(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -133,9 +134,8 @@ class ModelConfig:
 
     joint_width: int = 512  # C: width of patch, mask and text features
     proposals: str = "queries"  # what is classified, one of PROPOSALS; "grid": each patch
-    # A pixel is none of K names where K ** other_power times its non-object mass is more than the
-    # names have together; see `label_map`.
-    other_power: float = 0.0
+    # How much non-object mass weighs against K names: 1 + other_growth * log(K).
+    other_growth: float = 0.0
     input: InputConfig = field(default_factory=InputConfig)
     visual: ClipVisualConfig | PyramidVisualConfig = field(default_factory=ClipVisualConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -143,8 +143,12 @@ class ModelConfig:
     PARTS: ClassVar[dict[str, type]] = {"input": InputConfig, "text": TextConfig}
 
     def __post_init__(self) -> None:
-        if not 0 <= self.other_power <= 1:
-            raise ValueError(f"other_power lies in 0..1, not at {self.other_power}")
+        if not 0 <= self.other_growth <= 100:
+            raise ValueError(f"other_growth lies in 0..100, not at {self.other_growth}")
+
+    def other_weight(self, names: int) -> float:
+        """What a pixel's non-object mass is multiplied by where names compete; see `label_map`."""
+        return 1 + self.other_growth * math.log(names)
 
     @property
     def has_proposals(self) -> bool:

@@ -25,14 +25,14 @@ ROUNDING = 1e-5  # of a bound, relative
 
 
 def label_map(
-    scores: ScoreMap, size_hw: tuple[int, int], other_power: float | None = None
+    scores: ScoreMap, size_hw: tuple[int, int], other_weight: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """The best class (H, W) int32 of every pixel, and its confidence (H, W) float32 in [0, 1].
 
-    Confidence is S_k / (Σ_k S_k + R). other_power: if given, a class K takes the pixels where
-    K ** other_power · R > Σ_k S_k; their confidence is R / (Σ_k S_k + R). Set against the best name
+    Confidence is S_k / (Σ_k S_k + R). other_weight: if given, a class K takes the pixels where
+    other_weight · R > Σ_k S_k; their confidence is R / (Σ_k S_k + R). Set against the best name
     alone, R would win wherever names that are alike share what speaks for each of them; and by
-    chance K names collect more than one does, which the power, the model's own, makes up for.
+    chance K names collect more than one does, which the weight, the model's own, makes up for.
     Pixels that no region covers are UNLABELED.
     """
     scores = sharpened(scores, size_hw)
@@ -43,7 +43,7 @@ def label_map(
     tile_h, tile_w = (
         _tile(length, span) for length, span in zip(size_hw, scores.span_hw, strict=True)
     )
-    deep, classes, with_rest = scores.channels, scores.channels - 1, other_power is not None
+    deep, classes, with_rest = scores.channels, scores.channels - 1, other_weight is not None
     if isinstance(scores, RegionScores):
         deep = len(scores.probabilities)
         named = scores.probabilities[:, :-1].T.contiguous()  # (K, Q)
@@ -69,8 +69,8 @@ def label_map(
                 _contest(band[:classes, :, start:end], ids, weights_y, weights_x, found, best)
                 sums = masses[:, :, start:end]
             total, *rest = weights_y @ sums @ weights_x.T
-            if other_power is not None:
-                more = classes**other_power * rest[0] > total - rest[0]
+            if other_weight is not None:
+                more = other_weight * rest[0] > total - rest[0]
                 found.masked_fill_(more, classes)
                 best.copy_(torch.where(more, rest[0], best))
             best /= total.clamp(min=1e-12)

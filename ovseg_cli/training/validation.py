@@ -54,8 +54,8 @@ def region_ious(
         output = model(model.normalise(image), names, proposals=proposals)
         patch = image.shape[3] // output.grid_hw[1]
         scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch)
-        power = model.config.other_power if data.has_other else None
-        return label_map(scores, size_hw, power)[0]
+        weight = model.config.other_weight(names.classes) if data.has_other else None
+        return label_map(scores, size_hw, weight)[0]
 
     return {
         name: mean_iou(data, shorter, device, partial(predict, data, text[name]))

@@ -33,12 +33,12 @@ def expected_labels(full, other):
     best = full[:-1].amax(0)
     if other is None:
         return best, torch.zeros(best.shape, dtype=torch.bool)
-    none = len(full[:-1]) ** other * full[-1] > full[:-1].sum(0)
+    none = other * full[-1] > full[:-1].sum(0)
     return torch.where(none, full[-1], best), none
 
 
 @pytest.mark.parametrize("classes", [1, 3, 40, 300])
-@pytest.mark.parametrize("other", [None, 0.0, 0.3])
+@pytest.mark.parametrize("other", [None, 1.0, 2.5])
 @pytest.mark.parametrize("size_hw", [(131, 97), (20, 17)])
 def test_labels_and_confidence_are_those_of_the_full_scores(classes, other, size_hw):
     scores = GridScores(smooth(classes + 1, 20, 30), (18.6, 29.1))
@@ -79,28 +79,28 @@ def test_confidence_takes_the_non_object_mass_into_account():
     mostly_nothing = QueryScores(
         torch.tensor([[0.3, 0.1, 0.6]]), torch.full((1, 8, 8), 100.0), (32, 32)
     )
-    labels, confidence = label_map(mostly_nothing, (5, 5), 0.0)
+    labels, confidence = label_map(mostly_nothing, (5, 5), 1.0)
     assert (labels == 2).all()
     torch.testing.assert_close(confidence, torch.full((5, 5), 0.6))
 
 
 def test_names_that_are_alike_do_not_lose_to_the_non_object_by_sharing():
-    """Ten names need more in all than the non-object has; with a power of 0.3, 10^0.3 = 2.0 times
-    as much, which is 0.666 of both.
+    """Ten names need more in all than the non-object has; where it weighs double, twice as much,
+    which is 0.667 of both.
     """
     covered = torch.full((1, 8, 8), 100.0)
-    for power, share, expected in (
-        (0.0, 0.051, 0),
-        (0.0, 0.049, 10),
-        (0.3, 0.067, 0),
-        (0.3, 0.066, 10),
+    for weight, share, expected in (
+        (1.0, 0.051, 0),
+        (1.0, 0.049, 10),
+        (2.0, 0.067, 0),
+        (2.0, 0.066, 10),
     ):
         probabilities = torch.tensor([[share] * 10 + [1 - 10 * share]])
         for scores in (
             QueryScores(probabilities, covered, (32, 32)),
             GridScores(probabilities.T[..., None].repeat(1, 8, 8), (8.0, 8.0)),
         ):
-            labels, confidence = label_map(scores, (5, 5), power)
+            labels, confidence = label_map(scores, (5, 5), weight)
             assert (labels == expected).all()
             chosen = probabilities[0, expected].item()
             torch.testing.assert_close(confidence, torch.full((5, 5), chosen))
@@ -119,7 +119,7 @@ def test_labels_of_regions_are_those_of_the_full_scores(contrast, classes, size_
     probabilities = (torch.randn(30, classes + 1) * contrast).softmax(-1)
     scores = QueryScores(probabilities, torch.randn(30, 16, 24) * contrast, (57, 90))
     full = full_scores(scores, size_hw)
-    for other in (None, 0.0, 0.3):
+    for other in (None, 1.0, 2.5):
         labels, confidence = label_map(scores, size_hw, other)
         best, none = expected_labels(full, other)
         assert ((labels == classes) == none).float().mean() > 0.999
@@ -162,11 +162,11 @@ def test_what_no_mask_covers_is_unlabelled():
     ]
     assert confidence[3, 5] == pytest.approx(0.1)
     assert confidence[0, 5] == 0
-    assert label_map(scores, (4, 6), 0.0)[0][3, 5] == 2
+    assert label_map(scores, (4, 6), 1.0)[0][3, 5] == 2
 
 
 @pytest.mark.parametrize("classes", [1, 3, 300])
-@pytest.mark.parametrize("other", [None, 0.0, 0.3])
+@pytest.mark.parametrize("other", [None, 1.0, 2.5])
 @pytest.mark.parametrize("size_hw", [(231, 197), (20, 17)])
 def test_labels_of_sharp_scores_are_those_of_the_full_scores(classes, other, size_hw):
     probabilities = (torch.randn(30, classes + 1) * 3).softmax(-1)
