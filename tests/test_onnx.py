@@ -194,7 +194,7 @@ def test_mini_labels_photos_alike_in_both_runtimes(proposals):
         batch = [Frame(pixels), Frame(pixels[:, ::-1].copy()), Frame(255 - pixels)]
         for pair in zip(*(segmenter.segment(batch) for segmenter in both), strict=True):
             assert agreement(*pair) >= 0.999
-    assert len(seen) >= 4  # the photos are not all one
+    assert len(seen) >= 3  # the photos are not all one
 
 
 @pytest.mark.parametrize("kind", ["deop", "san", "plain"])
