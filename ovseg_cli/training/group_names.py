@@ -5,6 +5,7 @@ Some names by a synonym, and of all of them often a part only, since users ask f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,34 +72,27 @@ class GroupNames:
         set what its classes are called. Raises UsageError where other_names fit no set.
         """
         self.config = config
-        self.phrases: dict[str, Phrases] = {
-            **{name: self._with_synonyms(names) for name, (names, _) in photos.items()},
-            **pictures,
-        }
-        self.weights = {
-            **{name: weights.to(device) for name, (_, weights) in photos.items()},
-            **{name: torch.ones(len(rows) + 1, device=device) for name, rows in pictures.items()},
+        self.own = {
+            **{
+                name: _own(self._with_synonyms(names), weights.to(device))
+                for name, (names, weights) in photos.items()
+            },
+            **{
+                name: _own(rows, torch.ones(len(rows) + 1, device=device))
+                for name, rows in pictures.items()
+            },
         }
         self.others = self._other_vocabularies(set(photos), device)
-        self._own_tables = {
-            name: self._own_table(len(rows), device) for name, rows in self.phrases.items()
-        }
         self._text = self._encode_phrases(model, device)
 
     def _with_synonyms(self, names: Sequence[str]) -> Phrases:
         return tuple((name, *self.config.synonyms.get(name, ())) for name in names)
 
-    @staticmethod
-    def _own_table(count: int, device: torch.device) -> Tensor:
-        table = torch.arange(IGNORE + 1, device=device)
-        table[count + 1 :] = IGNORE
-        return table
-
     def _other_vocabularies(
         self, photos: set[str], device: torch.device
     ) -> dict[str, list[Renaming]]:
         """Of each set, the vocabularies that it takes on beside its own."""
-        classes = {name: [row[0] for row in rows] for name, rows in self.phrases.items()}
+        classes = {name: [row[0] for row in own.phrases] for name, own in self.own.items()}
         found: dict[str, list[Renaming]] = {name: [] for name in classes}
         for other in self.config.other_names:
             absent = sorted(set(other.sets) - set(classes))
@@ -108,7 +102,7 @@ class GroupNames:
             for folder in other.sets:
                 table = torch.from_numpy(other.table(classes[folder])).to(device)
                 if folder in photos:
-                    weights = renamed_weights(self.weights[folder], table, len(other.names))
+                    weights = renamed_weights(self.own[folder].weights, table, len(other.names))
                 else:
                     weights = torch.ones(len(other.names) + 1, device=device)
                     weights[-1] = self.config.unnamed_weight
@@ -118,9 +112,8 @@ class GroupNames:
 
     def _encode_phrases(self, model: Network, device: torch.device) -> dict[str, Tensor]:
         """The frozen text tower's feature of every phrase, (C,) each."""
-        tables = [*self.phrases.values()]
-        tables += [renaming.phrases for found in self.others.values() for renaming in found]
-        phrases = sorted({phrase for table in tables for row in table for phrase in row})
+        vocabularies = itertools.chain(self.own.values(), *self.others.values())
+        phrases = sorted({phrase for v in vocabularies for row in v.phrases for phrase in row})
         with torch.no_grad():
             features = model.text.encode(phrases)
         return dict(zip(phrases, features.to(device), strict=True))
@@ -131,11 +124,10 @@ class GroupNames:
 
     def draw(self, set_name: str, draw: np.random.Generator) -> Names:
         """All names of a vocabulary, for a group of that set."""
-        renaming = self._renaming(set_name, draw)
-        if renaming is None:
-            text = self._drawn(self.phrases[set_name], draw)
-            return Names(text, self.weights[set_name], self._own_tables[set_name], own=True)
-        return Names(self._drawn(renaming.phrases, draw), renaming.weights, renaming.table, False)
+        own = self.own[set_name]
+        chosen = self._renaming(set_name, draw) or own
+        text = self._drawn(chosen.phrases, draw)
+        return Names(text, chosen.weights, chosen.table, own=chosen is own)
 
     def thinned(self, names: Names, labels: Tensor, draw: np.random.Generator) -> Names:
         """All of the names or a part, for a group with these labels of its set (B, S, S)."""
@@ -159,6 +151,13 @@ class GroupNames:
             synonym = len(row) > 1 and draw.random() < self.config.synonym_share
             rows.append(self._text[row[draw.integers(1, len(row)) if synonym else 0]])
         return torch.stack(rows)
+
+
+def _own(phrases: Phrases, weights: Tensor) -> Renaming:
+    """A set's own vocabulary: its labels are the numbers of the names."""
+    table = torch.arange(IGNORE + 1, device=weights.device)
+    table[len(weights) :] = IGNORE
+    return Renaming(phrases, table, weights)
 
 
 def _few(names: Names, labels: Tensor, draw: np.random.Generator) -> Names:

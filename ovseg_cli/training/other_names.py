@@ -52,7 +52,7 @@ class OtherNames:
 
 @dataclass(frozen=True, eq=False)
 class Renaming:
-    """A vocabulary that is not a set's own, as one set takes it on."""
+    """A vocabulary as one set takes it on."""
 
     phrases: Phrases
     table: Tensor  # (256,) int64: a label of the set -> number in phrases, len(phrases) or IGNORE

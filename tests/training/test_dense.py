@@ -53,7 +53,7 @@ def test_a_set_may_have_a_weight_power_of_its_own(tiny, data):
     stage = DenseStage(build(tiny), config, data, 100, CPU)
     for name, power in (("discs", 0.4), ("fields", 0.1)):
         expected = class_weights(stage.photos[name].pixels, power)
-        assert stage.names.weights[name].tolist() == expected.tolist()
+        assert stage.names.own[name].weights.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("key", ["weight_powers", "mix_shares"])
@@ -93,7 +93,7 @@ def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(st
     rows = torch.cat([text, F.normalize(model.text.non_object_embedding, dim=-1)])
     logits = (20 * patches @ rows.T).permute(2, 0, 1)
     logits = F.interpolate(logits[None], (32, 32), mode="bilinear")[0]
-    weights, total, count = stage.names.weights["discs"], 0.0, 0
+    weights, total, count = stage.names.own["discs"].weights, 0.0, 0
     for y in range(32):
         for x in range(32):
             label = int(group.labels[0, 2 * y, 2 * x])
@@ -141,7 +141,7 @@ def mixed(tiny, pictures):
 
 
 def test_a_step_mixes_photos_and_mosaics_of_pictures(mixed):
-    assert mixed.names.phrases["moods"] == (("sunny", "bright"), ("dark",))
+    assert mixed.names.own["moods"].phrases == (("sunny", "bright"), ("dark",))
     batches = [mixed.batch(step) for step in range(30)]
     groups = [group for batch in batches for group in batch.groups]
     mosaics = [group for group in groups if isinstance(group, ImageBatch)]
