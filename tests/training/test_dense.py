@@ -222,6 +222,14 @@ def test_what_is_wrong_with_a_recipe_is_said_before_pictures_are_marked(
     assert not halves
 
 
+def test_too_many_classes_are_said_before_pictures_are_marked(tiny, pictures, halves, monkeypatch):
+    monkeypatch.setattr(mixture, "IGNORE", 2)  # moods has two classes
+    config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
+    with pytest.raises(UsageError, match="moods: 2 classes are too many to mark in pictures"):
+        DenseStage(build(tiny), config, pictures, 40, CPU)
+    assert not halves
+
+
 def test_marked_things_are_pasted_into_photos_that_have_a_name_for_them(
     tiny, pictures, halves, monkeypatch
 ):
