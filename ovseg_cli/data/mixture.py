@@ -30,6 +30,15 @@ class ViewStyle:
     # ones: "simple copy-paste", Ghiasi et al., CVPR 2021, arXiv 2012.07177.
     paste_share: float = 0.0
     mix_share: float = 0.0  # views that take a box with its labels from the view before: CutMix
+    guests: bool = False  # each view has a thing pasted in that none of the set's names means
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A class of another set, things of which are in views of this one."""
+
+    set_name: str
+    label: int  # in that set
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +48,7 @@ class PixelBatch:
     set_name: str
     images: np.ndarray  # (B, S, S, 3) uint8 RGB
     labels: np.ndarray  # (B, S, S) uint8: training id, K for none of the names, or IGNORE
+    guests: tuple[Guest, ...] = ()  # what the labels K+1, K+2, ... stand for
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +62,10 @@ class ImageBatch:
 
 class Donor(Protocol):
     """Pictures that show what may be pasted into others."""
+
+    @property
+    def name(self) -> str:
+        """Of the set."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -70,6 +84,7 @@ class PixelSampler:
 
     def __init__(self, data: PixelSet, memory: int = MEMORY) -> None:
         self.data = data
+        self.name = data.name
         self.names = data.names
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         rows = []
@@ -94,6 +109,7 @@ class PixelSampler:
             label: [(self, int(photo), label) for photo in self.showing[label]]
             for label in self.pastable
         }
+        self._guests: list[tuple[Donor, int]] = []
 
     def borrow(self, other: Donor, kinds: Mapping[str, Collection[str]] | None = None) -> None:
         """Paste what another set's photos show of classes with the same names, too.
@@ -106,6 +122,13 @@ class PixelSampler:
             for theirs, called in enumerate(other.names):
                 if called in wanted:
                     donors += [(other, int(photo), theirs) for photo in other.showing[theirs]]
+
+    def invite(self, other: Donor, labels: Collection[int]) -> None:
+        """Paste what another set shows of these of its classes, which no name here means.
+
+        Classes that it shows nothing of are left out.
+        """
+        self._guests += [(other, label) for label in labels if len(other.showing[label])]
 
     def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Photo and labels, as `PixelSet.load` gives them."""
@@ -123,33 +146,60 @@ class PixelSampler:
                 photo = int(draw.integers(len(self.data.keys)))
             view = random_crop(*self.photo(photo), style.size, style.scales, draw, focus)
             if self.pastable and draw.random() < style.paste_share:
-                self._paste(*view, style, draw)
+                label = int(draw.choice(self.pastable))
+                donors = self._donors[label]
+                _paste(*view, label, donors[draw.integers(len(donors))], style, draw)
             views.append(view)
+        guests = self._paste_guests(views, style, draw) if style.guests else ()
         images, labels = (np.stack(parts) for parts in zip(*views, strict=True))
         for number in np.flatnonzero(draw.random(count) < style.mix_share):
             rows, columns, _ = random_box(style.size, draw)
             donor, donor_labels = views[number - 1]  # as it was before anything was mixed in
             images[number, rows, columns] = donor[rows, columns]
             labels[number, rows, columns] = donor_labels[rows, columns]
-        return PixelBatch(self.data.name, images, labels)
+        return PixelBatch(self.name, images, labels, guests)
 
-    def _paste(
+    def _paste_guests(
         self,
-        image: np.ndarray,
-        labels: np.ndarray,
+        views: Sequence[tuple[np.ndarray, np.ndarray]],
         style: ViewStyle,
         draw: np.random.Generator,
-    ) -> None:
-        """Lay what another view shows of one class over this one, in place."""
-        label = int(draw.choice(self.pastable))
-        donors = self._donors[label]
-        other, photo, theirs = donors[draw.integers(len(donors))]
-        donor, donor_labels = random_crop(
-            *other.photo(photo), style.size, style.scales, draw, theirs
-        )
-        pasted = donor_labels == theirs
-        image[pasted] = donor[pasted]
-        labels[pasted] = label
+    ) -> tuple[Guest, ...]:
+        """Lay a guest into each view, in place; as many as there are labels for."""
+        first = self.data.other + 1
+        guests: list[Guest] = []
+        for view in views:
+            if not self._guests:
+                break
+            other, theirs = self._guests[draw.integers(len(self._guests))]
+            guest = Guest(other.name, theirs)
+            if guest not in guests:
+                if first + len(guests) == IGNORE:
+                    break
+                guests.append(guest)
+            photo = int(draw.choice(other.showing[theirs]))
+            label = first + guests.index(guest)
+            _paste(*view, label, (other, photo, theirs), style, draw)
+        return tuple(guests)
+
+
+def _paste(
+    image: np.ndarray,
+    labels: np.ndarray,
+    label: int,
+    source: tuple[Donor, int, int],
+    style: ViewStyle,
+    draw: np.random.Generator,
+) -> None:
+    """Lay what another view shows of one class over this one, in place.
+
+    label: what it is called here; source: whose, which photo, its label there.
+    """
+    other, photo, theirs = source
+    donor, donor_labels = random_crop(*other.photo(photo), style.size, style.scales, draw, theirs)
+    pasted = donor_labels == theirs
+    image[pasted] = donor[pasted]
+    labels[pasted] = label
 
 
 def check_markable(name: str, data: ImageSet) -> None:

@@ -74,6 +74,8 @@ class DenseConfig(NamesConfig):
     mask_weight: float = 0.0  # of naming true masks through the class token; for a SAN
     picture_scales: tuple[float, float] = (1.0, 1.0)  # enlargement in mosaics, drawn; at least
     picture_masks: PictureMasksConfig | None = None  # how the model marks things in pictures
+    guest_share: float = 0.0  # groups of photos into which guests are pasted, under their own names
+    guests: tuple[str, ...] = ()  # classes marked in pictures that no name of the photos means
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
 
@@ -140,13 +142,16 @@ class DenseStage:
         if config.picture_masks is not None:
             for name, pictures in images.items():
                 check_markable(name, pictures)
+        _check_guests(config, images)
         self.pictures = {
             name: self._image_sampler(name, pictures, kinds, out)
             for name, pictures in images.items()
         }
         for sampler in self.pictures.values():
+            guests = [i for i, name in enumerate(sampler.names) if name in config.guests]
             for taker in self.photos.values():
                 taker.borrow(sampler, kinds)
+                taker.invite(sampler, guests)
 
     def _image_sampler(
         self, name: str, pictures: ImageSet, kinds: Mapping[str, Collection[str]], out: Path | None
@@ -180,17 +185,18 @@ class DenseStage:
         return DenseBatch(groups, draw)
 
     def _group(self, phase: Phase, draw: np.random.Generator) -> PixelBatch | ImageBatch:
-        count = phase.batch // GROUPS
+        count, config = phase.batch // GROUPS, self.config
         name = choose(phase.sets, draw)
         if name in self.pictures:
-            enlarged = float(np.exp(draw.uniform(*np.log(self.config.picture_scales))))
+            enlarged = float(np.exp(draw.uniform(*np.log(config.picture_scales))))
             return self.pictures[name].draw(count, phase.size, draw, enlarged)
         style = ViewStyle(
             size=phase.size,
             scales=(phase.scales[0], phase.scales[1]),
-            focus_share=self.config.focus_share,
-            paste_share=self.config.paste_share,
-            mix_share=self.config.mix_shares.get(name, 0.0),
+            focus_share=config.focus_share,
+            paste_share=config.paste_share,
+            mix_share=config.mix_shares.get(name, 0.0),
+            guests=bool(config.guest_share and draw.random() < config.guest_share),
         )
         return self.photos[name].draw(count, style, draw)
 
@@ -222,7 +228,9 @@ class DenseStage:
         self, seen: Seen, views: PixelBatch, draw: np.random.Generator
     ) -> dict[str, Tensor]:
         labels = torch.from_numpy(views.labels).to(self.device).long()
-        names = self.names.thinned(self.names.draw(views.set_name, draw), labels, draw)
+        names = self.names.thinned(
+            self.names.draw(views.set_name, draw, views.guests), labels, draw
+        )
         labels, text, weights = names.table[labels], TextFeatures(names.text), names.weights
         found = self._mask_losses(seen, labels, text, weights)
         logits = self.model.patch_logits(seen.patches, text)
@@ -263,6 +271,18 @@ class DenseStage:
         }
         size = self.config.evaluate_size
         return region_ious(model, self.validation, text, size, self.device, "grid")
+
+
+def _check_guests(config: DenseConfig, images: Mapping[str, ImageSet]) -> None:
+    """Raise UsageError for guests that the pictures do not have, or that nothing marks in them."""
+    known = {row[0] for pictures in images.values() for row in pictures.names}
+    unknown = sorted(set(config.guests) - known)
+    if unknown:
+        raise UsageError(f"guests: no picture is named {unknown[0]!r}")
+    if (config.guest_share or config.guests) and config.picture_masks is None:
+        raise UsageError("guests are marked in pictures: picture_masks is missing")
+    if config.guest_share and not config.guests:
+        raise UsageError("guest_share needs guests")
 
 
 def _weights(sampler: PixelSampler, power: float) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg_cli.data.mixture import Guest
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network
@@ -122,12 +123,20 @@ class GroupNames:
         """(K, C) of names of the sets."""
         return torch.stack([self._text[name] for name in names])
 
-    def draw(self, set_name: str, draw: np.random.Generator) -> Names:
-        """All names of a vocabulary, for a group of that set."""
+    def draw(self, set_name: str, draw: np.random.Generator, guests: Sequence[Guest] = ()) -> Names:
+        """All names of a vocabulary, for a group of that set; of its own, and theirs, with guests.
+
+        Another vocabulary may have a name for a guest, too.
+        """
         own = self.own[set_name]
-        chosen = self._renaming(set_name, draw) or own
-        text = self._drawn(chosen.phrases, draw)
-        return Names(text, chosen.weights, chosen.table, own=chosen is own)
+        chosen = own if guests else self._renaming(set_name, draw) or own
+        phrases, weights, table = chosen.phrases, chosen.weights, chosen.table
+        if guests:
+            theirs = [self.own[guest.set_name].phrases[guest.label] for guest in guests]
+            phrases = [*phrases, *theirs]
+            weights = torch.cat([weights[:-1], weights.new_ones(len(guests)), weights[-1:]])
+            table = _with_guests(table, len(own.phrases), len(guests))
+        return Names(self._drawn(phrases, draw), weights, table, own=chosen is own)
 
     def thinned(self, names: Names, labels: Tensor, draw: np.random.Generator) -> Names:
         """All of the names or a part, for a group with these labels of its set (B, S, S)."""
@@ -158,6 +167,14 @@ def _own(phrases: Phrases, weights: Tensor) -> Renaming:
     table = torch.arange(IGNORE + 1, device=weights.device)
     table[len(weights) :] = IGNORE
     return Renaming(phrases, table, weights)
+
+
+def _with_guests(table: Tensor, count: int, guests: int) -> Tensor:
+    """A set's own table of count names, with the labels that follow its non-object's for guests."""
+    table = table.clone()
+    table[count] = count + guests  # non-object stays last
+    table[count + 1 : count + 1 + guests] = torch.arange(count, count + guests).to(table)
+    return table
 
 
 def _few(names: Names, labels: Tensor, draw: np.random.Generator) -> Names:

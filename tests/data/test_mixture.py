@@ -9,6 +9,7 @@ from PIL import Image
 
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.mixture import (
+    Guest,
     ImageSampler,
     PixelMixture,
     PixelSampler,
@@ -225,6 +226,37 @@ def test_marked_things_are_pasted_where_the_photos_have_a_name_for_them(plains, 
     assert 0.1 < pasted.any((1, 2)).mean() < 0.6
     # What is around the thing stays there, and the picture that is all thing is not cut out.
     assert not np.isin(views.images[..., 0], (12, 20, 30)).any()
+
+
+def test_guests_are_pasted_under_labels_of_their_own(plains, marked):
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    sampler.invite(marked, [0, 1])  # of "a" nothing is told from what is around it
+    style = ViewStyle(40, (1.0, 1.0), guests=True)
+    views = sampler.draw(60, style, np.random.default_rng(0))
+    assert views.guests == (Guest("pets", 1),)
+    pasted = views.images[..., 0] == 10
+    assert (views.labels[pasted] == 4).all()  # after the three names and none of them
+    assert pasted.any((1, 2)).all()
+    assert not np.isin(views.images[..., 0], (12, 20, 30)).any()
+    without = sampler.draw(60, replace(style, guests=False), np.random.default_rng(0))
+    assert without.guests == ()
+    assert np.isin(without.labels, (0, 1, 3, IGNORE)).all()
+
+
+def test_guests_have_labels_that_are_free(plains, marked, monkeypatch):
+    """Where labels run out, some views stay without one."""
+    monkeypatch.setattr("ovseg_cli.data.mixture.IGNORE", 5)  # leaves 4
+    masks = marked.masks.copy()
+    masks[1] = masks[0]  # "a" can be told, too
+    both = ImageSampler("pets", marked.data, masks)
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    sampler.invite(both, [0, 1])
+    style = ViewStyle(40, (1.0, 1.0), guests=True)
+    views = sampler.draw(60, style, np.random.default_rng(0))
+    assert len(views.guests) == 1
+    assert views.labels[views.labels != 255].max() == 4
+    colour = {0: 20, 1: 10}[views.guests[0].label]
+    assert (views.images[..., 0][views.labels == 4] == colour).all()
 
 
 def test_too_many_classes_to_mark(marked):

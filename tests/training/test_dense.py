@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from ovseg_cli.data import mixture
-from ovseg_cli.data.mixture import ImageBatch, PixelBatch, PixelSampler, ViewStyle, class_weights
+from ovseg_cli.data.mixture import (
+    Guest,
+    ImageBatch,
+    PixelBatch,
+    PixelSampler,
+    ViewStyle,
+    class_weights,
+)
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
@@ -211,6 +218,7 @@ def test_what_pictures_are_named_after_can_be_marked_in_them(tiny, pictures, hal
         {"mix_shares": {"deserts": 0.1}},
         {"other_names": (OtherNames(("day",), ("moods",), {"day": ("rainy",)}),)},
         {"picture_masks": PictureMasksConfig(parts=("rainy",))},
+        {"guests": ("rainy",)},
     ],
 )
 def test_what_is_wrong_with_a_recipe_is_said_before_pictures_are_marked(
@@ -228,6 +236,45 @@ def test_too_many_classes_are_said_before_pictures_are_marked(tiny, pictures, ha
     with pytest.raises(UsageError, match="moods: 2 classes are too many to mark in pictures"):
         DenseStage(build(tiny), config, pictures, 40, CPU)
     assert not halves
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"guests": ("dark",), "picture_masks": None}, "picture_masks is missing"),
+        ({"guest_share": 0.5}, "guest_share needs guests"),
+    ],
+)
+def test_guests_come_of_marked_pictures(tiny, pictures, wrong, said):
+    config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
+    with pytest.raises(UsageError, match=said):
+        DenseStage(build(tiny), replace(config, **wrong), pictures, 40, CPU)
+
+
+def test_guests_are_learnt_in_photos(tiny, pictures, halves, monkeypatch):
+    config = replace(
+        CONFIG,
+        image_sets={"moods": "train"},
+        picture_masks=PictureMasksConfig(),
+        guest_share=1.0,
+        guests=("dark",),
+    )
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    batch = stage.batch(0)
+    for group in batch.groups:
+        assert group.guests == (Guest("moods", 1),)
+        label = stage.photos[group.set_name].data.other + 1
+        assert (group.labels == label).any()
+    asked = []
+    thinned = stage.names.thinned
+    monkeypatch.setattr(
+        stage.names, "thinned", lambda names, *rest: asked.append(names) or thinned(names, *rest)
+    )
+    assert set(stage.losses(batch)) == {"pixels"}
+    for group, names in zip(batch.groups, asked, strict=True):
+        own = stage.photos[group.set_name].names
+        assert torch.equal(names.text, stage.names.features([*own, "dark"]))
+        assert names.table[len(own) : len(own) + 2].tolist() == [len(own) + 1, len(own)]
 
 
 def test_marked_things_are_pasted_into_photos_that_have_a_name_for_them(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg_cli.data.mixture import Guest
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
@@ -64,6 +65,21 @@ def test_a_set_takes_on_the_names_of_another_vocabulary(ask):
     assert group_names.draw("fields", draw).own
     group_names.config = replace(group_names.config, other_names_share=0.0)
     assert group_names.draw("discs", draw).own
+
+
+def test_guests_have_their_own_names_beside_the_sets(ask):
+    other = OtherNames(("day", "blue"), ("discs",))
+    group_names = ask(other_names=(other,), other_names_share=1.0, synonym_share=0.0)
+    guests = [Guest("moods", 1), Guest("moods", 0)]
+    names = group_names.draw("discs", np.random.default_rng(0), guests)
+    assert names.own  # day may be a name for something sunny
+    assert torch.equal(names.text[:2], group_names.features(["red", "blue"]))
+    assert torch.equal(names.text[2:], group_names.features(["dark", "sunny"]))
+    assert names.weights.tolist() == [0.5, 2.0, 1.0, 1.0, 1.0]
+    # red, blue, none of these, dark, sunny
+    assert names.table[:5].tolist() == [0, 1, 4, 2, 3]
+    assert set(names.table[5:].tolist()) == {IGNORE}
+    assert group_names.own["discs"].table[:4].tolist() == [0, 1, 2, IGNORE]  # as it was
 
 
 def test_another_vocabulary_for_a_set_that_is_not_listed(ask):
