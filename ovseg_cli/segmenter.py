@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from ovseg_cli import weights
 from ovseg_cli.class_features import class_features
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
+from ovseg_cli.model.bfloat16 import multiplies_bfloat16
 from ovseg_cli.model.build import skeleton
+from ovseg_cli.model.convolution import fold_batch_norms
 from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.score_map import ScoreMap, full_scores
@@ -28,6 +31,8 @@ from ovseg_cli.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from ovseg_cli.exemplars import Exemplar
     from ovseg_cli.model.config import ModelConfig
+
+log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -61,6 +66,8 @@ def load_model(
         precision = "bf16" if target.type == "cuda" else "fp32"
     if precision not in PRECISIONS:
         raise UsageError(f"no precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
+    if precision == "bf16" and not multiplies_bfloat16(target):
+        log.warning("this machine does not multiply in bfloat16: --precision fp32 is quicker here")
     entry = weights.find(name_or_path)
     checkpoint = weights.load(entry.path)
     config = with_input(checkpoint.config, size, proposals, quality)
@@ -90,6 +97,7 @@ def _network(path: Path, checkpoint: weights.Checkpoint, config: ModelConfig) ->
         raise CheckpointError(
             f"{path} does not hold the tensors of the model it describes: {error}"
         ) from error
+    fold_batch_norms(network)
     return network.eval()
 
 

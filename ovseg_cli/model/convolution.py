@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+EPS = 1e-5  # added to variances
+
 
 class BatchNorm2d(nn.Module):
     """Batch norm that holds four tensors and no counter, as frozen batch norm is stored.
@@ -34,8 +36,13 @@ class BatchNorm2d(nn.Module):
             self.bias,
             training=self.training,
             momentum=self.momentum,
-            eps=1e-5,
+            eps=EPS,
         )
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) float64 of the map that it is in evaluation mode."""
+        scale = self.weight.double() / (self.running_var.double() + EPS).sqrt()
+        return scale, self.bias.double() - self.running_mean.double() * scale
 
 
 class NormedConv2d(nn.Conv2d):
@@ -69,3 +76,23 @@ class NormedConv2d(nn.Conv2d):
         """(B, in, H, W) -> (B, out, H / stride, W / stride), rounded up."""
         x = self.norm(super().forward(x))
         return F.relu(x, inplace=True) if self.relu else x
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Take a batch norm into weights and bias: the same in evaluation mode, and less to do.
+
+        Not where the convolution dilates: on small maps torch would add its bias slowly.
+        """
+        if isinstance(self.norm, BatchNorm2d) and self.dilation == (1, 1):
+            scale, shift = self.norm.affine()
+            weight = self.weight * scale[:, None, None, None]
+            self.weight = nn.Parameter(weight.to(self.weight), requires_grad=False)
+            self.bias = nn.Parameter(shift.to(self.weight), requires_grad=False)
+            self.norm = nn.Identity()
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold all batch norms of a network that will not be trained any more, nor saved."""
+    for module in network.modules():
+        if isinstance(module, NormedConv2d):
+            module.fold()

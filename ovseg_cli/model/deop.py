@@ -72,6 +72,9 @@ class DeOP(Network):
         """
         proposals = proposals or self.config.proposals
         if proposals == "grid":
+            if isinstance(self.visual, PyramidVisual) and not self.looks_at_masks:
+                logits = self.visual.cosines(self.backbone(images), self.directions(text))
+                return NetworkOutput(None, text.best(logits).flatten(1, 2), grid_of(logits))
             return self.classify_patches(self.patch_features(images), text)
         features = self.backbone(images)
         mask_logits = self.proposals(features).mask_logits

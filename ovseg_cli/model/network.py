@@ -46,11 +46,16 @@ class TextFeatures:
         return TextFeatures(self.features[kept], torch.searchsorted(chosen, self.class_of[kept]))
 
     def best(self, logits: Tensor) -> Tensor:
-        """Logits (..., P) of phrases -> (..., K) of classes, each that of its best phrase."""
+        """Logits (..., P+1) -> (..., K+1): those of classes are of their best phrase.
+
+        The last column, non-object, stays.
+        """
         if self.class_of is None:
             return logits
+        phrases = logits[..., :-1]
         best = logits.new_full((*logits.shape[:-1], self.classes), -torch.inf)
-        return best.scatter_reduce(-1, self.class_of.expand_as(logits), logits, "amax")
+        best = best.scatter_reduce(-1, self.class_of.expand_as(phrases), phrases, "amax")
+        return torch.cat([best, logits[..., -1:]], -1)
 
     def _ids(self) -> Tensor:
         if self.class_of is not None:
@@ -164,10 +169,12 @@ class Network(nn.Module):
         """
         # At this scale bfloat16 would round logits to steps of up to a half.
         with torch.autocast(features.device.type, enabled=False):
-            scaled = self.logit_factor() * features.float()
-            logits = text.best(scaled @ text.features.T)
-            non_object = F.normalize(self.text.non_object_embedding, dim=-1)
-            return torch.cat([logits, scaled @ non_object.T], -1)
+            return text.best(features.float() @ self.directions(text).T)
+
+    def directions(self, text: TextFeatures) -> Tensor:
+        """What unit features are multiplied by to be logits (P+1, C): phrases, then non-object."""
+        non_object = F.normalize(self.text.non_object_embedding, dim=-1)
+        return self.logit_factor() * torch.cat([text.features, non_object])
 
 
 def grid_of(patches: Tensor) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,13 +55,30 @@ class PyramidVisual(nn.Module):
         features: the backbone's levels, finest first; mask_logits: (B, N, ., .) of the same
         picture at any scale, for a severance in MASKED.
         """
+        return self.projection(self._patches(features, mask_logits))
+
+    def cosines(self, features: Sequence[Tensor], directions: Tensor) -> Tensor:
+        """Directions (n, C) times the unit features of all patches: (B, H/4, W/4, n) float32.
+
+        As with `forward`'s features W·x + b, but without those C numbers of each patch, for x has
+        fewer: (W·x + b)·t = x·(Wᵀ·t) + b·t and |W·x + b|² = x·(WᵀW·x + 2·Wᵀb) + b·b.
+        """
+        patches = self._patches(features)
+        with torch.autocast(patches.device.type, enabled=False):
+            patches, weight, bias = patches.float(), self.projection.weight, self.projection.bias
+            twice = F.linear(patches, weight.T @ weight, 2 * (bias @ weight))
+            length = ((twice * patches).sum(-1, keepdim=True) + bias @ bias).clamp(min=1e-24).sqrt()
+            return F.linear(patches, directions @ weight, directions @ bias) / length
+
+    def _patches(self, features: Sequence[Tensor], mask_logits: Tensor | None = None) -> Tensor:
+        """All patches before their projection, (B, H/4, W/4, channels)."""
         fine, _ = self.pixel_decoder([*features[:-1], self._in_context(features[-1], mask_logits)])
-        return self._project(fine)
+        return self._severed(fine)
 
     def image_features(self, features: Sequence[Tensor]) -> Tensor:
         """One feature (B, C) of each whole image: what the coarsest level alone says, averaged."""
         coarse = self.pixel_decoder.coarsest(self._in_context(features[-1]))
-        return self._project(coarse).mean((1, 2))
+        return self.projection(self._severed(coarse)).mean((1, 2))
 
     def _in_context(self, coarsest: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         """The coarsest level (B, ., h, w), each place having looked at all: (B, width, h, w)."""
@@ -73,12 +91,12 @@ class PyramidVisual(nn.Module):
             tokens = block(tokens, masks, grid_hw=(h, w))
         return tokens.transpose(1, 2).reshape(B, D, h, w)
 
-    def _project(self, features: Tensor) -> Tensor:
-        """(B, channels, h, w) -> (B, h, w, C)."""
+    def _severed(self, features: Tensor) -> Tensor:
+        """(B, channels, h, w) -> (B, h, w, channels)."""
         patches = features.permute(0, 2, 3, 1)
         for layer in self.severed:
             patches = layer(patches)
-        return self.projection(self.norm(patches))
+        return self.norm(patches)
 
 
 class SeveredLayer(nn.Module):

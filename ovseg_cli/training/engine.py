@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ovseg_cli.errors import CheckpointError, OutputError, OvsegError
+from ovseg_cli.model.bfloat16 import multiplies_bfloat16
 from ovseg_cli.training.muon import Muon, split_matrices
 from ovseg_cli.training.schedule import Schedule
 
@@ -90,7 +91,11 @@ def train(
     """
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-    state = _State(stage, schedule, recipe or {})
+    half = schedule.precision == "bf16"
+    if half and not multiplies_bfloat16(device):
+        log.warning("this machine does not multiply in bfloat16: fp32 instead, which is quicker")
+        half = False
+    state = _State(stage, schedule, half, recipe or {})
     state.restore(run / CHECKPOINT)
     _forget_later_lines(run / "log.jsonl", state.step)
     last = min(schedule.steps, stop_at or schedule.steps)
@@ -189,9 +194,12 @@ def _forget_later_lines(path: Path, step: int) -> None:
 class _State:
     """Everything that changes while a stage learns."""
 
-    def __init__(self, stage: Stage, schedule: Schedule, recipe: Mapping[str, Any]) -> None:
+    def __init__(
+        self, stage: Stage, schedule: Schedule, half: bool, recipe: Mapping[str, Any]
+    ) -> None:
         self.stage = stage
         self.schedule = schedule
+        self.half = half
         self.recipe = json.dumps(recipe, sort_keys=True)
         self.step = 0
         self.sums: dict[str, float] = {}  # of the losses since the last line of the log
@@ -217,8 +225,7 @@ class _State:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]
-        half = self.schedule.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             losses = self.stage.losses(batch)
         total = sum(losses.values(), torch.zeros((), device=device))
         values = {name: float(loss.detach()) for name, loss in losses.items()}

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ovseg_cli.model.bfloat16 import multiplies_bfloat16
+
 # Of the quintic that drives singular values towards 1 (Jordan et al., "Muon", 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -54,13 +56,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """About U·Vᵀ of a matrix (m, n) = U·S·Vᵀ: singular values of 0.7 to 1.2, in bfloat16.
+    """About U·Vᵀ of a matrix (m, n) = U·S·Vᵀ: singular values of 0.7 to 1.2.
 
-    Newton-Schulz iterations: products of matrices only, no decomposition.
+    Newton-Schulz iterations: products of matrices only, no decomposition. In bfloat16, which is
+    enough for them, where the device multiplies in it.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = matrix.T if tall else matrix
+    x = x.bfloat16() if multiplies_bfloat16(x.device) else x.float()
     x = x / (x.norm() + 1e-7)
     for _ in range(ITERATIONS):
         square = x @ x.T

@@ -24,7 +24,7 @@ class Schedule:
     decay: str = "cosine"  # or "poly" (power 0.9), both to zero
     clip: float | None = 1.0  # largest gradient norm
     ema: float | None = None  # decay of the averaged weights; None = no averaging
-    precision: str = "fp32"  # or "bf16": autocast, where it helps
+    precision: str = "fp32"  # or "bf16": autocast, where the device multiplies in it
     evaluate_every: int = 0  # steps; 0 = at the end only
     checkpoint_every: int = 500
     log_every: int = 50

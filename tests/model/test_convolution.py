@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ovseg_cli.model.convolution import BatchNorm2d, NormedConv2d
+from ovseg_cli.model.convolution import BatchNorm2d, NormedConv2d, fold_batch_norms
 
 
 @pytest.fixture
@@ -48,3 +48,21 @@ def test_relu_comes_last_and_only_if_asked():
     x = torch.randn(2, 3, 6, 6)
     assert NormedConv2d(3, 4, 3, BatchNorm2d(4))(x).min() == 0
     assert NormedConv2d(3, 4, 3, BatchNorm2d(4), relu=False)(x).min() < 0
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_folded_batch_norm_is_the_same_map(pair, dilation):
+    norm, _ = pair
+    conv = NormedConv2d(3, 6, 3, norm, dilation=dilation).eval()
+    x = torch.randn(2, 3, 9, 8)
+    expected = conv(x)
+    fold_batch_norms(nn.Sequential(conv))
+    assert isinstance(conv.norm, nn.Identity) == (dilation == 1)
+    torch.testing.assert_close(conv(x), expected)
+
+
+def test_other_norms_are_not_folded():
+    norm = nn.GroupNorm(2, 6)
+    conv = NormedConv2d(3, 6, 3, norm)
+    fold_batch_norms(conv)
+    assert conv.norm is norm and conv.bias is None

@@ -226,17 +226,27 @@ def test_a_checkpoint_that_does_not_fit(tmp_path, damage):
         list(train(stage, schedule(), tmp_path, CPU))
 
 
-def test_autocast_is_on_where_it_is_asked_for(tmp_path):
-    for precision, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        stage = Line()
-        kinds = []
+@pytest.mark.parametrize(
+    ("precision", "able", "kind"),
+    [
+        ("fp32", True, torch.float32),
+        ("bf16", True, torch.bfloat16),
+        ("bf16", False, torch.float32),  # emulated it would be slower, and less exact
+    ],
+)
+def test_autocast_is_on_where_it_is_asked_for_and_pays(
+    tmp_path, monkeypatch, caplog, precision, able, kind
+):
+    monkeypatch.setattr(engine, "multiplies_bfloat16", lambda device: able)
+    stage = Line()
+    kinds = []
 
-        def losses(batch, stage=stage, kinds=kinds):
-            predicted = stage.model(batch[0])
-            kinds.append(predicted.dtype)
-            return {"square": (predicted - batch[1]).square().mean()}
+    def losses(batch):
+        predicted = stage.model(batch[0])
+        kinds.append(predicted.dtype)
+        return {"square": (predicted - batch[1]).square().mean()}
 
-        stage.losses = losses
-        plan = schedule(steps=2, precision=precision)
-        list(train(stage, plan, tmp_path / precision, CPU))
-        assert set(kinds) == {kind}
+    stage.losses = losses
+    list(train(stage, schedule(steps=2, precision=precision), tmp_path, CPU))
+    assert set(kinds) == {kind}
+    assert ("fp32 instead" in caplog.text) == (precision == "bf16" and not able)

@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from ovseg_cli.training import muon
 from ovseg_cli.training.muon import Muon, orthogonalised, split_matrices
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("shape", [(24, 24), (16, 90), (90, 16)])
-def test_all_directions_get_about_the_same_length(shape):
+def test_all_directions_get_about_the_same_length(shape, bfloat16, monkeypatch):
+    monkeypatch.setattr(muon, "multiplies_bfloat16", lambda device: bfloat16)
     torch.manual_seed(1)
     left, values, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     matrix = left @ torch.diag(values / values.max() + 0.05) @ right
