@@ -106,8 +106,7 @@ class OnnxNetwork(Network):
         """See `Network`."""
         graph = self._graph(proposals or self.config.proposals)
         *masks, logits = graph(images, text.features)
-        if text.class_of is not None:
-            logits = torch.cat([text.best(logits[..., :-1]), logits[..., -1:]], -1)
+        logits = text.best(logits)
         if not masks:
             return NetworkOutput(None, logits.flatten(1, 2), grid_of(logits))
         (mask_logits,) = masks

@@ -19,6 +19,8 @@ from ovseg_cli.model.config import PyramidVisualConfig
 from ovseg_cli.model.pixel_decoder import PixelDecoder
 from ovseg_cli.model.positions import sine_positions
 
+PATCHES = 1024  # at a time on a CPU: what lies between two layers stays in its cache
+
 
 class PyramidVisual(nn.Module):
     """Backbone features -> one feature per patch of 4×4 pixels."""
@@ -55,30 +57,24 @@ class PyramidVisual(nn.Module):
         features: the backbone's levels, finest first; mask_logits: (B, N, ., .) of the same
         picture at any scale, for a severance in MASKED.
         """
-        return self.projection(self._patches(features, mask_logits))
+        return self.projection(self._severed(self._finest(features, mask_logits)))
 
     def cosines(self, features: Sequence[Tensor], directions: Tensor) -> Tensor:
         """Directions (n, C) times the unit features of all patches: (B, H/4, W/4, n) float32.
 
-        As with `forward`'s features W·x + b, but without those C numbers of each patch, for x has
-        fewer: (W·x + b)·t = x·(Wᵀ·t) + b·t and |W·x + b|² = x·(WᵀW·x + 2·Wᵀb) + b·b.
+        The same as with `forward`'s features, but without those C numbers of each patch.
         """
-        patches = self._patches(features)
-        with torch.autocast(patches.device.type, enabled=False):
-            patches, weight, bias = patches.float(), self.projection.weight, self.projection.bias
-            twice = F.linear(patches, weight.T @ weight, 2 * (bias @ weight))
-            length = ((twice * patches).sum(-1, keepdim=True) + bias @ bias).clamp(min=1e-24).sqrt()
-            return F.linear(patches, directions @ weight, directions @ bias) / length
-
-    def _patches(self, features: Sequence[Tensor], mask_logits: Tensor | None = None) -> Tensor:
-        """All patches before their projection, (B, H/4, W/4, channels)."""
-        fine, _ = self.pixel_decoder([*features[:-1], self._in_context(features[-1], mask_logits)])
-        return self._severed(fine)
+        patches = self._finest(features)
+        cosines = _Cosines(self.projection, directions)
+        together = PATCHES if patches.device.type == "cpu" else patches[..., 0].numel()
+        parts = patches.flatten(0, 2).split(together)
+        found = torch.cat([cosines(self._severed(part)) for part in parts])
+        return found.unflatten(0, patches.shape[:3])
 
     def image_features(self, features: Sequence[Tensor]) -> Tensor:
         """One feature (B, C) of each whole image: what the coarsest level alone says, averaged."""
         coarse = self.pixel_decoder.coarsest(self._in_context(features[-1]))
-        return self.projection(self._severed(coarse)).mean((1, 2))
+        return self.projection(self._severed(coarse.permute(0, 2, 3, 1))).mean((1, 2))
 
     def _in_context(self, coarsest: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         """The coarsest level (B, ., h, w), each place having looked at all: (B, width, h, w)."""
@@ -91,12 +87,38 @@ class PyramidVisual(nn.Module):
             tokens = block(tokens, masks, grid_hw=(h, w))
         return tokens.transpose(1, 2).reshape(B, D, h, w)
 
-    def _severed(self, features: Tensor) -> Tensor:
-        """(B, channels, h, w) -> (B, h, w, channels)."""
-        patches = features.permute(0, 2, 3, 1)
+    def _finest(self, features: Sequence[Tensor], mask_logits: Tensor | None = None) -> Tensor:
+        """The FPN's level of stride 4, (B, H/4, W/4, channels)."""
+        fine, _ = self.pixel_decoder([*features[:-1], self._in_context(features[-1], mask_logits)])
+        return fine.permute(0, 2, 3, 1)
+
+    def _severed(self, patches: Tensor) -> Tensor:
+        """What becomes of each patch, (..., channels) -> (..., channels), before its projection."""
         for layer in self.severed:
             patches = layer(patches)
         return self.norm(patches)
+
+
+class _Cosines:
+    """(W·x + b)·t / |W·x + b| of projected patches and directions t, without projecting them.
+
+    x has fewer numbers: the product is x·(Wᵀ·t) + b·t, the squared length x·(WᵀW·x + 2·Wᵀb) + b·b.
+    """
+
+    def __init__(self, projection: nn.Linear, directions: Tensor) -> None:
+        weight, bias = projection.weight, projection.bias
+        with torch.autocast(weight.device.type, enabled=False):
+            self.products = directions @ weight, directions @ bias
+            self.squares = weight.T @ weight, 2 * (bias @ weight)
+            self.least = bias @ bias
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """(n, channels) -> (n, directions) float32."""
+        with torch.autocast(patches.device.type, enabled=False):
+            patches = patches.float()
+            squares = (F.linear(patches, *self.squares) * patches).sum(-1, keepdim=True)
+            length = (squares + self.least).clamp(min=1e-24).sqrt()
+            return F.linear(patches, *self.products) / length
 
 
 class SeveredLayer(nn.Module):
