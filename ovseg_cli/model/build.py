@@ -37,7 +37,9 @@ MINI = DeOPConfig(
     proposals="grid",
     other_growth=0.65,  # weights/EXPERIMENTS.md, "Few names"
     # weights/EXPERIMENTS.md, "Looks at a photo"
-    input=InputConfig(min_size=256, max_size=1024, mirror=True, mirror_scale=0.625),
+    input=InputConfig(
+        min_size=240, max_size=1024, size_divisibility=8, mirror=True, mirror_scale=0.6667
+    ),
     backbone=BackboneConfig(
         stem_channels=(24, 24, 48),
         block="basic",
