@@ -35,6 +35,7 @@ PARTS = {
     "visual.context": "context layers",
     "visual.pixel_decoder": "visual encoder's pixel decoder",
     "visual.severed": "severed layers",
+    "visual.cosines": "visual encoder, and its patches by names",
     "visual": "visual encoder",
     "heatmap_decoder": "heatmaps (CAL)",
 }
@@ -144,15 +145,17 @@ def _watch_parts(tracer: Tracer, segment: segmenter.Segmenter) -> None:
     tracer.watch(Segmentation, "areas", "statistics")
     tracer.watch_block(exports, "atomic_path", "write")
     for path in PARTS:
+        *parents, name = path.split(".")
         try:
-            part = reduce(getattr, path.split("."), network)
+            owner = reduce(getattr, parents, network)
+            part = getattr(owner, name)
         except AttributeError:
             continue
         for module in part if isinstance(part, torch.nn.ModuleList) else [part]:
             if isinstance(module, torch.nn.Module):
                 tracer.watch(module, "forward", f"{MODEL}/{path}")
-            else:  # a method of the network
-                tracer.watch(network, path, f"{MODEL}/{path}")
+            else:  # a method
+                tracer.watch(owner, name, f"{MODEL}/{path}")
 
 
 def _side_by_side(

@@ -48,7 +48,10 @@ def test_the_stages_add_up_to_the_whole(tiny, photos, tmp_path, config):
             "backbone proposals.pixel_decoder proposals.transformer proposals visual "
             "heatmap_decoder rest",
         ),
-        (PYRAMID, "backbone visual.context visual.pixel_decoder visual.severed visual rest"),
+        (
+            PYRAMID,
+            "backbone visual.context visual.pixel_decoder visual.severed visual.cosines rest",
+        ),
         (PLAIN, "visual rest"),
         (SMALL_SAN, "clip_images shallow propose recognise rest"),
     ],
