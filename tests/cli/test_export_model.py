@@ -30,7 +30,7 @@ def test_a_file_is_written_told_of_and_run(type_in, tmp_path, capsys):
     shown = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert shown["opset"] == "17"
     assert shown["input images"] == "float32 (images, 3, height, width)"
-    assert (shown["min_size"], shown["size_divisibility"]) == ("64", "32")
+    assert (shown["min_size"], shown["size_divisibility"]) == ("64", "8")
     onnx.checker.check_model(str(tmp_path / "mini.onnx"), full_check=True)
     with np.load(tmp_path / "mini.onnx.text.npz") as text:
         assert text["class_of"].tolist() == [0, 1, 2, 2]
