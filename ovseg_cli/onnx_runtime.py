@@ -18,7 +18,7 @@ from ovseg_cli import __version__, weights
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import atomic_path
 from ovseg_cli.model.build import config_from_dict
-from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, grid_of
+from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, every_patch
 from ovseg_cli.onnx_export import INSTALL, OPSET, PARTS, export
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class OnnxNetwork(Network):
         *masks, logits = graph(images, text.features)
         logits = text.best(logits)
         if not masks:
-            return NetworkOutput(None, logits.flatten(1, 2), grid_of(logits))
+            return every_patch(logits)
         (mask_logits,) = masks
         grid_hw = mask_logits.shape[2], mask_logits.shape[3]
         return NetworkOutput(mask_logits, logits, grid_hw, graph.mask_stride, graph.sharp_masks)

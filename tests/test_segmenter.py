@@ -456,6 +456,13 @@ def test_bf16_is_close(tmp_path, pyramid):
     assert difference < 0.1
 
 
+@pytest.mark.parametrize("able", [False, True])
+def test_bf16_that_is_slower_is_warned_of(tmp_path, pyramid, monkeypatch, caplog, able):
+    monkeypatch.setattr("ovseg_cli.segmenter.multiplies_bfloat16", lambda device: able)
+    load_model(tmp_path / "pyramid.safetensors", device="cpu", precision="bf16")
+    assert ("--precision fp32 is quicker" in caplog.text) != able
+
+
 def test_an_imported_checkpoint_gives_the_same_scores(clip, tmp_path):
     stored = weights.load(tmp_path / "clip.safetensors").state_dict
     state = {source_name(k): v.clone() for k, v in stored.items()}

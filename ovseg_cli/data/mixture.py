@@ -150,7 +150,7 @@ class PixelSampler:
                 donors = self._donors[label]
                 _paste(*view, label, donors[draw.integers(len(donors))], style, draw)
             views.append(view)
-        guests = self._paste_guests(views, style, draw) if style.guests else ()
+        guests = self._paste_guests(views, style, draw) if style.guests and self._guests else ()
         images, labels = (np.stack(parts) for parts in zip(*views, strict=True))
         for number in np.flatnonzero(draw.random(count) < style.mix_share):
             rows, columns, _ = random_box(style.size, draw)
@@ -167,20 +167,17 @@ class PixelSampler:
     ) -> tuple[Guest, ...]:
         """Lay a guest into each view, in place; as many as there are labels for."""
         first = self.data.other + 1
-        guests: list[Guest] = []
+        labels: dict[Guest, int] = {}
         for view in views:
-            if not self._guests:
-                break
             other, theirs = self._guests[draw.integers(len(self._guests))]
             guest = Guest(other.name, theirs)
-            if guest not in guests:
-                if first + len(guests) == IGNORE:
-                    break
-                guests.append(guest)
+            label = labels.get(guest, first + len(labels))
+            if label == IGNORE:
+                break
+            labels[guest] = label
             photo = int(draw.choice(other.showing[theirs]))
-            label = first + guests.index(guest)
             _paste(*view, label, (other, photo, theirs), style, draw)
-        return tuple(guests)
+        return tuple(labels)
 
 
 def _paste(

@@ -17,7 +17,7 @@ from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.config import DeOPConfig
 from ovseg_cli.model.heatmap_decoder import HeatmapDecoder
 from ovseg_cli.model.mask_former import MaskProposals
-from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, grid_of
+from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, every_patch, grid_of
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.model.pyramid import PyramidVisual
 
@@ -74,7 +74,7 @@ class DeOP(Network):
         if proposals == "grid":
             if isinstance(self.visual, PyramidVisual) and not self.looks_at_masks:
                 logits = self.visual.cosines(self.backbone(images), self.directions(text))
-                return NetworkOutput(None, text.best(logits).flatten(1, 2), grid_of(logits))
+                return every_patch(text.best(logits))
             return self.classify_patches(self.patch_features(images), text)
         features = self.backbone(images)
         mask_logits = self.proposals(features).mask_logits

@@ -142,7 +142,7 @@ class Network(nn.Module):
 
     def classify_patches(self, patches: Tensor, text: TextFeatures) -> NetworkOutput:
         """Every patch for itself: features (B, h, w, C) of any length."""
-        return NetworkOutput(None, self.patch_logits(patches, text).flatten(1, 2), grid_of(patches))
+        return every_patch(self.patch_logits(patches, text))
 
     def classify_masks(self, patches: Tensor, masks: Tensor, text: TextFeatures) -> NetworkOutput:
         """Regions from elsewhere, named by the mean of their patches' features.
@@ -177,6 +177,11 @@ class Network(nn.Module):
         return self.logit_factor() * torch.cat([text.features, non_object])
 
 
+def every_patch(logits: Tensor) -> NetworkOutput:
+    """Class logits (B, h, w, K+1) of patches, each of which is a region."""
+    return NetworkOutput(None, logits.flatten(1, 2), grid_of(logits))
+
+
 def grid_of(patches: Tensor) -> tuple[int, int]:
-    """Rows and columns of patch features (B, h, w, C)."""
+    """Rows and columns of what patches have, (B, h, w, .)."""
     return patches.shape[1], patches.shape[2]

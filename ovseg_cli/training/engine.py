@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,11 +91,10 @@ def train(
     """
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-    half = schedule.precision == "bf16"
-    if half and not multiplies_bfloat16(device):
+    if schedule.precision == "bf16" and not multiplies_bfloat16(device):
         log.warning("this machine does not multiply in bfloat16: fp32 instead, which is quicker")
-        half = False
-    state = _State(stage, schedule, half, recipe or {})
+        schedule = replace(schedule, precision="fp32")
+    state = _State(stage, schedule, recipe or {})
     state.restore(run / CHECKPOINT)
     _forget_later_lines(run / "log.jsonl", state.step)
     last = min(schedule.steps, stop_at or schedule.steps)
@@ -194,12 +193,9 @@ def _forget_later_lines(path: Path, step: int) -> None:
 class _State:
     """Everything that changes while a stage learns."""
 
-    def __init__(
-        self, stage: Stage, schedule: Schedule, half: bool, recipe: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, stage: Stage, schedule: Schedule, recipe: Mapping[str, Any]) -> None:
         self.stage = stage
         self.schedule = schedule
-        self.half = half
         self.recipe = json.dumps(recipe, sort_keys=True)
         self.step = 0
         self.sums: dict[str, float] = {}  # of the losses since the last line of the log
@@ -225,7 +221,8 @@ class _State:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+        half = self.schedule.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             losses = self.stage.losses(batch)
         total = sum(losses.values(), torch.zeros((), device=device))
         values = {name: float(loss.detach()) for name, loss in losses.items()}
