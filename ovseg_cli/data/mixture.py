@@ -98,30 +98,28 @@ class PixelSampler:
         self.pixels = counts.sum(0)
         self.showing = [np.flatnonzero(counts[:, label] > 50) for label in range(data.other)]
         self.focusable = [label for label, photos in enumerate(self.showing) if len(photos)]
-        # A class with many photos is drawn more often, but far less than in proportion.
-        sizes = np.array([len(self.showing[label]) for label in self.focusable], np.float64)
-        self.focus_weights = sizes**0.4 / (sizes**0.4).sum()
+        self.focus_weights = _weights([len(self.showing[label]) for label in self.focusable])
         # What covers much of the photos is where things stand, and looks odd anywhere else.
         share = self.pixels[: data.other] / max(1, self.pixels.sum())
         self.pastable = [label for label in self.focusable if share[label] < LARGEST_PASTED]
-        # Of each class whose things can be pasted: the photos that show it, and its label there.
-        self._donors: dict[int, list[tuple[Donor, int, int]]] = {
-            label: [(self, int(photo), label) for photo in self.showing[label]]
+        # Of each class whose things can be pasted: the photos that show it, and its labels there.
+        self._donors: dict[int, list[tuple[Donor, int, tuple[int, ...]]]] = {
+            label: [(self, int(photo), (label,)) for photo in self.showing[label]]
             for label in self.pastable
         }
         self._guests: list[tuple[Donor, int]] = []
 
-    def borrow(self, other: Donor, kinds: Mapping[str, Collection[str]] | None = None) -> None:
+    def borrow(self, other: Donor, kinds: Mapping[str, Collection[str]]) -> None:
         """Paste what another set's photos show of classes with the same names, too.
 
-        kinds: of a name here, which names there mean it, instead of the same one.
+        kinds: of a name here, which other names there mean it, or part of it as clothes are of a
+        person: of all those what one photo shows is pasted together.
         """
         for label, donors in self._donors.items():
-            name = self.names[label]
-            wanted = {name} if kinds is None else kinds.get(name, ())
-            for theirs, called in enumerate(other.names):
-                if called in wanted:
-                    donors += [(other, int(photo), theirs) for photo in other.showing[theirs]]
+            wanted = {self.names[label], *kinds.get(self.names[label], ())}
+            theirs = tuple(i for i, called in enumerate(other.names) if called in wanted)
+            photos = {int(photo) for part in theirs for photo in other.showing[part]}
+            donors += [(other, photo, theirs) for photo in sorted(photos)]
 
     def invite(self, other: Donor, labels: Collection[int]) -> None:
         """Paste what another set shows of these of its classes, which no name here means.
@@ -146,7 +144,7 @@ class PixelSampler:
                 photo = int(draw.integers(len(self.data.keys)))
             view = random_crop(*self.photo(photo), style.size, style.scales, draw, focus)
             if self.pastable and draw.random() < style.paste_share:
-                label = int(draw.choice(self.pastable))
+                label = int(draw.choice(self.pastable, p=self._paste_weights()))
                 donors = self._donors[label]
                 _paste(*view, label, donors[draw.integers(len(donors))], style, draw)
             views.append(view)
@@ -158,6 +156,10 @@ class PixelSampler:
             images[number, rows, columns] = donor[rows, columns]
             labels[number, rows, columns] = donor_labels[rows, columns]
         return PixelBatch(self.name, images, labels, guests)
+
+    def _paste_weights(self) -> np.ndarray:
+        """How often things of each pastable class are pasted."""
+        return _weights([len(self._donors[label]) for label in self.pastable])
 
     def _paste_guests(
         self,
@@ -176,7 +178,7 @@ class PixelSampler:
                 break
             labels[guest] = label
             photo = int(draw.choice(other.showing[theirs]))
-            _paste(*view, label, (other, photo, theirs), style, draw)
+            _paste(*view, label, (other, photo, (theirs,)), style, draw)
         return tuple(labels)
 
 
@@ -184,17 +186,19 @@ def _paste(
     image: np.ndarray,
     labels: np.ndarray,
     label: int,
-    source: tuple[Donor, int, int],
+    source: tuple[Donor, int, tuple[int, ...]],
     style: ViewStyle,
     draw: np.random.Generator,
 ) -> None:
-    """Lay what another view shows of one class over this one, in place.
+    """Lay what another view shows of one thing over this one, in place.
 
-    label: what it is called here; source: whose, which photo, its label there.
+    label: what it is called here; source: whose, which photo, its labels there.
     """
     other, photo, theirs = source
-    donor, donor_labels = random_crop(*other.photo(photo), style.size, style.scales, draw, theirs)
-    pasted = donor_labels == theirs
+    donor, donor_labels = other.photo(photo)
+    there = np.isin(donor_labels, theirs).astype(np.uint8)
+    donor, there = random_crop(donor, there, style.size, style.scales, draw, 1)
+    pasted = there == 1
     image[pasted] = donor[pasted]
     labels[pasted] = label
 
@@ -299,6 +303,14 @@ class PixelMixture:
         views = self.samplers[name].draw(config.batch, style, draw)
         images = np.stack([distort_colour(image, draw) for image in views.images])
         return PixelBatch(name, images, views.labels)
+
+
+def _weights(counts: Sequence[int]) -> np.ndarray:
+    """How often each class is drawn: one with many photos more often, but far less than so many
+    times, and one with few more seldom, for those few would be learnt by heart.
+    """
+    shares = np.array(counts, np.float64) ** 0.4
+    return shares / shares.sum()
 
 
 def choose(shares: dict[str, float], draw: np.random.Generator) -> str:

@@ -115,8 +115,9 @@ class DenseStage:
             name: PixelSampler(read_pixel_set(data / name, split))
             for name, split in config.pixel_sets.items()
         }
+        meant = kinds_of(config.other_names)
         for taker, giver in itertools.permutations(self.photos.values(), 2):
-            taker.borrow(giver)
+            taker.borrow(giver, meant)
         images = {
             name: read_image_set(data / name, split) for name, split in config.image_sets.items()
         }

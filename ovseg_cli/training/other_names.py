@@ -59,11 +59,13 @@ class Renaming:
     weights: Tensor  # (K+1,) of the loss
 
 
-def kinds_of(vocabularies: Iterable[OtherNames], parts: Collection[str]) -> dict[str, set[str]]:
+def kinds_of(
+    vocabularies: Iterable[OtherNames], parts: Collection[str] = ()
+) -> dict[str, set[str]]:
     """Of each name in the vocabularies, what sets call kinds of it.
 
-    parts: classes that are part of what a name means, not of its kind. Raises UsageError for one
-    that no vocabulary lists as the same as a name.
+    parts: classes left out, for alone they are only part of what a name means. Raises UsageError
+    for one that no vocabulary lists as the same as a name.
     """
     kinds: dict[str, set[str]] = {}
     for other in vocabularies:

@@ -85,6 +85,24 @@ def test_what_does_not_fit_into_memory_is_read_again(plains):
         assert np.array_equal(found.labels, expected.labels)
 
 
+def test_of_classes_with_many_things_more_is_pasted_but_not_in_proportion(plains, tmp_path):
+    """Of one class there is one thing, of another 33, nearly all of another set."""
+    labels = np.ones((40, 40), np.uint8)
+    labels[10:18, 10:18] = 3
+    Image.fromarray(labels).save(plains / "labels" / "p2.png")
+    other = write_plains(tmp_path / "other")
+    (other / "classes.json").write_text(json.dumps({0: "background", 1: "ground", 2: "never"}))
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    for _ in range(32):
+        sampler.borrow(PixelSampler(read_pixel_set(other, "train")), {})
+    assert [sampler.names[label] for label in sampler.pastable] == ["rare", "never"]
+    views = sampler.draw(900, ViewStyle(40, (1.0, 1.0), paste_share=1.0), np.random.default_rng(0))
+    plain = (views.images[..., 0] == 100).any((1, 2))  # of the photo that shows neither
+    rare, many = ((views.labels[plain] == label).any((1, 2)) for label in (1, 2))
+    assert (rare ^ many).all()
+    assert rare.mean() == pytest.approx(1 / (1 + 33**0.4), abs=0.07)  # three deviations
+
+
 def test_a_set_of_background_alone_can_be_drawn(plains):
     for index in range(3):
         Image.fromarray(np.zeros((40, 40), np.uint8)).save(plains / "labels" / f"p{index}.png")
@@ -126,13 +144,40 @@ def test_things_of_another_set_are_pasted_under_the_name_both_have(plains, tmp_p
         grey = np.full((40, 40, 3), 10 + index, np.uint8)
         Image.fromarray(grey).save(other / "images" / f"p{index}.png")
     sampler = PixelSampler(read_pixel_set(plains, "train"))
-    sampler.borrow(PixelSampler(read_pixel_set(other, "train")))
+    sampler.borrow(PixelSampler(read_pixel_set(other, "train")), {})
     style = ViewStyle(40, (1.0, 1.0), paste_share=1.0)
     views = sampler.draw(200, style, np.random.default_rng(0))
     borrowed = views.images[..., 0] < 100  # all of the set's own are lighter
     assert set(np.unique(views.images[..., 0][borrowed])) == {10, 11, 12}
     assert (views.labels[borrowed] == 1).all()  # what is around it there stays there
     assert 0.65 < borrowed.any((1, 2)).mean() < 0.85  # three of the four photos that show it
+
+
+def test_what_is_part_of_one_thing_is_pasted_together(plains, tmp_path):
+    """The other set's cap and coat lie side by side, and a third photo has what it calls rare."""
+    other = write_plains(tmp_path / "other")
+    names = {0: "background", 1: "ground", 2: "cap", 3: "coat", 4: "rare"}
+    (other / "classes.json").write_text(json.dumps(names))
+    for index, (left, right) in enumerate(((2, 3), (3, 3), (4, 4))):
+        labels = np.ones((40, 40), np.uint8)
+        labels[10:30, 10:20], labels[10:30, 20:30] = left, right
+        Image.fromarray(labels).save(other / "labels" / f"p{index}.png")
+        shades = np.full((40, 40, 3), 10 + index, np.uint8)
+        shades[:, 20:] = 20 + index
+        Image.fromarray(shades).save(other / "images" / f"p{index}.png")
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    sampler.borrow(PixelSampler(read_pixel_set(other, "train")), {"rare": ("cap", "coat")})
+    style = ViewStyle(40, (1.0, 1.0), paste_share=1.0)
+    views = sampler.draw(200, style, np.random.default_rng(0))
+    shown = views.images[..., 0]
+    borrowed = shown < 100  # all of the set's own are lighter
+    assert (views.labels[borrowed] == 1).all()
+    for index in range(3):  # the photo with both is no likelier than the others, and never halved
+        halves = [(shown == shade + index).any((1, 2)) for shade in (10, 20)]
+        assert 0.15 < halves[0].mean() < 0.35  # one photo of four
+        assert (halves[0] & halves[1]).sum() > 0.7 * halves[
+            0
+        ].sum()  # unless cut by the view's edge
 
 
 def test_boxes_of_other_views_are_mixed_in_with_their_labels(plains):
