@@ -35,7 +35,7 @@ MINI = DeOPConfig(
     joint_width=256,
     logit_scale=25.0,
     proposals="grid",
-    other_growth=0.8,  # weights/EXPERIMENTS.md, "Guests, from the mean"
+    other_growth=0.85,  # weights/EXPERIMENTS.md, "People out of the clothes"
     # weights/EXPERIMENTS.md, "Looks at a photo"
     input=InputConfig(
         min_size=240, max_size=1024, size_divisibility=8, mirror=True, mirror_scale=0.6667
