@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -79,6 +79,14 @@ class Donor(Protocol):
         """A picture (H, W, 3) uint8 RGB and its labels (H, W) uint8."""
 
 
+class Thing(NamedTuple):
+    """What one picture shows of a class, or of all that is part of one thing."""
+
+    donor: Donor
+    photo: int
+    labels: tuple[int, ...]  # the donor's
+
+
 class PixelSampler:
     """Views of one set, rare classes as often as common ones in part of them."""
 
@@ -98,13 +106,12 @@ class PixelSampler:
         self.pixels = counts.sum(0)
         self.showing = [np.flatnonzero(counts[:, label] > 50) for label in range(data.other)]
         self.focusable = [label for label, photos in enumerate(self.showing) if len(photos)]
-        self.focus_weights = _weights([len(self.showing[label]) for label in self.focusable])
+        self.focus_weights = _drawing_shares([len(self.showing[label]) for label in self.focusable])
         # What covers much of the photos is where things stand, and looks odd anywhere else.
         share = self.pixels[: data.other] / max(1, self.pixels.sum())
         self.pastable = [label for label in self.focusable if share[label] < LARGEST_PASTED]
-        # Of each class whose things can be pasted: the photos that show it, and its labels there.
-        self._donors: dict[int, list[tuple[Donor, int, tuple[int, ...]]]] = {
-            label: [(self, int(photo), (label,)) for photo in self.showing[label]]
+        self._things = {
+            label: [Thing(self, int(photo), (label,)) for photo in self.showing[label]]
             for label in self.pastable
         }
         self._guests: list[tuple[Donor, int]] = []
@@ -115,11 +122,11 @@ class PixelSampler:
         kinds: of a name here, which other names there mean it, or part of it as clothes are of a
         person: of all those what one photo shows is pasted together.
         """
-        for label, donors in self._donors.items():
+        for label, things in self._things.items():
             wanted = {self.names[label], *kinds.get(self.names[label], ())}
             theirs = tuple(i for i, called in enumerate(other.names) if called in wanted)
             photos = {int(photo) for part in theirs for photo in other.showing[part]}
-            donors += [(other, photo, theirs) for photo in sorted(photos)]
+            things += [Thing(other, photo, theirs) for photo in sorted(photos)]
 
     def invite(self, other: Donor, labels: Collection[int]) -> None:
         """Paste what another set shows of these of its classes, which no name here means.
@@ -135,6 +142,7 @@ class PixelSampler:
     def draw(self, count: int, style: ViewStyle, draw: np.random.Generator) -> PixelBatch:
         """count views of style.size×style.size."""
         views = []
+        paste_weights = _drawing_shares([len(self._things[label]) for label in self.pastable])
         for _ in range(count):
             focus = None
             if draw.random() < style.focus_share and self.focusable:
@@ -144,9 +152,9 @@ class PixelSampler:
                 photo = int(draw.integers(len(self.data.keys)))
             view = random_crop(*self.photo(photo), style.size, style.scales, draw, focus)
             if self.pastable and draw.random() < style.paste_share:
-                label = int(draw.choice(self.pastable, p=self._paste_weights()))
-                donors = self._donors[label]
-                _paste(*view, label, donors[draw.integers(len(donors))], style, draw)
+                label = int(draw.choice(self.pastable, p=paste_weights))
+                things = self._things[label]
+                _paste(*view, label, things[draw.integers(len(things))], style, draw)
             views.append(view)
         guests = self._paste_guests(views, style, draw) if style.guests and self._guests else ()
         images, labels = (np.stack(parts) for parts in zip(*views, strict=True))
@@ -156,10 +164,6 @@ class PixelSampler:
             images[number, rows, columns] = donor[rows, columns]
             labels[number, rows, columns] = donor_labels[rows, columns]
         return PixelBatch(self.name, images, labels, guests)
-
-    def _paste_weights(self) -> np.ndarray:
-        """How often things of each pastable class are pasted."""
-        return _weights([len(self._donors[label]) for label in self.pastable])
 
     def _paste_guests(
         self,
@@ -178,7 +182,7 @@ class PixelSampler:
                 break
             labels[guest] = label
             photo = int(draw.choice(other.showing[theirs]))
-            _paste(*view, label, (other, photo, (theirs,)), style, draw)
+            _paste(*view, label, Thing(other, photo, (theirs,)), style, draw)
         return tuple(labels)
 
 
@@ -186,20 +190,16 @@ def _paste(
     image: np.ndarray,
     labels: np.ndarray,
     label: int,
-    source: tuple[Donor, int, tuple[int, ...]],
+    thing: Thing,
     style: ViewStyle,
     draw: np.random.Generator,
 ) -> None:
-    """Lay what another view shows of one thing over this one, in place.
-
-    label: what it is called here; source: whose, which photo, its labels there.
-    """
-    other, photo, theirs = source
-    donor, donor_labels = other.photo(photo)
-    there = np.isin(donor_labels, theirs).astype(np.uint8)
-    donor, there = random_crop(donor, there, style.size, style.scales, draw, 1)
+    """Lay a thing over this view, in place. label: what it is called here."""
+    picture, theirs = thing.donor.photo(thing.photo)
+    there = np.isin(theirs, thing.labels).astype(np.uint8)
+    picture, there = random_crop(picture, there, style.size, style.scales, draw, 1)
     pasted = there == 1
-    image[pasted] = donor[pasted]
+    image[pasted] = picture[pasted]
     labels[pasted] = label
 
 
@@ -305,7 +305,7 @@ class PixelMixture:
         return PixelBatch(name, images, views.labels)
 
 
-def _weights(counts: Sequence[int]) -> np.ndarray:
+def _drawing_shares(counts: Sequence[int]) -> np.ndarray:
     """How often each class is drawn: one with many photos more often, but far less than so many
     times, and one with few more seldom, for those few would be learnt by heart.
     """

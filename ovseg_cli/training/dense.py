@@ -115,9 +115,9 @@ class DenseStage:
             name: PixelSampler(read_pixel_set(data / name, split))
             for name, split in config.pixel_sets.items()
         }
-        meant = kinds_of(config.other_names)
+        with_parts = kinds_of(config.other_names)  # a photo's clothes together show a person
         for taker, giver in itertools.permutations(self.photos.values(), 2):
-            taker.borrow(giver, meant)
+            taker.borrow(giver, with_parts)
         images = {
             name: read_image_set(data / name, split) for name, split in config.image_sets.items()
         }

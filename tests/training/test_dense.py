@@ -291,7 +291,7 @@ def test_marked_things_are_pasted_into_photos_that_have_a_name_for_them(
     )
     stage = DenseStage(build(tiny), config, pictures, 40, CPU)
     discs, moods = stage.photos["discs"], stage.pictures["moods"]
-    donors = {label: [d for d, _, _ in found] for label, found in discs._donors.items()}
+    donors = {label: [thing.donor for thing in found] for label, found in discs._things.items()}
     red, blue = (discs.names.index(name) for name in ("red", "blue"))
     assert donors[red].count(moods) == (moods.data.classes == 0).sum()
     assert donors[blue].count(moods) == 0
