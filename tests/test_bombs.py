@@ -232,9 +232,11 @@ def test_tensors_that_are_said_to_be_larger_than_the_file(tmp_path, tensor, mess
         ("input", "scales", []),
         ("input", "scales", [1.0, 0.0]),
         ("input", "scales", [1e6]),
-        (None, "other_growth", -0.1),
-        (None, "other_growth", 1e300),
-        (None, "other_growth", "x"),
+        ("other_weight", "scale", 0.0),
+        ("other_weight", "power", -0.1),
+        ("other_weight", "power", 1e300),
+        ("other_weight", "power", "x"),
+        (None, "other_weight", 1.0),
     ],
 )
 def test_a_model_file_that_describes_no_model(tmp_path, part, key, value):

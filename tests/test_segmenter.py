@@ -18,7 +18,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.importing import import_checkpoint
 from ovseg_cli.model.build import build
 from ovseg_cli.model.clip import resize_positions
-from ovseg_cli.model.config import DeOPConfig, InputConfig
+from ovseg_cli.model.config import DeOPConfig, InputConfig, OtherWeight
 from ovseg_cli.model.convert import source_name
 from ovseg_cli.model.pamr import refine
 from ovseg_cli.model.score_map import full_scores
@@ -156,18 +156,18 @@ def test_a_model_may_let_the_other_class_take_more_the_more_names_there_are(pyra
     scores = pyramid.scores(photo, NAMES).numpy()
     rest, named = 1 - scores.sum(0), scores.sum(0)
     taken = []
-    for growth in (0.0, 0.6, 1.8):
-        changed = replace(config, other_growth=growth)
+    for power in (0.0, 0.5, 1.0):
+        changed = replace(config, other_weight=OtherWeight(scale=0.8, power=power))
         monkeypatch.setattr(pyramid.network, "config", changed)
         taken.append(pyramid.segment(photo, NAMES, other="rest").labels == 3)
-        expected = (1 + growth * np.log(3)) * rest > named
-        clear = abs((1 + growth * np.log(3)) * rest - named) > 1e-5  # else rounding decides
+        expected = 0.8 * 3**power * rest > named
+        clear = abs(0.8 * 3**power * rest - named) > 1e-5  # else rounding decides
         np.testing.assert_array_equal(taken[-1][clear], expected[clear])
         assert clear.mean() > 0.99
-        one = pyramid.segment(photo, ["sky"], other="rest").labels == 1  # one name is as ever
+        one = pyramid.segment(photo, ["sky"], other="rest").labels == 1  # whatever the power
         score = pyramid.scores(photo, ["sky"]).numpy()[0]
-        clear = abs(score - 0.5) > 1e-5
-        np.testing.assert_array_equal(one[clear], (score < 0.5)[clear])
+        clear = abs(0.8 * (1 - score) - score) > 1e-5
+        np.testing.assert_array_equal(one[clear], (0.8 * (1 - score) > score)[clear])
     assert (taken[1] >= taken[0]).all()
     assert 0 < taken[0].mean() < taken[1].mean() < taken[2].mean()
 

@@ -18,6 +18,7 @@ from ovseg_cli.model.config import (
     HeatmapConfig,
     InputConfig,
     ModelConfig,
+    OtherWeight,
     ProposalConfig,
     PyramidVisualConfig,
     TextConfig,
@@ -35,7 +36,7 @@ MINI = DeOPConfig(
     joint_width=256,
     logit_scale=25.0,
     proposals="grid",
-    other_growth=0.85,  # weights/EXPERIMENTS.md, "People out of the clothes"
+    other_weight=OtherWeight(scale=0.75, power=0.45),  # weights/EXPERIMENTS.md, "Non-object weighed ..."
     # weights/EXPERIMENTS.md, "Looks at a photo"
     input=InputConfig(
         min_size=240, max_size=1024, size_divisibility=8, mirror=True, mirror_scale=0.6667

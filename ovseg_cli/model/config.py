@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -129,26 +128,42 @@ class HeatmapConfig:
 
 
 @dataclass(frozen=True)
+class OtherWeight:
+    """What a pixel's non-object mass is multiplied by where K names compete: scale · K^power.
+
+    By chance K names collect more than one does. See `label_map`.
+    """
+
+    scale: float = 1.0
+    power: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1e-3 <= self.scale <= 100:
+            raise ValueError(f"scale lies in 0.001..100, not at {self.scale}")
+        if not 0 <= self.power <= 2:
+            raise ValueError(f"power lies in 0..2, not at {self.power}")
+
+    def __call__(self, names: int) -> float:
+        """For that many names, 1 or more."""
+        return float(self.scale * names**self.power)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """What the configurations of all models have; the defaults are DeOP's."""
 
     joint_width: int = 512  # C: width of patch, mask and text features
     proposals: str = "queries"  # what is classified, one of PROPOSALS; "grid": each patch
-    # How much non-object mass weighs against K names: 1 + other_growth * log(K).
-    other_growth: float = 0.0
+    other_weight: OtherWeight = field(default_factory=OtherWeight)
     input: InputConfig = field(default_factory=InputConfig)
     visual: ClipVisualConfig | PyramidVisualConfig = field(default_factory=ClipVisualConfig)
     text: TextConfig = field(default_factory=TextConfig)
 
-    PARTS: ClassVar[dict[str, type]] = {"input": InputConfig, "text": TextConfig}
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.other_growth <= 100:
-            raise ValueError(f"other_growth lies in 0..100, not at {self.other_growth}")
-
-    def other_weight(self, names: int) -> float:
-        """What a pixel's non-object mass is multiplied by where names compete; see `label_map`."""
-        return 1 + self.other_growth * math.log(names)
+    PARTS: ClassVar[dict[str, type]] = {
+        "other_weight": OtherWeight,
+        "input": InputConfig,
+        "text": TextConfig,
+    }
 
     @property
     def has_proposals(self) -> bool:

@@ -10,6 +10,7 @@ thing is, the model may mark itself before the stage begins.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from ovseg_cli.data.mixture import (
 from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
+from ovseg_cli.model.config import OtherWeight
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import soft_jaccard_loss
@@ -76,6 +78,8 @@ class DenseConfig(NamesConfig):
     picture_masks: PictureMasksConfig | None = None  # how the model marks things in pictures
     guest_share: float = 0.0  # groups of photos into which guests are pasted, under their own names
     guests: tuple[str, ...] = ()  # classes marked in pictures that no name of the photos means
+    # What non-object weighs against a group's names, so that one feature serves few and many.
+    other_weight: OtherWeight = field(default_factory=OtherWeight)
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
 
@@ -235,6 +239,7 @@ class DenseStage:
         labels, text, weights = names.table[labels], TextFeatures(names.text), names.weights
         found = self._mask_losses(seen, labels, text, weights)
         logits = self.model.patch_logits(seen.patches, text)
+        logits[..., -1] += math.log(self.config.other_weight(text.classes))
         labels = labels[:, ::2, ::2]  # at stride 2; the patches have stride 4
         logits = F.interpolate(
             logits.permute(0, 3, 1, 2), labels.shape[-2:], mode="bilinear", align_corners=False

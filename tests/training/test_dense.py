@@ -19,6 +19,7 @@ from ovseg_cli.data.mixture import (
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
+from ovseg_cli.model.config import OtherWeight
 from ovseg_cli.training import dense
 from ovseg_cli.training.dense import DenseBatch, DenseConfig, DenseStage, Phase
 from ovseg_cli.training.other_names import OtherNames
@@ -84,8 +85,15 @@ def test_views_of_some_sets_are_mixed(tiny, data, monkeypatch):
     assert asked == {"fields": 0.25, "discs": 0.0}
 
 
-def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(stage, monkeypatch):
+@pytest.mark.parametrize(
+    ("other_weight", "non_object"), [(OtherWeight(), 1.0), (OtherWeight(0.5, 0.8), 0.5 * 2**0.8)]
+)
+def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(
+    stage, monkeypatch, other_weight, non_object
+):
+    """non_object: times as much as it speaks for is said for it, there being two names."""
     monkeypatch.setattr(dense, "jitter_colour", lambda images, draw: images)
+    stage.config = replace(CONFIG, other_weight=other_weight)
     draw = np.random.default_rng(0)
     group = stage.photos["discs"].draw(1, ViewStyle(64, (1.0, 1.0), 0.5), draw)
     assert {0, 1, 2, IGNORE} >= set(np.unique(group.labels).tolist()) > {2}
@@ -100,12 +108,14 @@ def test_the_pixel_loss_is_the_weighted_cross_entropy_over_the_sets_own_names(st
     rows = torch.cat([text, F.normalize(model.text.non_object_embedding, dim=-1)])
     logits = (20 * patches @ rows.T).permute(2, 0, 1)
     logits = F.interpolate(logits[None], (32, 32), mode="bilinear")[0]
+    masses = logits.exp() * torch.tensor([1, 1, non_object])[:, None, None]
     weights, total, count = stage.names.own["discs"].weights, 0.0, 0
     for y in range(32):
         for x in range(32):
             label = int(group.labels[0, 2 * y, 2 * x])
             if label != IGNORE:
-                total -= (weights[label] * logits[:, y, x].log_softmax(0)[label]).item()
+                share = masses[label, y, x] / masses[:, y, x].sum()
+                total -= (weights[label] * share.log()).item()
                 count += 1
     assert found["pixels"].item() == pytest.approx(total / count, rel=1e-3)
 
