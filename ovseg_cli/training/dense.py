@@ -78,7 +78,7 @@ class DenseConfig(NamesConfig):
     picture_masks: PictureMasksConfig | None = None  # how the model marks things in pictures
     guest_share: float = 0.0  # groups of photos into which guests are pasted, under their own names
     guests: tuple[str, ...] = ()  # classes marked in pictures that no name of the photos means
-    # What non-object weighs against a group's names, so that one feature serves few and many.
+    # What non-object weighs in the losses of pixels, so that one feature serves few and many names.
     other_weight: OtherWeight = field(default_factory=OtherWeight)
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
