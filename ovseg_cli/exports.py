@@ -6,17 +6,17 @@ import os
 import re
 import secrets
 import unicodedata
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
+from ovseg_cli import png
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.frame import Frame
+from ovseg_cli.png import Metadata
 from ovseg_cli.render import overlay, palette
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary, printable
@@ -26,9 +26,6 @@ LABELS = "labels"  # the name in --save of the label maps
 UNLABELED_8 = 255  # in 8-bit label maps
 UNLABELED_16 = 65535  # in 16-bit label maps
 JPEG_LIMIT = 65500  # pixels along a side
-_COMPRESS = (256, 1 << 20)  # characters: text chunks between these are compressed
-
-Metadata = Mapping[str, str]  # keyword -> text, for PNG text chunks
 
 
 @dataclass(frozen=True)
@@ -122,26 +119,11 @@ def _write_bytes(target: Path, data: bytes) -> list[Path]:
 def write_png(target: Path, image: Image.Image, metadata: Metadata) -> list[Path]:
     """Write a PNG with text chunks; returns its path."""
     # Encoded in memory: Pillow's own writing hides why a disk refuses.
-    return _write_bytes(target, png_bytes(image, metadata))
+    return _write_bytes(target, png.encoded(image, metadata))
 
 
-def png_bytes(image: Image.Image, metadata: Metadata) -> bytes:
-    """The content of a PNG with text chunks."""
-    # Run-length strategy: for label maps both faster and smaller than the default.
-    buffer = io.BytesIO()
-    image.save(
-        buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE, pnginfo=_text_chunks(metadata)
-    )
-    return buffer.getvalue()
-
-
-def _text_chunks(metadata: Metadata) -> PngInfo:
-    """tEXt where Latin-1 is enough, else iTXt; long texts compressed."""
-    chunks = PngInfo()
-    for keyword, text in metadata.items():
-        valid = text.encode("utf-8", "backslashreplace").decode()  # file names may hold anything
-        chunks.add_text(keyword, valid, zip=_COMPRESS[0] <= len(valid) < _COMPRESS[1])
-    return chunks
+def _write_map(target: Path, values: np.ndarray, metadata: Metadata) -> list[Path]:
+    return _write_bytes(target, png.encoded_map(values, metadata))
 
 
 def _write_overlay(
@@ -159,7 +141,7 @@ def _write_labels(
     target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
 ) -> list[Path]:
     ids = _ids(segmentation, label_kind(len(segmentation.vocabulary)))
-    return write_png(target, Image.fromarray(ids), metadata)
+    return _write_map(target, ids, metadata)
 
 
 def label_kind(classes: int) -> type[np.unsignedinteger]:
@@ -195,7 +177,7 @@ def _write_masks(
             if area.class_id != UNLABELED:
                 mask = np.where(segmentation.labels == area.class_id, np.uint8(255), np.uint8(0))
                 stem = f"{area.class_id}-{slug(area.name)}".rstrip("-")
-                files += write_png(target / f"{stem}.png", Image.fromarray(mask), metadata)
+                files += _write_map(target / f"{stem}.png", mask, metadata)
         with _output_errors(target):
             target.mkdir(parents=True, exist_ok=True)  # also where every pixel is unlabelled
             for old in set(target.glob("*.png")).difference(files):

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ovseg_cli import png
 from ovseg_cli.errors import UsageError
-from ovseg_cli.exports import UNLABELED_8, atomic_path, paletted, png_bytes, write_png
+from ovseg_cli.exports import UNLABELED_8, atomic_path, paletted, write_png
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.writing import distinct, line, write_text
@@ -58,9 +59,9 @@ def write_cvat(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
         for photo in run:
             labels = photo.labels()
             classes = Image.fromarray(colors[labels])
-            _add(archive, f"SegmentationClass/{photo.rel}.png", png_bytes(classes, {}))
+            _add(archive, f"SegmentationClass/{photo.rel}.png", png.encoded(classes, {}))
             objects = paletted(_objects(labels), _voc_colors())
-            _add(archive, f"SegmentationObject/{photo.rel}.png", png_bytes(objects, {}))
+            _add(archive, f"SegmentationObject/{photo.rel}.png", png.encoded(objects, {}))
     yield target
 
 
