@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from ovseg_cli.errors import (
         CheckpointError,
         InputError,
+        NetworkError,
         OutputError,
         OvsegError,
         UsageError,
         VocabularyError,
     )
+    from ovseg_cli.exemplars import Exemplar
     from ovseg_cli.frame import Frame
     from ovseg_cli.segmentation import UNLABELED, ClassArea, Segmentation
-    from ovseg_cli.segmenter import Segmenter, load_model
+    from ovseg_cli.segmenter import Model, Segmenter, load_model
     from ovseg_cli.vocabulary import ClassName, Vocabulary
 
 __version__ = "0.1.0"
@@ -30,14 +32,16 @@ _HOMES = {
     "errors": (
         "CheckpointError",
         "InputError",
+        "NetworkError",
         "OutputError",
         "OvsegError",
         "UsageError",
         "VocabularyError",
     ),
+    "exemplars": ("Exemplar",),
     "frame": ("Frame",),
     "segmentation": ("UNLABELED", "ClassArea", "Segmentation"),
-    "segmenter": ("Segmenter", "load_model"),
+    "segmenter": ("Model", "Segmenter", "load_model"),
     "vocabulary": ("ClassName", "Vocabulary"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -47,8 +51,11 @@ __all__ = [
     "CheckpointError",
     "ClassArea",
     "ClassName",
+    "Exemplar",
     "Frame",
     "InputError",
+    "Model",
+    "NetworkError",
     "OutputError",
     "OvsegError",
     "Segmentation",

@@ -173,11 +173,11 @@ class _Run:
         position, image = item
         started = time.perf_counter()
         state = InputState.of(image)
-        entry = self.output.is_done(image, state)
-        if entry is not None:
-            self.finished[position] = ImageResult(image, "skipped", entry)
-            return None, 0
         try:
+            entry = self.output.is_done(image, state)
+            if entry is not None:
+                self.finished[position] = ImageResult(image, "skipped", entry)
+                return None, 0
             frame = read_image(
                 image,
                 exif=self.options.exif,
@@ -309,7 +309,7 @@ class _Run:
         size_hw: tuple[int, int] | None = None,
     ) -> None:
         logger.debug("%s failed", image.name, exc_info=error)
-        reason = reason_of(error, image, size_hw)
+        reason = reason_of(error, image.name, size_hw)
         try:
             self.output.forget(image, state, reason)
         except OutputError as second:

@@ -1,12 +1,9 @@
-"""Writers of results by name: Segmentation -> files. Every file appears whole or not at all."""
+"""Writers of results by name: Segmentation -> files."""
 
-import contextlib
 import io
-import os
 import re
-import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from ovseg_cli import png
-from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.png import Metadata
 from ovseg_cli.render import overlay, palette
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.whole_files import atomic_path, output_errors, remove
 
 OVERLAY = "overlay"  # the name in --save of what --show shows, too
 LABELS = "labels"  # the name in --save of the label maps
@@ -70,46 +68,6 @@ def select(
     return writers
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file is one that `atomic_path` gave out: after a kill, some are left."""
-    return name[:1] == "." and re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
-
-
-@contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """A path to write to, beside the target, which takes the target's place in the end.
-
-    Where the body raises, nothing is left. An OSError (no space, no permission, name too long)
-    becomes OutputError with that as its cause. Folders above the target are made.
-    """
-    # Short, so that the longest name that the target may have is not made too long, and without
-    # the target's suffix, so that what a kill leaves behind is not taken for a result.
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
-    with _output_errors(target):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            os.replace(temporary, target)
-        except BaseException:
-            _remove([temporary])
-            raise
-
-
-@contextlib.contextmanager
-def _output_errors(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write {printable(str(target))}: {reason}") from error
-
-
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        with contextlib.suppress(OSError):
-            file.unlink()
-
-
 def _write_bytes(target: Path, data: bytes) -> list[Path]:
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
@@ -122,6 +80,15 @@ def write_png(target: Path, image: Image.Image, metadata: Metadata) -> list[Path
     return _write_bytes(target, png.encoded(image, metadata))
 
 
+def write_jpeg(target: Path, image: Image.Image) -> list[Path]:
+    """Write a picture with letters in it, made smaller where the format has no such size."""
+    if max(image.size) > JPEG_LIMIT:
+        image.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90, subsampling=0)  # 4:4:4 keeps letters and borders sharp
+    return _write_bytes(target, buffer.getvalue())
+
+
 def _write_map(target: Path, values: np.ndarray, metadata: Metadata) -> list[Path]:
     return _write_bytes(target, png.encoded_map(values, metadata))
 
@@ -129,12 +96,7 @@ def _write_map(target: Path, values: np.ndarray, metadata: Metadata) -> list[Pat
 def _write_overlay(
     target: Path, frame: Frame, segmentation: Segmentation, metadata: Metadata
 ) -> list[Path]:
-    image = overlay(frame, segmentation)
-    if max(image.size) > JPEG_LIMIT:
-        image.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90, subsampling=0)  # 4:4:4 keeps letters and borders sharp
-    return _write_bytes(target, buffer.getvalue())
+    return write_jpeg(target, overlay(frame, segmentation))
 
 
 def _write_labels(
@@ -178,13 +140,13 @@ def _write_masks(
                 mask = np.where(segmentation.labels == area.class_id, np.uint8(255), np.uint8(0))
                 stem = f"{area.class_id}-{slug(area.name)}".rstrip("-")
                 files += _write_map(target / f"{stem}.png", mask, metadata)
-        with _output_errors(target):
+        with output_errors(target):
             target.mkdir(parents=True, exist_ok=True)  # also where every pixel is unlabelled
             for old in set(target.glob("*.png")).difference(files):
                 if re.fullmatch(r"\d+(-.*)?\.png", old.name) and old.is_file():
                     old.unlink()
     except BaseException:
-        _remove(files)
+        remove(files)
         raise
     return files
 

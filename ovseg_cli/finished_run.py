@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from ovseg_cli import tables
+from ovseg_cli import layout, tables
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, WRITERS
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.json_files import read_json
-from ovseg_cli.output import REPORT
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
 
@@ -73,7 +72,7 @@ def read_run(out: Path) -> FinishedRun:
     record = _read_record(out)
     latest: dict[str, Entry] = {}
     try:
-        for entry in Journal(out / ".ovseg").entries():
+        for entry in Journal(out / layout.STATE).entries():
             if entry.rel not in latest or entry.order >= latest[entry.rel].order:
                 latest[entry.rel] = entry
         if not latest:  # copied without its hidden folder
@@ -99,7 +98,7 @@ def read_classes(out: Path) -> tuple[RunClass, ...]:
     if not out.is_dir():
         raise UsageError(f"no such folder: {shown}; name the output folder of ovseg segment")
     try:
-        values = read_json(out / tables.CLASSES)
+        values = read_json(out / layout.CLASSES)
         classes = tuple(
             RunClass(
                 str(value["name"]),
@@ -113,21 +112,21 @@ def read_classes(out: Path) -> tuple[RunClass, ...]:
             raise ValueError("a colour beyond 0 to 255")
     except (OSError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
         raise UsageError(
-            f"{shown} is no output folder of ovseg segment: it has no {tables.CLASSES} as a run "
+            f"{shown} is no output folder of ovseg segment: it has no {layout.CLASSES} as a run "
             f"writes it{_of_clips(out)}"
         ) from error
     return classes
 
 
 def _of_clips(out: Path) -> str:
-    clips = any(out.glob(f"*.{REPORT}"))
+    clips = any(out.glob(f"*.{layout.REPORT}"))
     return " (it holds clips; the report is of photos)" if clips else ""
 
 
 def _read_record(out: Path) -> Mapping[str, Any]:
     """run.json; empty where it is missing or damaged, since the page can do without."""
     try:
-        record = read_json(out / REPORT)
+        record = read_json(out / layout.REPORT)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
@@ -137,7 +136,7 @@ def is_sound(entry: Entry, classes: int) -> bool:
     """Whether an entry is of these classes and has pixels."""
     return entry.width > 0 < entry.height and all(
         UNLABELED <= class_id < classes
-        and 0 <= pixels <= entry.width * entry.height
+        and 1 <= pixels <= entry.width * entry.height
         and 0 <= mean < 2
         for class_id, pixels, mean in entry.areas
     )
@@ -162,7 +161,7 @@ def _entries_of_stats(out: Path) -> Iterator[Entry]:
     areas: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
     sizes: dict[str, tuple[int, int]] = {}
     try:
-        with (out / tables.STATS).open(encoding="utf-8", newline="") as stream:
+        with (out / layout.STATS).open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 image = tables.text_of_cell(row["image"])
                 sizes[image] = (int(row["width"]), int(row["height"]))
@@ -173,7 +172,7 @@ def _entries_of_stats(out: Path) -> Iterator[Entry]:
     except FileNotFoundError:
         return
     except (ValueError, TypeError, LookupError, csv.Error) as error:
-        shown = printable(str(out / tables.STATS))
+        shown = printable(str(out / layout.STATS))
         raise UsageError(f"{shown} is not a table as ovseg segment writes it") from error
     for image, (width, height) in sizes.items():
         stem = os.path.splitext(image)[0]

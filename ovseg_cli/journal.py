@@ -70,7 +70,7 @@ class Journal:
 
     def files(self) -> list[Path]:
         """The journals of all parts that exist."""
-        return sorted(self._folder.glob("journal*.jsonl"))
+        return sorted(file for file in self._folder.glob("journal*.jsonl") if file.is_file())
 
     def entries(self, *, own: bool = False) -> Iterator[Entry]:
         """Every entry on disk, or of the own part, also those that a later one replaces."""

@@ -15,12 +15,13 @@ from typing import Any
 
 from ovseg_cli import tables
 from ovseg_cli.errors import UsageError
-from ovseg_cli.exports import atomic_path
 from ovseg_cli.finished_run import is_sound, read_classes
 from ovseg_cli.journal import Entry, Journal
+from ovseg_cli.layout import STATE
 from ovseg_cli.links import first_link, refuse_links
-from ovseg_cli.parts import STATE, Part, read_parts
+from ovseg_cli.parts import Part, read_parts
 from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
+from ovseg_cli.whole_files import atomic_path
 
 _OWN_AFFAIR = ("batch_size", "workers", "shard")  # options that may differ between parts
 _SHOWN = 3  # names in a message

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ovseg_cli import __version__, weights
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import atomic_path
 from ovseg_cli.model.build import config_from_dict
 from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, every_patch
 from ovseg_cli.onnx_export import INSTALL, OPSET, PARTS, export
+from ovseg_cli.whole_files import atomic_path
 
 if TYPE_CHECKING:
     from ovseg_cli.model.config import ModelConfig

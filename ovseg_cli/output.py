@@ -3,12 +3,12 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ovseg_cli import parts, tables
+from ovseg_cli import layout, parts, tables
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import WRITERS, Writer, is_temporary
+from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.links import first_link, refuse_links
@@ -16,11 +16,9 @@ from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.whole_files import is_temporary, remove
 
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
-REPORT = "run.json"
-PAGE_FILES = "report-files"  # where `ovseg report` puts the small pictures of its page
-EXPORTS = "exports"  # where formats of other programs go, each into a folder of its name
 
 
 class OutputFolder:
@@ -37,7 +35,7 @@ class OutputFolder:
         self._place = os.path.join(root, "")  # the same as text
         self.stage = root  # where files of a photo are written before they are delivered
         self.writers = writers
-        self.journal = Journal(root / parts.STATE, part)
+        self.journal = Journal(root / layout.STATE, part)
         self._part = part  # of a run divided by --shard
         self._wants_stats = stats
         self._run = ""
@@ -53,7 +51,7 @@ class OutputFolder:
         if not os.access(place, os.W_OK | os.X_OK):
             raise UsageError(f"cannot write to {self.root}: no permission to write in {place}")
         try:
-            state = self.root / ".ovseg"
+            state = self.root / layout.STATE
             for path in (*self.result_folders(), state, *state.glob("*")):
                 refuse_links(self.root, path)
         except OutputError as error:
@@ -78,9 +76,8 @@ class OutputFolder:
 
     def holds_results(self) -> bool:
         """Whether an earlier run has written here."""
-        own_files = (tables.STATS, tables.SUMMARY, tables.PARENTS, tables.CLASSES, REPORT)
         return (
-            any((self.root / name).exists() for name in own_files)
+            any((self.root / name).exists() for name in layout.RUN_FILES)
             or any(_has_entries(self.root / writer.folder) for writer in WRITERS.values())
             or any(file.stat().st_size for file in self.journal.files())
         )
@@ -88,7 +85,7 @@ class OutputFolder:
     def result_folders(self) -> list[Path]:
         """The folders that hold no photos to segment, whether they are there or not."""
         folders = (writer.folder for writer in WRITERS.values())
-        return [self.root / name for name in (*folders, PAGE_FILES, EXPORTS)]
+        return [self.root / name for name in (*folders, layout.PAGE_FILES, layout.EXPORTS)]
 
     def open(
         self,
@@ -109,7 +106,7 @@ class OutputFolder:
             if overwrite:
                 self._remove_results()
             elif not self._part:
-                _remove(self._left_over())
+                remove(self._left_over())
             tables.write_classes(self.root, vocabulary)
         except OSError as error:
             raise UsageError(f"cannot write to {self.root}: {error.strerror}") from error
@@ -173,7 +170,7 @@ class OutputFolder:
             self._publish(entry, written)
         except BaseException:
             for files in written.values():
-                _remove(files)
+                remove(files)
             raise
         return entry
 
@@ -218,7 +215,7 @@ class OutputFolder:
 
     def write_report(self, values: dict[str, object]) -> None:
         """Write run.json; raises OutputError."""
-        tables.write_json(self.root / REPORT, values)
+        tables.write_json(self.root / layout.REPORT, values)
 
     def _is_own(self, entry: Entry, path: str) -> bool:
         """Whether this very run could have made the entry, of the input at that place."""
@@ -249,7 +246,7 @@ class OutputFolder:
 
     def _discard(self, entry: Entry) -> None:
         """Remove the files of an entry."""
-        _remove(self._recorded(entry))
+        remove(self._recorded(entry))
 
     def _recorded(self, entry: Entry) -> list[Path]:
         """The files of an entry; a journal from elsewhere cannot name any outside the folder."""
@@ -263,11 +260,10 @@ class OutputFolder:
         for entry in self.journal.entries(own=bool(self._part)):
             self._discard(entry)
         if self._part:
-            _remove([self.journal.own])
+            remove([self.journal.own])
             return
-        own_files = (tables.STATS, tables.SUMMARY, tables.PARENTS, tables.CLASSES, REPORT)
-        _remove([*(self.root / name for name in own_files), *parts.records(self.root)])
-        _remove([*self._left_over(), *self.journal.files()])
+        remove([*(self.root / name for name in layout.RUN_FILES), *parts.records(self.root)])
+        remove([*self._left_over(), *self.journal.files()])
 
     def _left_over(self) -> Iterator[Path]:
         """Temporary files of a run that was killed."""
@@ -276,7 +272,7 @@ class OutputFolder:
         folders = (self.root / writer.folder for writer in WRITERS.values())
         for top, _, names in itertools.chain.from_iterable(map(os.walk, folders)):
             yield from (Path(top, name) for name in names if is_temporary(name))
-        for folder in (self.root, self.root / parts.STATE):
+        for folder in (self.root, self.root / layout.STATE):
             yield from (file for file in folder.glob(".*.tmp") if is_temporary(file.name))
 
     def _is_foreign(self, journal: Path) -> bool:
@@ -286,12 +282,6 @@ class OutputFolder:
 
 def _has_entries(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
-
-
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        with contextlib.suppress(OSError):
-            file.unlink()
 
 
 def _size(file: Path) -> int:

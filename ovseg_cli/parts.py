@@ -17,15 +17,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ovseg_cli import tables
+from ovseg_cli import layout, tables
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import atomic_path
 from ovseg_cli.json_files import parse_json, read_json
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.shard import Division, Shard, divide
 from ovseg_cli.vocabulary import printable
+from ovseg_cli.whole_files import atomic_path
 
-STATE = ".ovseg"
 _LONGEST_LINE = 1 << 20  # characters; a name has fewer
 BEGUN = "begun"  # the status of a part that has not come to an end
 
@@ -77,7 +76,7 @@ def division_of(
     anew: what this part has left does not count. Raises UsageError where the folder holds parts of
     another number.
     """
-    for file in (out / STATE).glob("part-*-of-*.json"):
+    for file in (out / layout.STATE).glob("part-*-of-*.json"):
         if file.stem.rpartition("-")[2] != str(shard.count):
             raise UsageError(
                 f"{printable(str(out))} holds {_said(file.stem)}, so that a part of {shard.count} "
@@ -141,14 +140,14 @@ def write_part(part: Part) -> None:
 
 def read_parts(out: Path) -> list[Part]:
     """The parts in a folder, in their order; raises UsageError where one cannot be read."""
-    files = sorted((out / STATE).glob("part-*-of-*.json"))
+    files = sorted((out / layout.STATE).glob("part-*-of-*.json"))
     return sorted(map(_read, files), key=lambda part: (part.shard.count, part.shard.index))
 
 
 def records(out: Path) -> Iterator[Path]:
     """The files that parts have left in a folder."""
     for pattern in ("part-*-of-*.json", "part-*-of-*.inputs.gz", "division-of-*.json"):
-        yield from (out / STATE).glob(pattern)
+        yield from (out / layout.STATE).glob(pattern)
 
 
 def _read(file: Path) -> Part:
@@ -171,7 +170,7 @@ def _read(file: Path) -> Part:
 
 def _is_alone(out: Path, shard: Shard) -> bool:
     """Whether no other part has left anything in a folder."""
-    names = (file.name for file in (out / STATE).glob("*-of-*.json*"))
+    names = (file.name for file in (out / layout.STATE).glob("*-of-*.json*"))
     return all(f"-{shard}." in name or name.startswith("division-") for name in names)
 
 
@@ -204,12 +203,12 @@ def _said(stem: str) -> str:
 
 
 def _division(out: Path, count: int) -> Path:
-    return out / STATE / f"division-of-{count}.json"
+    return out / layout.STATE / f"division-of-{count}.json"
 
 
 def _record(out: Path, shard: Shard) -> Path:
-    return out / STATE / f"part-{shard}.json"
+    return out / layout.STATE / f"part-{shard}.json"
 
 
 def _inputs(out: Path, shard: Shard) -> Path:
-    return out / STATE / f"part-{shard}.inputs.gz"
+    return out / layout.STATE / f"part-{shard}.inputs.gz"

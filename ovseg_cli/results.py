@@ -60,11 +60,13 @@ def is_run_wide(error: Exception) -> bool:
     return isinstance(error, OutputError) and number in _RUN_WIDE
 
 
-def reason_of(error: Exception, image: ImageInput, size_hw: tuple[int, int] | None = None) -> str:
-    """Why an input failed, in words to be read beside its path."""
+def reason_of(
+    error: Exception, name: str, size_hw: tuple[int, int] | None = None, kind: str = "photo"
+) -> str:
+    """Why an input failed, in words to be read beside its name."""
     if isinstance(error, OvsegError):
-        return str(error).removeprefix(f"{printable(image.name)}: ")
+        return str(error).removeprefix(f"{printable(name)}: ")
     if is_out_of_memory(error):
         size = f" of {size_hw[1]}x{size_hw[0]} pixels" if size_hw else ""
-        return f"not enough memory for this photo{size}; --device cpu may have more"
+        return f"not enough memory for this {kind}{size}; --device cpu may have more"
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)"

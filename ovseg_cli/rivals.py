@@ -10,17 +10,9 @@ import re
 from collections.abc import Iterator, Sequence, Set
 from functools import cache
 
+from ovseg_cli.plurals import singulars
 from ovseg_cli.vocabulary import Vocabulary, comparable, preset, presets
 
-_IRREGULAR = {
-    "people": "person",
-    "men": "man",
-    "women": "woman",
-    "children": "child",
-    "leaves": "leaf",
-    "knives": "knife",
-    "buses": "bus",
-}
 _KINDS = ("other", "stuff")  # of COCO-Stuff: "sky-other" is a sky
 
 
@@ -32,7 +24,7 @@ def competing(rivals: Vocabulary, own: Vocabulary) -> list[int]:
     same, and so are phrases that a preset has as synonyms, such as sofa and couch.
     """
     meant = [_words(phrase) for entry in own.classes for phrase in entry.phrases]
-    said = {"".join(words) for words in meant} | set(_synonyms(own))
+    said = {word for words in meant for word in singulars("".join(words))} | set(_synonyms(own))
     return [
         position
         for position, entry in enumerate(rivals.classes)
@@ -41,32 +33,29 @@ def competing(rivals: Vocabulary, own: Vocabulary) -> list[int]:
 
 
 def _means(words: Sequence[str], meant: Sequence[Sequence[str]], said: Set[str]) -> bool:
-    nested = any(set(words) <= set(own) or set(own) <= set(words) for own in meant)
-    return nested or "".join(words) in said  # "dining table" and "diningtable"
+    if any(_within(words, own) or _within(own, words) for own in meant):
+        return True
+    return not said.isdisjoint(singulars("".join(words)))  # "dining table" and "diningtable"
+
+
+def _within(words: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether all words are among the others, in the singular or plural."""
+    forms = {form for word in others for form in singulars(word)}
+    return all(not forms.isdisjoint(singulars(word)) for word in words)
 
 
 def _words(phrase: str) -> list[str]:
-    """Those of a phrase, in the singular and without a kind that says nothing."""
-    words = [_singular(word) for word in re.split(r"[\W_]+", comparable(phrase)) if word]
+    """Those of a phrase, without a kind that says nothing."""
+    words = [word for word in re.split(r"[\W_]+", comparable(phrase)) if word]
     return [word for word in words if word not in _KINDS] or words or [comparable(phrase)]
 
 
-def _singular(word: str) -> str:
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
-    if word.endswith(("sses", "shes", "ches", "xes")):
-        return word[:-2]
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us")) else word
-
-
 def _synonyms(own: Vocabulary) -> Iterator[str]:
-    """What presets call the classes, each in one word."""
+    """What presets call the classes, each in one word, as `singulars` gives it."""
     for entry in own.classes:
         for phrase in entry.phrases:
             for other in _known_synonyms().get(comparable(phrase), ()):
-                yield "".join(_words(other))
+                yield from singulars("".join(_words(other)))
 
 
 @cache

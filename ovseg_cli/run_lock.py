@@ -22,6 +22,7 @@ from typing import IO
 
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.json_files import read_json
+from ovseg_cli.layout import STATE
 from ovseg_cli.links import refuse_links
 from ovseg_cli.vocabulary import printable
 
@@ -41,7 +42,7 @@ def holding(out: Path, name: str) -> Iterator[None]:
     excludes a second of its own name. Raises UsageError, which says who is there, and where the
     folder cannot be written.
     """
-    folder = out / ".ovseg"
+    folder = out / STATE
     own = folder / f"{name}.lock"
     with _own_lock(out, own) as stream:
         _sign(stream)
@@ -101,6 +102,10 @@ def _is_held(file: Path) -> bool:
             return not _locked(stream, shared=True)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise UsageError(
+            f"cannot tell whether another run is at work: {printable(str(file))}: {error.strerror}"
+        ) from error
 
 
 def _locked(stream: IO[bytes], *, shared: bool) -> bool:

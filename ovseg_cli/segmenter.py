@@ -178,9 +178,10 @@ class Model:
     def scores(
         self, image: str | Path | Image.Image | np.ndarray, names: Sequence[str] | Vocabulary
     ) -> Tensor:
-        """S of deop.md for a photo: (K, H, W) float32 at its own size, on the CPU.
+        """The classes' scores S of a photo: (K, H, W) float32 at its own size, on the CPU.
 
-        With mask proposals S is not normalised and may exceed 1.
+        S[k] is the sum over regions n of p[n, k] times n's share of the pixel (`score_map`). With
+        mask proposals S is not normalised and may exceed 1.
         """
         segmenter = Segmenter(self, _vocabulary(names))
         frame = _frame(image, segmenter.input_size)

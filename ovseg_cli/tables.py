@@ -1,4 +1,4 @@
-"""The tables of a run: stats.csv, summary.csv, classes.json."""
+"""The tables of a run: stats.csv, summary.csv, parents.csv, classes.json."""
 
 import csv
 import json
@@ -10,22 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from ovseg_cli.exports import atomic_path
 from ovseg_cli.journal import Entry
+from ovseg_cli.layout import CLASSES, PARENTS, STATS, SUMMARY
 from ovseg_cli.render import palette
 from ovseg_cli.segmentation import UNLABELED, ClassArea
 from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.whole_files import atomic_path
 
 Row = Sequence[object]
 
 # What spreadsheets take for a formula (owasp.org/www-community/attacks/CSV_Injection), numbers
-# apart; apostrophes before it are our own, or would be taken for them.
+# apart; what has apostrophes before it, which are our own, or would be taken for them.
 _SIGNS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 _STARTS = "'" + _SIGNS
-_FORMULA = re.compile(rf"'*[{re.escape(_SIGNS)}](?![\d.]*\Z)")
-STATS = "stats.csv"
-SUMMARY = "summary.csv"
-CLASSES = "classes.json"
+_FORMULA = re.compile(rf"'+[{re.escape(_SIGNS)}]|[{re.escape(_SIGNS)}](?![\d.]*\Z)")
 STATS_COLUMNS = (
     "image",
     "width",
@@ -36,7 +34,6 @@ STATS_COLUMNS = (
     "fraction",
     "mean_confidence",
 )
-PARENTS = "parents.csv"
 PARENTS_COLUMNS = ("image", "parent", "pixels", "fraction", "mean_confidence")
 SUMMARY_COLUMNS = ("class_id", "class", "pixels", "fraction", "images")
 

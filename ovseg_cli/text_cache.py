@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovseg_cli.errors import OutputError
 from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.whole_files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,10 +66,7 @@ def _write(path: Path, features: Tensor) -> None:
     from safetensors.torch import save
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        number, partial = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(number, "wb") as file:
-            file.write(save({"features": features.contiguous()}))
-        os.replace(partial, path)
-    except OSError as error:
+        with atomic_path(path) as partial:
+            partial.write_bytes(save({"features": features.contiguous()}))
+    except OutputError as error:
         log.info("text features are not kept: %s", error)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ovseg_cli.errors import VocabularyError
 from ovseg_cli.nouns import common_nouns
+from ovseg_cli.plurals import singulars
 from ovseg_cli.vocabulary import Vocabulary
 
 ALIKE = 0.8  # similarity from which two classes can hardly be told apart
@@ -118,5 +119,4 @@ def _known_words() -> frozenset[str]:
 
 def _is_known(word: str, known: Set[str]) -> bool:
     """Whether it, or what it is the plural of, is a word of some noun."""
-    stems = (word, word.removesuffix("s"), word.removesuffix("es"))
-    return any(stem in known for stem in stems) or not word.isalpha()
+    return not known.isdisjoint(singulars(word)) or not word.isalpha()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovseg_cli.catalogue import OPEN_CLIP, catalogue
 from ovseg_cli.errors import CheckpointError, OutputError, UsageError
+from ovseg_cli.whole_files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,7 +143,9 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
     from safetensors.torch import save_file
 
     tensors = {
-        name: tensor.detach().to("cpu", torch.float16 if half else tensor.dtype).contiguous()
+        name: tensor.detach()
+        .to("cpu", torch.float16 if half and tensor.dtype == torch.float32 else tensor.dtype)
+        .contiguous()
         for name, tensor in checkpoint.state_dict.items()
     }
     for name, tensor in tensors.items():
@@ -154,19 +157,14 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
         "licence": checkpoint.licence,
         DIGEST_KEY: _tensors_digest(tensors),
     }
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with atomic_path(path) as partial:
             partial.touch()
             mode = partial.stat().st_mode  # by the user's umask; save_file lets only them read
             save_file(tensors, partial, {HEADER_KEY: json.dumps(about)})
             partial.chmod(mode)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:  # the latter of a full disk
-        raise OutputError(f"{path} cannot be written: {error}") from error
+    except SafetensorError as error:  # of a full disk
+        raise OutputError(f"cannot write {path}: {error}") from error
 
 
 def verify(entry: ModelEntry) -> None:

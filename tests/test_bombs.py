@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished_runs import MadeRun
 from PIL import Image
 from small_models import PYRAMID
 
@@ -21,6 +22,7 @@ from ovseg_cli.data import stored_labels
 from ovseg_cli.data.image_set import read_image_set
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import CheckpointError, InputError, UsageError, VocabularyError
+from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import read_tensors
 from ovseg_cli.mask_files import MOST, MaskFiles
@@ -297,3 +299,25 @@ def test_names_in_lists_that_no_file_system_can_have(tmp_path):
         (tmp_path / "val.txt").write_text(name)
         with pytest.raises(UsageError, match="has no photo"):
             read_pixel_set(tmp_path, "val").load(name)
+
+
+def test_a_label_map_far_larger_than_its_run_says_is_refused_unread(tmp_path):
+    """Nothing follows its header: were it decoded, it would be called damaged."""
+    run = MadeRun(tmp_path, ["sky", "road"]).add("a", np.zeros((2, 2), np.int32))
+    label_map = run.out / "labels" / "a.png"
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]
+    label_map.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    entry = (run.out / ".ovseg" / "journal.jsonl").read_text()
+    values = json.loads(entry)
+    values["files"]["labels"]["labels/a.png"] = label_map.stat().st_size
+    (run.out / ".ovseg" / "journal.jsonl").write_text(json.dumps(values) + "\n")
+    (photo,) = LabelledRun(run.out)
+    with pytest.raises(InputError, match="not the label map that the run has written"):
+        photo.labels()

@@ -11,11 +11,12 @@ from PIL import Image
 
 from ovseg_cli import exports
 from ovseg_cli.errors import OutputError, UsageError, VocabularyError
-from ovseg_cli.exports import WRITERS, atomic_path, select, slug
+from ovseg_cli.exports import WRITERS, select, slug
 from ovseg_cli.frame import Frame
 from ovseg_cli.render import overlay, palette
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.whole_files import atomic_path
 
 try:
     import cv2

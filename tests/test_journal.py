@@ -283,3 +283,11 @@ def test_fingerprints_tell_runs_apart():
     assert run_fingerprint(base) == run_fingerprint(dict(reversed(base.items())))
     for other in ({**base, "threshold": 0.5}, {**base, "classes": [("a",), ("b", "c")]}):
         assert run_fingerprint(other) != run_fingerprint(base)
+
+
+def test_a_folder_in_place_of_a_journal_is_passed_over(tmp_path):
+    (tmp_path / "journal-1-of-2.jsonl").mkdir()
+    Journal(tmp_path).append(ENTRY)
+    later = Journal(tmp_path)
+    later.load()
+    assert same(later.entry("a/b"), ENTRY)

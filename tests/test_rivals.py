@@ -64,6 +64,17 @@ def photo(height=80, width=112):
         ("car", "truck|car", False),
         ("sofa", "couch", False),  # ADE-150 has them as synonyms
         ("aeroplane", "airplane", False),
+        ("tie", "ties", False),
+        ("movies", "movie", False),
+        ("potato", "potatoes", False),
+        ("wolf", "grey wolves", False),
+        ("knives", "knife", False),
+        ("gas", "gases", False),
+        ("bus", "buses", False),
+        ("glass", "glasses", False),
+        ("teeth", "tooth", False),
+        ("cap", "cape", True),
+        ("ski", "sky", True),
         ("train", "railroad", True),  # a railroad train is one, a railroad is not
         ("ram", "arm", True),
         ("Straße", "strasse", False),

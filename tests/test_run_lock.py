@@ -189,3 +189,9 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write"), holding(tmp_path / "file", WHOLE):
         pass
+
+
+def test_a_folder_in_place_of_a_lock(tmp_path):
+    (tmp_path / ".ovseg" / "1-of-2.lock").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"1-of-2\.lock"), holding(tmp_path, WHOLE):
+        pass

@@ -66,7 +66,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def prepared(photo: np.ndarray, size_hw: tuple[int, int]) -> torch.Tensor:
-    """Steps 1 of deop.md: resize, normalise, pad to a multiple of 32."""
+    """As DeOP's authors prepare photos: resize, normalise, pad to a multiple of 32."""
     resized = Image.fromarray(photo).resize(size_hw[::-1], Image.Resampling.BILINEAR)
     pixels = torch.tensor(np.asarray(resized), dtype=torch.float32).permute(2, 0, 1)
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
@@ -375,6 +375,18 @@ def test_refined_scores_follow_the_photo_as_the_network_sees_it(pyramid):
 
 def test_no_resizing_where_the_model_says_so():
     assert resized((77, 1234), InputConfig(min_size=None)) == (77, 1234)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"size_divisibility": 0}, {"size_divisibility": -8}, {"min_size": 0}, {"min_size": -5}),
+        *({"max_size": 0}, {"pixel_std": (1.0, 0.0, 1.0)}, {"mirror_scale": 0.0}, {"scales": ()}),
+    ],
+)
+def test_inputs_that_no_photo_fits(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        InputConfig(**wrong)
 
 
 def test_one_pixel_and_one_class(pyramid):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ovseg_cli.benchmark.figure import HIGHER, LOWER, Figure
 from ovseg_cli.errors import UsageError
-from ovseg_cli.exports import atomic_path
+from ovseg_cli.whole_files import atomic_path
 
 FORMAT = 1  # of the file
 WORSE, BETTER, NEW = "worse", "better", "new"

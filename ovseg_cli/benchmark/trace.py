@@ -9,7 +9,7 @@ from typing import Any
 
 from ovseg_cli.benchmark.profile import PARTS, STAGES, Profile
 from ovseg_cli.benchmark.spans import Span
-from ovseg_cli.exports import atomic_path
+from ovseg_cli.whole_files import atomic_path
 
 
 def write_trace(path: Path, profile: Profile, machine: dict[str, Any]) -> None:

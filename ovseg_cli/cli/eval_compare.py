@@ -30,7 +30,7 @@ class Variant:
 def variants(base: Compute, compared: Sequence[str]) -> list[Variant]:
     """Every combination of the values in texts like "model=mini,clip-vit-b-16".
 
-    Raises UsageError for an option that is none of `Compute`'s, and for a value that it refuses.
+    Raises UsageError for an option that does not say how a model runs, or a value that it refuses.
     """
     lists: dict[str, list[str]] = {}
     for text in compared:
@@ -50,7 +50,8 @@ def variants(base: Compute, compared: Sequence[str]) -> list[Variant]:
 def _converted(option: str, value: str) -> tuple[str, Any]:
     """The field of `Compute` and its value, checked as the option itself checks it."""
     field = option.replace("-", "_")
-    known = [entry.name for entry in fields(Compute)]
+    # Exemplars are of single classes: theirs is an option of another name and form.
+    known = [entry.name for entry in fields(Compute) if entry.name != "exemplars"]
     if field not in known:
         listed = ", ".join(name.replace("_", "-") for name in known)
         raise UsageError(f"--compare knows no option {option!r}; there are {listed}")

@@ -75,7 +75,7 @@ def command(out: Path, names: str, output: Path | None, **options: Any) -> None:
     """
     from ovseg_cli.formats import select
     from ovseg_cli.formats.options import ExportOptions
-    from ovseg_cli.output import EXPORTS
+    from ovseg_cli.layout import EXPORTS
 
     formats = select(name.strip() for name in names.split(",") if name.strip())
     if not formats:

@@ -70,9 +70,9 @@ def command(
       ovseg segment photos --classes "sky, road" --runtime mini.onnx
     """
     from ovseg_cli import weights
-    from ovseg_cli.exports import atomic_path
     from ovseg_cli.onnx_export import described, export
     from ovseg_cli.segmenter import load_model
+    from ovseg_cli.whole_files import atomic_path
 
     entry = weights.find(name)
     file = output or Path(f"{Path(entry.path).stem}.{to}")

@@ -90,7 +90,7 @@ def _write(merged: Merged, target: Path) -> int:
     import shlex
 
     from ovseg_cli import merging
-    from ovseg_cli.output import REPORT
+    from ovseg_cli.layout import REPORT
     from ovseg_cli.tables import write_json
 
     merging.write_tables(merged, target)

@@ -55,7 +55,7 @@ DEFAULT_SAVE = "overlay,labels,stats"
     "--max-pixels",
     type=click.IntRange(1),
     metavar="N",
-    help="Photos of more pixels fail.  [default: about 179 million]",
+    help="Photos of more pixels fail.  [default: about 179 million; WebP, JPEG 2000, AVIF: 80]",
 )
 @compute_options
 @work_options

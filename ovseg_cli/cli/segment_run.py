@@ -22,9 +22,10 @@ from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
 from ovseg_cli.formats import Format
 from ovseg_cli.formats.options import ExportOptions
+from ovseg_cli.layout import EXPORTS
 from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
 from ovseg_cli.media.window import Window
-from ovseg_cli.output import EXPORTS, OutputFolder
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.results import ImageResult, RunReport
 from ovseg_cli.shard import Division, Shard
 from ovseg_cli.storage.destination import Destination

@@ -20,12 +20,12 @@ from ovseg_cli.clips.live import Newest
 from ovseg_cli.clips.names import clip_names, is_stream
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
-from ovseg_cli.errors import InputError, OutputError, OvsegError, UsageError
+from ovseg_cli.errors import InputError, OutputError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.media.video import Video, open_video
 from ovseg_cli.media.window import Window
-from ovseg_cli.results import is_run_wide
+from ovseg_cli.results import is_run_wide, reason_of
 from ovseg_cli.run_lock import holding
 from ovseg_cli.vocabulary import printable
 
@@ -92,7 +92,8 @@ class _Clip:
             segmenter, plan.compute, plan.vocabulary, plan.other, plan.threshold
         )
         self.folder = plan.folder(name)
-        self.started = time.time()
+        self.started = time.time()  # for the record; clocks may be set back
+        self._started = time.perf_counter()
         self.segmented = self.before = self.dropped = 0  # frames
         self.about: dict[str, Any] = {"source": source}
         self.reason = ""  # why it failed
@@ -112,10 +113,10 @@ class _Clip:
             with open_video(self.source) as video:
                 status, code = self.work(video, origin)
                 self.finish(video, status, origin)
-        except OvsegError as error:
+        except Exception as error:  # the other clips are still to be done
             console.trace(error)
             status, code = "failed", 1
-            self.fail(str(error))
+            self.fail(reason_of(error, self.source, kind="clip"))
             self.last = isinstance(error, OutputError) and is_run_wide(error)
             if isinstance(error, OutputError):
                 console.note("make room or mend it, then run the same command with --resume")
@@ -161,8 +162,7 @@ class _Clip:
             if not self.folder.count:
                 raise
             console.trace(error)
-            known = isinstance(error, OvsegError)
-            self.fail(str(error) if known else f"unexpected {type(error).__name__}: {error}")
+            self.fail(reason_of(error, self.source, kind="clip"))
             return "failed", 1
         if self.interruption.requested():
             self.last = True
@@ -243,7 +243,7 @@ class _Clip:
 
     def describe(self, status: str) -> dict[str, Any]:
         """The contents of run.json."""
-        plan, seconds = self.plan, time.time() - self.started
+        plan, seconds = self.plan, time.perf_counter() - self._started
         head = self.provenance.report(
             status,
             plan.arguments,
@@ -274,7 +274,7 @@ class _Clip:
         console.error(printable(named))
 
     def say_end(self, status: str) -> None:
-        seconds = time.time() - self.started
+        seconds = time.perf_counter() - self._started
         most = self.plan.choice.most
         if status == "complete" and most is not None and self.segmented < most and not self.before:
             console.note(f"the clip ended after {self.segmented} of at most {most} frames")

@@ -20,17 +20,10 @@ from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.records import FrameRecord, write_tables
 from ovseg_cli.clips.timeline import draw_timeline
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import (
-    LABELS,
-    OVERLAY,
-    UNLABELED_16,
-    WRITERS,
-    atomic_path,
-    label_kind,
-    write_png,
-)
+from ovseg_cli.exports import LABELS, OVERLAY, UNLABELED_16, WRITERS, label_kind, write_png
 from ovseg_cli.frame import Frame
 from ovseg_cli.json_files import read_json
+from ovseg_cli.layout import STATE
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.video_parts import (
     LABELS_8,
@@ -44,6 +37,7 @@ from ovseg_cli.media.video_parts import (
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import PARENTS, write_json
 from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.whole_files import atomic_path
 
 STATS, TIMELINE, LABELS_VIDEO = "stats", "timeline", "labels=video"  # names in --save
 SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "confidence")
@@ -54,7 +48,6 @@ _SUFFIXES = {
     TIMELINE: "timeline.png",
 }  # of others: their name, a folder
 _NUMBER = "{:06d}"  # of a frame, in file names
-_STATE = ".ovseg"  # folder of what is under way
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ class ClipFolder:
         self.saves = tuple(saves)
         self.vocabulary = vocabulary
         self.count = 0  # frames that are written
-        self._state = out / _STATE / clip
+        self._state = out / STATE / clip
         small = label_kind(len(vocabulary)) is np.uint8
         forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
         self._videos = {name: form for name, form in forms.items() if name in self.saves}
@@ -193,8 +186,8 @@ class ClipFolder:
 
     def _part_files(self, name: str) -> list[tuple[int, Path]]:
         """The number of the first frame of each part that is there, and the part."""
-        files = sorted(self._state.glob(f"{name}-*"))
-        return [(int(path.name.rpartition("-")[2]), path) for path in files]
+        files = self._state.glob(f"{name}-*")
+        return sorted((int(path.name.rpartition("-")[2]), path) for path in files)
 
     def _written(self, name: str) -> int:
         """How many frames can be read of a video's parts."""
@@ -303,4 +296,4 @@ class ClipFolder:
         if values["status"] == "complete":
             shutil.rmtree(self._state, ignore_errors=True)
             with contextlib.suppress(OSError):  # other clips are under way
-                os.rmdir(self.out / _STATE)
+                os.rmdir(self.out / STATE)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from ovseg_cli.media.result_names import comparable, numbered
 from ovseg_cli.media.video import CAMERA
 
 _LONGEST = 120  # characters of a name; suffixes follow
@@ -24,16 +25,18 @@ def clip_names(sources: Sequence[str]) -> list[str]:
     Where even that is the same they are counted.
     """
     short = [_name(source, whole=False) for source in sources]
-    folded = Counter(name.casefold() for name in short)  # of file systems that do not tell case
+    counts = Counter(map(comparable, short))
     names = [
-        name if folded[name.casefold()] == 1 else _name(source, whole=True)
+        name if counts[comparable(name)] == 1 else _name(source, whole=True)
         for name, source in zip(short, sources, strict=True)
     ]
-    seen: Counter[str] = Counter()
+    taken = set(map(comparable, names))
+    seen: set[str] = set()
     for position, name in enumerate(names):
-        seen[name.casefold()] += 1
-        if seen[name.casefold()] > 1:
-            names[position] = f"{name}-{seen[name.casefold()]}"
+        if comparable(name) in seen:
+            names[position] = numbered(name, taken, first=2)
+            taken.add(comparable(names[position]))
+        seen.add(comparable(name))
     return names
 
 

@@ -41,7 +41,7 @@ class FrameRecord:
                 all(type(number) is int for number in whole)
                 and index >= 0 <= seconds < LONGEST
                 and all(
-                    UNLABELED <= class_id < classes and 0 <= pixels <= size and 0 <= mean < 2
+                    UNLABELED <= class_id < classes and 1 <= pixels <= size and 0 <= mean < 2
                     for class_id, pixels, mean in found.areas or ()
                 )
             )

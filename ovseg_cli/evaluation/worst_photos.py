@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.evaluation.run import Evaluation
-from ovseg_cli.exports import JPEG_LIMIT, atomic_path, slug
+from ovseg_cli.exports import slug, write_jpeg
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import PAPER, drawable
 from ovseg_cli.render import overlay
@@ -38,12 +38,7 @@ def write_worst(
             (f"prediction, mIoU {score.mean_iou:.3f}", _segmentation(labels, vocabulary)),
             ("truth", _segmentation(true, vocabulary)),
         )
-        if max(picture.size) > JPEG_LIMIT:
-            picture.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
-        file = folder / f"{rank:02}-{slug(score.key)}.jpg"
-        with atomic_path(file) as temporary:
-            picture.save(temporary, "JPEG", quality=90, subsampling=0)
-        files.append(file)
+        files += write_jpeg(folder / f"{rank:02}-{slug(score.key)}.jpg", picture)
     return files
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, atomic_path
+from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
 from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.outlines import Ring, edge_rings
@@ -19,6 +19,7 @@ from ovseg_cli.formats.segments import regions, segments
 from ovseg_cli.formats.writing import json_list, json_text, write_text
 from ovseg_cli.media.images import format_of
 from ovseg_cli.vocabulary import printable
+from ovseg_cli.whole_files import atomic_path
 
 # Pillow's names of formats -> GDAL's, where they differ. GDAL is told which one it is to be: it
 # also knows files that name others to be read, on the network, too.

@@ -118,13 +118,18 @@ class LabelledPhoto:
                 f"{printable(self.name)} has no label map, of which all formats are made: run "
                 "ovseg segment again with --resume and labels in --save"
             )
+        other = InputError(f"{printable(str(file))}: not the label map that the run has written")
         try:
             with PngImageFile(file) as image:  # not Image.open, which refuses large ones
+                if (image.height, image.width) != self.size_hw:
+                    raise other  # before it is decoded: it may be far too large
                 values = np.asarray(image)
+        except InputError:
+            raise
         except Exception as error:  # Pillow raises a dozen types for damaged files
             raise InputError(f"{printable(str(file))}: damaged ({error})") from error
-        if values.shape != self.size_hw or values.dtype not in (np.uint8, np.uint16):
-            raise InputError(f"{printable(str(file))}: not the label map that the run has written")
+        if values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
+            raise other
         labels = values.astype(np.int32)
         labels[values == (UNLABELED_8 if values.dtype == np.uint8 else UNLABELED_16)] = UNLABELED
         if labels.max() >= len(self.run.classes):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.exports import atomic_path
 from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.outlines import joined_rings
 from ovseg_cli.formats.segments import segments
 from ovseg_cli.formats.writing import write_text, yaml_text
+from ovseg_cli.whole_files import atomic_path
 
 # Added to a pixel's column and row: readers cut the decimals off, or round.
 _WITHIN_PIXEL = 0.4

@@ -1,10 +1,11 @@
 """The names that the results of inputs bear, and their order. Quick: there may be millions."""
 
+import itertools
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import lru_cache
 
 _NUMBERS = re.compile("([0-9]+)")
@@ -16,7 +17,7 @@ def unique_names(paths: Sequence[str], folders: Sequence[str]) -> list[str]:
     paths: of the inputs, with '/', below the folders that were given.
     """
     names = [os.path.splitext(path)[0] for path in paths]
-    keys = list(map(_comparable, names))
+    keys = list(map(comparable, names))
     counts = Counter(keys)
     if len(counts) == len(keys):
         return names
@@ -26,7 +27,7 @@ def unique_names(paths: Sequence[str], folders: Sequence[str]) -> list[str]:
 
     def rename(i: int, name: str) -> None:
         counts[keys[i]] -= 1
-        names[i], keys[i] = name, _comparable(name)
+        names[i], keys[i] = name, comparable(name)
         counts[keys[i]] += 1
 
     while shortened := [i for i in meeting() if names[i] != paths[i]]:
@@ -37,15 +38,18 @@ def unique_names(paths: Sequence[str], folders: Sequence[str]) -> list[str]:
         rename(i, f"{folder}/{names[i]}" if folder else names[i])
     taken = set(keys)
     for i in meeting():
-        number = 1
-        while _comparable(f"{names[i]}-{number}") in taken:
-            number += 1
-        rename(i, f"{names[i]}-{number}")
+        rename(i, numbered(names[i], taken))
         taken.add(keys[i])
     return names
 
 
-def _comparable(name: str) -> str:
+def numbered(name: str, taken: Set[str], first: int = 1) -> str:
+    """The name with the first number that is free; taken: what `comparable` gives of others."""
+    numbers = itertools.count(first)
+    return next(new for n in numbers if comparable(new := f"{name}-{n}") not in taken)
+
+
+def comparable(name: str) -> str:
     """Equal for names that are one file on some file system."""
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 

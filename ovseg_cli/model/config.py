@@ -37,6 +37,14 @@ class InputConfig:
     def __post_init__(self) -> None:
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
             raise ValueError(f"scales are between 0.1 and 10, at least one, not {self.scales}")
+        if (
+            self.size_divisibility < 1
+            or self.max_size < 1
+            or (self.min_size is not None and self.min_size < 1)
+        ):
+            raise ValueError("min_size, max_size and size_divisibility are at least one pixel")
+        if not min(self.pixel_std) > 0:
+            raise ValueError(f"pixel_std is greater than 0, not {self.pixel_std}")
         if not 0.1 <= self.mirror_scale <= 10:
             raise ValueError(f"mirror_scale is between 0.1 and 10, not {self.mirror_scale}")
 

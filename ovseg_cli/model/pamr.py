@@ -2,7 +2,7 @@
 
 Araslanov and Roth, CVPR 2020, arXiv 2005.08104, Sec. 3.3. NACLIP (arXiv 2404.08181) takes 10 steps
 with dilations 8 and 16; on the bundled model's small inputs that blurs, and what stands here was
-best on the val splits of three sets (weights/README.md).
+best on the val splits of three sets (weights/EXPERIMENTS.md).
 """
 
 from __future__ import annotations

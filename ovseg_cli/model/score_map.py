@@ -1,4 +1,4 @@
-"""From regions and their classes to scores of pixels (deop.md, step 6).
+"""From regions and their classes to scores of pixels, as DeOP does (arXiv 2304.01198).
 
 S[k, y, x] = Σ_n p[n, k] · sigmoid(M_n)[y, x] exists at the network's own size, one band of rows at
 a time; at the photo's size it exists only where somebody asks for it (`full_scores`).
@@ -119,7 +119,7 @@ class QueryScores(RegionScores):
 
 @dataclass(frozen=True, eq=False)
 class SharpQueryScores(QueryScores):
-    """Of a photo's size the mask logits are interpolated, not the scores (san.md, step 7)."""
+    """Of a photo's size the mask logits are interpolated, not the scores (arXiv 2302.12242)."""
 
     def at(self, size_hw: tuple[int, int]) -> LogitScores:
         """The scores at a photo's own size."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.config import PROPOSALS, ModelConfig
 
-# What the last layer may do (training-free works on CLIP; deop.md): its severance, and whether its
-# residual and MLP are usually left out.
+# What the last layer may do (DeOP, arXiv 2304.01198, and training-free works on CLIP): its
+# severance, and whether its residual and MLP are usually left out.
 ATTENTIONS = {
     "severed": ("gps", False),
     "mask": ("mps", False),

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from ovseg_cli import __version__
-from ovseg_cli.exports import atomic_path
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.report.accuracy import Accuracy
@@ -23,6 +22,7 @@ from ovseg_cli.report.thumbnails import Thumbnails
 from ovseg_cli.segmentation import UNLABELED, ClassArea
 from ovseg_cli.tables import parent_areas
 from ovseg_cli.vocabulary import printable
+from ovseg_cli.whole_files import atomic_path
 
 SCRIPTS = ("elements.js", "sections.js", "photos.js")  # one script, in this order
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError
-from ovseg_cli.exports import atomic_path, label_kind
+from ovseg_cli.exports import label_kind
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import MIN_WIDTH
@@ -23,6 +24,7 @@ from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
 from ovseg_cli.render import tinted
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import ClassName, Vocabulary
+from ovseg_cli.whole_files import atomic_path
 
 LONGER_SIDE = 480  # pixels: a card is about 320 wide, on a phone's finer screen more
 _OWN_NAME = re.compile(r"[0-9a-f]{20}-(photo|overlay)\.jpg")
@@ -114,7 +116,8 @@ class _Maker:
             if photo.overlay is not None:
                 return _without_legend(photo)
             if small is None and (self.folder / name).exists():
-                small = Image.open(self.folder / name)
+                with Image.open(self.folder / name) as kept:
+                    small = kept.convert("RGB")
             return self._tinted(photo, small)
         except Exception:
             # Damaged since, in one of Pillow's many ways: the page does without.
@@ -127,7 +130,7 @@ class _Maker:
         labels[labels == np.iinfo(label_kind(len(self.vocabulary))).max] = UNLABELED
         below = np.full((*labels.shape, 3), _PAPER, np.uint8)
         if small is not None:
-            below = np.array(small.convert("RGB"))
+            below = np.array(small)
         segmentation = Segmentation(labels, np.zeros(labels.shape, np.float32), self.vocabulary)
         out = np.empty_like(below)
         tinted(Frame(below), segmentation, out=out)
@@ -138,7 +141,7 @@ def _without_legend(photo: FinishedPhoto) -> Image.Image:
     """The small overlay: the photo lies at its top left, a legend below and, if narrow, beside."""
     assert photo.overlay is not None
     entry = photo.entry
-    with Image.open(photo.overlay, formats=["JPEG"]) as picture:
+    with JpegImageFile(photo.overlay) as picture:  # not Image.open, which refuses large ones
         # Decoded at a fraction of its size where that is enough: much faster.
         picture.draft("RGB", tuple(2 * side for side in _size(photo)))
         scale = picture.width / max(entry.width, MIN_WIDTH)

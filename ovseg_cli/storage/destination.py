@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import WRITERS, Writer
+from ovseg_cli.layout import STATE
 from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.output import OutputFolder
-from ovseg_cli.parts import STATE
 from ovseg_cli.storage.packed_folder import PackedFolder
 from ovseg_cli.storage.packed_store import PackedStore
 from ovseg_cli.storage.store import Store, is_url

@@ -16,15 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovseg_cli import parts, tables
+from ovseg_cli import layout, tables
 from ovseg_cli.errors import OutputError
-from ovseg_cli.exports import Writer, atomic_path
+from ovseg_cli.exports import Writer
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.whole_files import atomic_path
 
 _MARKER = "filling-"  # before a shard's name
 
@@ -44,7 +45,7 @@ class PackedFolder(OutputFolder):
         super().__init__(root, writers, stats=stats, part=part)
         self._stem = "-".join(filter(None, ("ovseg", part)))
         self._whole = not part
-        self.stage = self.root / parts.STATE / f"stage-{self._stem}"
+        self.stage = self.root / layout.STATE / f"stage-{self._stem}"
         self._tar_bytes = tar_bytes
         self._packing = threading.Lock()
         self._shard: _Shard | None = None
@@ -65,11 +66,11 @@ class PackedFolder(OutputFolder):
 
     def tidy(self, stem: str = "") -> None:
         """Remove the shards that processes have left which died; raises OutputError."""
-        for name in self._names(parts.STATE):
+        for name in self._names(layout.STATE):
             if name.startswith(f"{_MARKER}{stem}"):
                 self._remove(name.removeprefix(_MARKER))
-                self._remove(f"{parts.STATE}/{name}")
-        for folder in (self.root / parts.STATE).glob(f"stage-{stem}*"):
+                self._remove(f"{layout.STATE}/{name}")
+        for folder in (self.root / layout.STATE).glob(f"stage-{stem}*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def targets(self, rel: str) -> dict[str, str]:
@@ -168,7 +169,7 @@ class PackedFolder(OutputFolder):
         while f"{self._stem}-{self._number:06}.tar" in taken:
             self._number += 1
         name = f"{self._stem}-{self._number:06}.tar"
-        self._mark(f"{parts.STATE}/{_MARKER}{name}")
+        self._mark(f"{layout.STATE}/{_MARKER}{name}")
         file = self.stage / name
         try:
             self.stage.mkdir(parents=True, exist_ok=True)
@@ -195,7 +196,7 @@ class PackedFolder(OutputFolder):
             files = {writer.name: {file.name: shard.size} for writer in self.writers}
             self.journal.append(replace(entry, files=files))
         super().settle()
-        self._remove(f"{parts.STATE}/{_MARKER}{file.name}")
+        self._remove(f"{layout.STATE}/{_MARKER}{file.name}")
         self._number += 1
 
     def _names(self, folder: str) -> set[str]:

@@ -57,20 +57,22 @@ class Store:
         return f"{self.path}/{name}" if name else self.path
 
     def size(self, name: str) -> int:
-        """Bytes of an object, -1 where it is not there."""
+        """Bytes of an object, -1 where it is not there; raises OutputError."""
         self.fs.invalidate_cache()  # others write, too
-        try:
-            return int(self.fs.info(self.full(name))["size"] or 0)
-        except (FileNotFoundError, KeyError):
-            return -1
+        with self.errors(OutputError, f"cannot read {self.url}/{name}"):
+            try:
+                return int(self.fs.info(self.full(name))["size"] or 0)
+            except (FileNotFoundError, KeyError):
+                return -1
 
     def sizes(self, name: str) -> dict[str, int]:
-        """Bytes of all objects in one folder, by their last name."""
+        """Bytes of all objects in one folder, by their last name; raises OutputError."""
         self.fs.invalidate_cache()
-        try:
-            found = self.fs.ls(self.full(name), detail=True)
-        except FileNotFoundError:
-            return {}
+        with self.errors(OutputError, f"cannot read {self.url}/{name}"):
+            try:
+                found = self.fs.ls(self.full(name), detail=True)
+            except FileNotFoundError:
+                found = []
         return {
             entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0)
             for entry in found
@@ -95,8 +97,8 @@ class Store:
             self.fs.pipe_file(self.full(name), b"")
 
     def get(self, name: str, file: Path) -> None:
-        """Copy an object here; raises UsageError."""
-        with self.errors(UsageError, f"cannot read {self.url}/{name}"):
+        """Copy an object here; raises OutputError."""
+        with self.errors(OutputError, f"cannot read {self.url}/{name}"):
             self.fs.get_file(self.full(name), str(file))
 
     def remove(self, name: str) -> None:

@@ -10,17 +10,17 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from ovseg_cli import parts, tables
+from ovseg_cli import layout, tables
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput
-from ovseg_cli.output import REPORT, OutputFolder
+from ovseg_cli.output import OutputFolder
 from ovseg_cli.storage.store import Store
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -50,7 +50,7 @@ class StoreFolder(OutputFolder):
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Raise UsageError where the place cannot be read or holds results already."""
-        with self.store.errors(UsageError, f"cannot use {self.store.url}"):
+        with _before_a_run(), self.store.errors(OutputError, f"cannot use {self.store.url}"):
             holds = self.holds_results()
         if holds and not resume and not overwrite:
             raise UsageError(
@@ -60,9 +60,8 @@ class StoreFolder(OutputFolder):
 
     def holds_results(self) -> bool:
         """Whether an earlier run has written there."""
-        own_files = {tables.STATS, tables.SUMMARY, tables.PARENTS, tables.CLASSES, REPORT}
-        folders = (parts.STATE, *(writer.folder for writer in WRITERS.values()))
-        return bool(own_files & self.store.sizes("").keys()) or any(
+        folders = (layout.STATE, *(writer.folder for writer in WRITERS.values()))
+        return bool(set(layout.RUN_FILES) & self.store.sizes("").keys()) or any(
             self.store.fs.exists(self.store.full(folder)) and self.store.fs.ls(
                 self.store.full(folder), detail=False
             )
@@ -82,16 +81,15 @@ class StoreFolder(OutputFolder):
         overwrite: bool = False,
     ) -> None:
         """Make the place ready for a run, or for its continuation. Raises UsageError."""
-        self._fetch_journals()
-        super().open(vocabulary, run=run, metadata=metadata, overwrite=overwrite)
-        try:
-            self._upload([tables.CLASSES])
-        except OutputError as error:
-            raise UsageError(str(error)) from error
+        with _before_a_run():
+            self._fetch_journals()
+            super().open(vocabulary, run=run, metadata=metadata, overwrite=overwrite)
+            self._upload([layout.CLASSES])
 
     def join(self, *, run: str, metadata: dict[str, str]) -> None:
-        """Write to a place that another process of the same run has opened."""
-        self._fetch_journals()
+        """Write to a place that another process of the same run has opened. Raises UsageError."""
+        with _before_a_run():
+            self._fetch_journals()
         super().join(run=run, metadata=metadata)
 
     def targets(self, rel: str) -> dict[str, str]:
@@ -121,13 +119,13 @@ class StoreFolder(OutputFolder):
         self.settle()
         self._fetch_journals()
         totals = super().write_tables(images, vocabulary)
-        self._upload([tables.STATS, tables.SUMMARY, tables.PARENTS])
+        self._upload([layout.STATS, layout.SUMMARY, layout.PARENTS])
         return totals
 
     def write_report(self, values: dict[str, object]) -> None:
         """Write and upload run.json; raises OutputError."""
         super().write_report(values)
-        self._upload([REPORT])
+        self._upload([layout.REPORT])
 
     def _publish(self, entry: Entry, written: Mapping[str, list[Path]]) -> None:
         for files in written.values():
@@ -154,17 +152,16 @@ class StoreFolder(OutputFolder):
             self._discard(entry)
         for file in self.journal.files():
             file.unlink()
-        own_files = (tables.STATS, tables.SUMMARY, tables.PARENTS, tables.CLASSES, REPORT)
-        for name in (*own_files, *self._journals_there()):
+        for name in (*layout.RUN_FILES, *self._journals_there()):
             self.store.remove(name)
 
     def _journals_there(self) -> list[str]:
-        names = self.store.sizes(parts.STATE)
-        return [f"{parts.STATE}/{n}" for n in names if n.startswith("journal")]
+        names = self.store.sizes(layout.STATE)
+        return [f"{layout.STATE}/{n}" for n in names if n.startswith("journal")]
 
     def _fetch_journals(self) -> None:
         """Copy here what other processes have uploaded and is not here yet."""
-        folder = self.root / parts.STATE
+        folder = self.root / layout.STATE
         folder.mkdir(exist_ok=True)
         own = f"{self.journal.own.stem}-"
         for name in self._journals_there():
@@ -186,7 +183,7 @@ class StoreFolder(OutputFolder):
                 return
             piece = self.root / "piece"
             piece.write_bytes(lines)
-            self.store.put(piece, f"{parts.STATE}/{file.stem}-{self._pieces:06}.jsonl")
+            self.store.put(piece, f"{layout.STATE}/{file.stem}-{self._pieces:06}.jsonl")
             self._pieces += 1
             self._uploaded += len(lines)
             self._waiting, self._last = 0, time.monotonic()
@@ -196,3 +193,12 @@ class StoreFolder(OutputFolder):
             with suppress(FileNotFoundError):
                 if (self.root / name).exists():
                     self.store.put(self.root / name, name)
+
+
+@contextmanager
+def _before_a_run() -> Iterator[None]:
+    """What a store refuses before a run begins is for the user to mend: a UsageError."""
+    try:
+        yield
+    except OutputError as error:
+        raise UsageError(str(error)) from error

@@ -1,4 +1,4 @@
-"""The losses of DeOP's stages 2 and 3, and of SAN (deop.md and san.md, "Training")."""
+"""The losses of DeOP's stages 2 and 3, and of SAN (arXiv 2304.01198 and 2302.12242)."""
 
 from __future__ import annotations
 

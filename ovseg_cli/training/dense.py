@@ -57,7 +57,11 @@ class Phase:
     size: int  # side of a view, pixels
     batch: int  # views a step, a multiple of GROUPS
     sets: dict[str, float]  # how often a group comes from each set
-    scales: tuple[float, ...] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
+    scales: tuple[float, float] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
+
+    def __post_init__(self) -> None:
+        if self.batch < GROUPS or self.batch % GROUPS:
+            raise ValueError(f"batch is a multiple of {GROUPS}, not {self.batch}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +201,7 @@ class DenseStage:
             return self.pictures[name].draw(count, phase.size, draw, enlarged)
         style = ViewStyle(
             size=phase.size,
-            scales=(phase.scales[0], phase.scales[1]),
+            scales=phase.scales,
             focus_share=config.focus_share,
             paste_share=config.paste_share,
             mix_share=config.mix_shares.get(name, 0.0),

@@ -10,7 +10,6 @@ import copy
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from ovseg_cli.errors import CheckpointError, OutputError, OvsegError
 from ovseg_cli.model.bfloat16 import multiplies_bfloat16
 from ovseg_cli.training.muon import Muon, split_matrices
 from ovseg_cli.training.schedule import Schedule
+from ovseg_cli.whole_files import atomic_path, output_errors
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def train(
     Raises OvsegError when the loss is not finite, OutputError where `run` cannot be written,
     CheckpointError for a checkpoint that is damaged or of another recipe.
     """
-    with writing(run):
+    with output_errors(run):
         run.mkdir(parents=True, exist_ok=True)
     if schedule.precision == "bf16" and not multiplies_bfloat16(device):
         log.warning("this machine does not multiply in bfloat16: fp32 instead, which is quicker")
@@ -154,28 +154,17 @@ def _require_same(earlier: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise OutputError where the block cannot write the file."""
+def _whole(path: Path) -> Iterator[Path]:
+    """`atomic_path` for what torch writes, which has its own error for a full disk."""
     try:
-        yield
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's own for a full disk
-        raise OutputError(f"{path} cannot be written: {error}") from error
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to be written beside `path`, which takes its place: a killed run leaves no half."""
-    partial = path.with_suffix(".partial")
-    try:
-        with writing(path):
+        with atomic_path(path) as partial:
             yield partial
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except RuntimeError as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
 
 
 def _append(path: Path, progress: Progress) -> None:
-    with writing(path), path.open("a", encoding="utf-8") as log_file:
+    with output_errors(path), path.open("a", encoding="utf-8") as log_file:
         print(json.dumps(vars(progress)), file=log_file)
 
 
@@ -186,7 +175,7 @@ def _forget_later_lines(path: Path, step: int) -> None:
     lines = path.read_text("utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     if kept != lines:
-        with whole(path) as partial:
+        with _whole(path) as partial:
             partial.write_text("".join(kept), "utf-8")
 
 
@@ -287,7 +276,7 @@ class _State:
             "sums": self.sums,
             "counts": self.counts,
         }
-        with whole(path) as partial:
+        with _whole(path) as partial:
             torch.save(state, partial)
 
     def restore(self, path: Path) -> None:

@@ -8,8 +8,6 @@ so its scores count relative to the picture's own (`ovseg_cli.data.marking`).
 from __future__ import annotations
 
 import logging
-import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network, TextFeatures
-from ovseg_cli.training.engine import whole, writing
+from ovseg_cli.training.kept import keep, kept
 
 log = logging.getLogger(__name__)
 
@@ -65,28 +63,17 @@ def stored_masks(
         return _read(file, pictures.images.shape[:3])
     masks = picture_masks(model, pictures, words, config, device)
     if file is not None:
-        _write(file, masks)
+        keep(file, masks=masks)
     return masks
 
 
 def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        with np.load(file) as arrays:
-            masks: np.ndarray = arrays["masks"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{file} cannot be read: {error}; remove it, or the whole run") from error
+    (masks,) = kept(file, "masks")
     if masks.shape != shape or masks.dtype != np.uint8:
         raise UsageError(
             f"{file} holds masks of other pictures ({masks.shape}, not {shape}): name another --out"
         )
     return masks
-
-
-def _write(file: Path, masks: np.ndarray) -> None:
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, masks=masks)
 
 
 @torch.no_grad()

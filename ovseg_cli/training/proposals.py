@@ -53,6 +53,8 @@ class ProposalStage:
                 f"the model's class head gives {sizes.class_channels} channels, "
                 f"its text features have {model.config.joint_width}: they cannot be compared"
             )
+        if config.weights.points:
+            raise UsageError("[stage.weights]: this stage compares masks at all pixels, not points")
         self.model = model.eval()
         self.config = config
         self.device = device

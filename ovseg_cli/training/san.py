@@ -1,7 +1,8 @@
 """SAN's only stage: a side adapter beside a frozen CLIP learns masks, and where to look for each.
 
-san.md, "Training". What a mask is called teaches the adapter alone: the gradient goes through
-CLIP's deep layers into the attention biases, and leaves those layers as they are.
+Xu et al., CVPR 2023, arXiv 2302.12242. What a mask is called teaches the adapter alone: the
+gradient goes through CLIP's deep layers into the attention biases, and leaves those layers as they
+are.
 """
 
 from __future__ import annotations

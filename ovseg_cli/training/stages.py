@@ -113,7 +113,6 @@ def _text(model: Network, config: TextStageConfig, run: Run, schedule: Schedule)
         targets = build_targets(
             sentence_encoder(), Path(config.wordnet), _known_names(run.data), width
         )
-        run.out.mkdir(parents=True, exist_ok=True)
         targets.save(stored)
     return TextStage(model, config, targets, run.device)
 

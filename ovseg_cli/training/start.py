@@ -14,7 +14,6 @@ from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.importing import read_tensors
 from ovseg_cli.model.build import MINI, VARIANTS, build
-from ovseg_cli.model.config import DeOPConfig
 from ovseg_cli.model.convert import source_name
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.network import Network
@@ -65,7 +64,9 @@ def fresh_model(table: FreshModel | None) -> Network:
         known = ", ".join(VARIANTS)
         raise UsageError(f"[model]: no variant {table.variant!r}; there are {known}")
     try:
-        sizes = DeOPConfig.from_dict(table.sizes) if table.sizes else VARIANTS[table.variant]
+        sizes = VARIANTS[table.variant]
+        if table.sizes:
+            sizes = type(sizes).from_dict(table.sizes)
         model = build(sizes)
     except (TypeError, ValueError) as error:
         raise UsageError(f"[model.sizes]: {error}") from error

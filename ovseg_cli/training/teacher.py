@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ovseg_cli.errors import UsageError
+from ovseg_cli.plurals import plural, singulars
+from ovseg_cli.training.kept import keep, kept
 from ovseg_cli.training.wordnet import Synset, read_nouns
 
 log = logging.getLogger(__name__)
@@ -40,16 +42,20 @@ class TextTargets:
     named: int  # the first so many are names of data sets and benchmarks
 
     def save(self, path: Path) -> None:
-        """Write both into one .npz file."""
+        """Write both into one .npz file; raises OutputError."""
         features = self.features.astype(np.float16)
-        np.savez(path, phrases=np.array(self.phrases), features=features, named=self.named)
+        keep(
+            path,
+            phrases=np.array(self.phrases),
+            features=features,
+            named=np.array(self.named),
+        )
 
     @classmethod
     def load(cls, path: Path) -> TextTargets:
-        """Read what `save` wrote."""
-        with np.load(path) as arrays:
-            features = arrays["features"].astype(np.float32)
-            return cls(tuple(arrays["phrases"].tolist()), _unit(features), int(arrays["named"]))
+        """Read what `save` wrote; raises UsageError for what is none of it."""
+        phrases, features, named = kept(path, "phrases", "features", "named")
+        return cls(tuple(phrases.tolist()), _unit(features.astype(np.float32)), int(named))
 
 
 def sentence_encoder() -> Encode:
@@ -97,21 +103,12 @@ def _phrases(senses: dict[str, tuple[int, ...]], seed: int) -> list[str]:
     return [*nouns, *plurals, *compounds]
 
 
-def plural(noun: str) -> str:
-    """The regular English plural."""
-    if noun.endswith(("s", "x", "z", "ch", "sh")):
-        return noun + "es"
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + "s"
-
-
 def head_sense(phrase: str, senses: dict[str, tuple[int, ...]]) -> int | None:
     """The synset a phrase means: its own, its singular's, or that of its last words."""
     words = phrase.split()
     for start in range(len(words)):
         tail = " ".join(words[start:])
-        for form in (tail, tail.removesuffix("s"), tail.removesuffix("es"), tail[:-3] + "y"):
+        for form in singulars(tail):
             if form in senses:
                 return senses[form][0]
     return None

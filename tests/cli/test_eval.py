@@ -243,6 +243,8 @@ def test_several_ways_in_one_table(program, unsure, fake):
     ("arguments", "message"),
     [
         (["--compare", "colour=red"], "knows no option 'colour'; there are model"),
+        (["--compare", "exemplars=a,b"], "knows no option 'exemplars'; there are model"),
+        (["--compare", "exemplar=cat=a.jpg"], "knows no option 'exemplar'; there are model"),
         (["--compare", "size="], "is not OPTION=A,B,..."),
         (["--compare", "size=320", "--compare", "size=480"], "is not OPTION=A,B,..."),
         (["--compare", "size=tall"], "'tall' is not a valid integer"),

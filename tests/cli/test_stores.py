@@ -166,6 +166,36 @@ def test_no_listing_and_no_photo_are_said(memory, segment):
         assert ended.code == 2 and f"{memory}/{name}" in ended.err
 
 
+@pytest.mark.parametrize("when", ["before", "at the end"])
+def test_a_store_that_fails_to_list(memory, tmp_path, segment, monkeypatch, when):
+    upload(make_photos(tmp_path / "in", 2)[0].parent, f"{memory}/in")
+    store = fsspec.filesystem("memory")
+    right = type(store).ls
+    broken = when == "before"
+
+    def ls(self, path, *arguments, **options):
+        if broken and path.rstrip("/").endswith(("out", ".ovseg")):
+            raise ConnectionError("the line is dead")
+        return right(self, path, *arguments, **options)
+
+    def settle(self):
+        nonlocal broken
+        broken = True  # the photos are done, the tables come next
+        kept(self)
+
+    kept = StoreFolder.settle
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "ls", ls)
+        patch.setattr(StoreFolder, "settle", settle)
+        ended = segment(f"{memory}/in", "-o", f"{memory}/out")
+    assert ended.code == (2 if when == "before" else 1)
+    assert f"{memory}/out" in ended.err and "the line is dead" in ended.err
+    assert "bug in ovseg" not in ended.err
+    ended = segment(f"{memory}/in", "-o", f"{memory}/out", "--resume")
+    assert ended.code == 0 and store.exists(f"{memory}/out/stats.csv")
+    assert ("2 finished earlier" in ended.err) == (when == "at the end")
+
+
 def test_an_interrupted_run_goes_on(memory, tmp_path, segment, monkeypatch):
     """Pieces of the journal stand in the store although the process never came to its end."""
     upload(make_photos(tmp_path / "in", 5)[0].parent, f"{memory}/in")

@@ -274,6 +274,50 @@ def test_a_damaged_tail_keeps_what_is_before_it(video, tmp_path):
     assert 50 < len({row["frame"] for row in rows(tmp_path / "out/clip.stats.csv")}) < 200
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), "not enough memory for this clip"),
+        (ValueError("a loose wire"), "unexpected ValueError: a loose wire"),
+    ],
+)
+def test_an_error_at_the_first_frame_costs_that_clip_alone(
+    video, tmp_path, fake, monkeypatch, error, said
+):
+    clips = [write_clip(tmp_path / f"{name}.mp4") for name in "ab"]
+    segmenters, failed = fake.Segmenter, []
+
+    def make(*arguments, **options):
+        segmenter = segmenters(*arguments, **options)
+        right = segmenter.segment
+
+        def segment(frames):
+            if not failed:
+                failed.append(frames)
+                raise error
+            return right(frames)
+
+        segmenter.segment = segment
+        return segmenter
+
+    monkeypatch.setattr(fake, "Segmenter", make)
+    ended = video(*clips)
+    assert ended.code == 1
+    assert f"a.mp4: {said}" in ended.err and "bug in ovseg" not in ended.err
+    assert report(tmp_path, "b")["status"] == "complete"
+
+
+def test_a_clock_that_is_set_back_while_a_clip_runs(video, clip, tmp_path, monkeypatch):
+    from ovseg_cli.cli import video_run
+
+    now = iter(range(10_000, 0, -100))
+    monkeypatch.setattr(video_run.time, "time", lambda: float(next(now)))
+    ended = video(clip)
+    assert ended.code == 0
+    timing = report(tmp_path)["timing"]
+    assert 0 < timing["run_seconds"] < 100 and timing["frames_per_second"] > 0
+
+
 def test_an_error_of_the_model_keeps_what_is_done(video, clip, fake, tmp_path, monkeypatch):
     segmenters = fake.Segmenter
 

@@ -226,3 +226,15 @@ def test_what_cannot_be_saved(names, reason):
 def test_a_format_with_too_few_values():
     with pytest.raises(UsageError, match="palette holds at most 255 classes"):
         check_saves(["palette"], Vocabulary([f"n{i}" for i in range(256)]))
+
+
+def test_parts_are_in_the_order_of_their_numbers(tmp_path):
+    """Beyond a million frames they have a digit more."""
+    clip = folder(tmp_path)
+    clip.open(ORIGIN, {}, RATE)
+    state = tmp_path / ".ovseg" / "a"
+    for number in (999_999, 1_000_000, 20_000_000):
+        (state / f"overlay-{number:06}").touch()
+    names = [path.name for _, path in clip._part_files("overlay")]
+    assert [number for number, _ in clip._part_files("overlay")] == [999_999, 1_000_000, 20_000_000]
+    assert names == sorted(names, key=len)

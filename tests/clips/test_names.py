@@ -33,6 +33,16 @@ def test_clips_that_would_have_one_name():
     assert clip_names(["a/x.mp4", "b/x.mp4", "c/X.mp4"]) == ["x.mp4", "x.mp4-2", "X.mp4-3"]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_a_counted_name_may_be_another_clips_own(order, tmp_path):
+    sources = [("a/clip", "b/clip", "c/clip-2")[i] for i in order]
+    for source in sources:
+        (tmp_path / source).mkdir(parents=True)
+    names = clip_names([str(tmp_path / source) for source in sources])
+    assert sorted(names) == ["clip", "clip-2", "clip-3"]
+    assert names[sources.index("c/clip-2")] == "clip-2"
+
+
 def test_no_name_leads_out_of_the_folder():
     for name in clip_names(["http://h/%2e%2e", "http://h/a%2Fb%2F..%2Fc.mp4", "..", "/"]):
         assert "/" not in name and name not in ("", ".", "..")

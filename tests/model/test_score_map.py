@@ -25,7 +25,7 @@ def queries(channels: int = 6, count: int = 7) -> QueryScores:
 
 
 def plain_scores(scores: QueryScores) -> torch.Tensor:
-    """S of deop.md, step 6, at the network's size, in one go."""
+    """S, the sum over regions of p times mask, at the network's size, in one go."""
     masks = F.interpolate(scores.mask_logits[None], scale_factor=4, mode="bilinear")[0].sigmoid()
     height, width = scores.size_hw
     return torch.einsum("qk,qyx->kyx", scores.probabilities, masks[:, :height, :width])

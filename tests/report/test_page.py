@@ -172,3 +172,24 @@ def test_what_classes_are_kinds_of_is_added_up(run_of_three):
         ("street > vehicle", 1),
     ]
     assert [kind["share"] for kind in values["kinds"]] == pytest.approx([2 / 3, 1 / 6])
+
+
+def test_an_area_without_pixels_is_no_area(run_of_three):
+    """As a journal from elsewhere may have it; what classes are kinds of is a mean over pixels."""
+    table = json.loads((run_of_three / "classes.json").read_text())
+    for entry in table:
+        entry["parents"] = ["anything"]
+    (run_of_three / "classes.json").write_text(json.dumps(table))
+    journal = run_of_three / ".ovseg" / "journal.jsonl"
+
+    def shown():
+        photos = whole(run_of_three, run_of_three / "report.html")["photos"]
+        return [photo["name"] for photo in photos]
+
+    before = shown()
+    first, *others = map(json.loads, journal.read_text().splitlines())
+    first["areas"] = [[0, 0, 0.5]]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
+    after = shown()
+    assert after == [name for name in before if not name.startswith(first["rel"])]
+    assert len(after) == len(before) - 1

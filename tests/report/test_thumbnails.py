@@ -111,3 +111,11 @@ def test_names_of_the_files_cannot_be_steered(make_run, tmp_path, files):
     (small,) = made(out, files).values()
     assert {file.name for file in files.iterdir()} == {small.photo, small.overlay}
     assert all(c in "0123456789abcdef" for c in small.photo.removesuffix("-photo.jpg"))
+
+
+def test_overlays_that_pillow_would_call_bombs_are_shown(make_run, tmp_path, files, monkeypatch):
+    out = make_run([(photo_of(tmp_path, (300, 200)), "photo")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 300 * 200 // 4)  # twice as many are an error
+        small = made(out, files)["photo.png"]
+    assert pixels(files / small.overlay).shape == (200, 300, 3)

@@ -1,4 +1,4 @@
-"""The losses against loops written from the equations of deop.md and MaskFormer."""
+"""The losses against loops written from the equations of DeOP and MaskFormer."""
 
 import math
 
@@ -156,7 +156,7 @@ def test_half_precision_logits_are_summed_in_full():
 
 
 def slow_score_losses(scores, labels):
-    """deop.md: P = sigmoid(3·S - 3), focal BCE over K+1 channels, 1 - dice over K."""
+    """DeOP: P = sigmoid(3·S - 3), focal BCE over K+1 channels, 1 - dice over K."""
     B, channels, H, W = scores.shape
     focal, dice = 0.0, 0.0
     for b in range(B):

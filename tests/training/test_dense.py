@@ -21,7 +21,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.model.config import OtherWeight
 from ovseg_cli.training import dense
-from ovseg_cli.training.dense import DenseBatch, DenseConfig, DenseStage, Phase
+from ovseg_cli.training.dense import GROUPS, DenseBatch, DenseConfig, DenseStage, Phase
 from ovseg_cli.training.other_names import OtherNames
 from ovseg_cli.training.picture_masks import PictureMasksConfig
 
@@ -397,3 +397,9 @@ def test_a_phase_that_names_an_unknown_set(tiny, data):
     config = replace(CONFIG, phases=(replace(PHOTOS, sets={"oceans": 1.0}),))
     with pytest.raises(UsageError, match="oceans"):
         DenseStage(build(tiny), config, data, 100, CPU)
+
+
+@pytest.mark.parametrize("batch", [0, 2, 30])
+def test_a_batch_is_divided_among_the_groups(batch):
+    with pytest.raises(ValueError, match=f"a multiple of {GROUPS}, not {batch}"):
+        replace(PHOTOS, batch=batch)

@@ -80,3 +80,9 @@ def test_a_class_head_of_another_width_is_refused(tiny, data):
     config = replace(tiny, proposal=replace(tiny.proposal, class_channels=8))
     with pytest.raises(UsageError, match="8 channels.*16"):
         ProposalStage(build(config), CONFIG, data, CPU)
+
+
+def test_points_belong_to_another_stage(tiny, data):
+    config = replace(CONFIG, weights=replace(CONFIG.weights, points=16))
+    with pytest.raises(UsageError, match="all pixels, not points"):
+        ProposalStage(build(tiny), config, data, CPU)

@@ -172,3 +172,12 @@ def test_a_file_that_is_not_the_model_it_describes(tiny, tmp_path):
     weights.save(weights.Checkpoint(tiny, state), tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="does not hold the model it describes"):
         finished_model(tmp_path)
+
+
+def test_other_sizes_are_of_the_variants_kind(tiny_san):
+    sizes = tiny_san.to_dict()
+    sizes.pop("kind", None)
+    model = fresh_model(FreshModel(variant="san", sizes=sizes))
+    assert model.config == tiny_san
+    with pytest.raises(UsageError, match=r"\[model\.sizes\]"):
+        fresh_model(FreshModel(variant="deop", sizes=sizes))

@@ -11,7 +11,6 @@ from ovseg_cli.training.teacher import (
     TextTargets,
     build_targets,
     head_sense,
-    plural,
     sentence_encoder,
 )
 
@@ -104,20 +103,13 @@ def test_what_is_saved_can_be_loaded(targets, tmp_path):
     np.testing.assert_allclose(loaded.features, targets.features, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("noun", "expected"),
-    [
-        ("car", "cars"),
-        ("bus", "buses"),
-        ("box", "boxes"),
-        ("church", "churches"),
-        ("bush", "bushes"),
-        ("city", "cities"),
-        ("boy", "boys"),
-    ],
-)
-def test_plurals(noun, expected):
-    assert plural(noun) == expected
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half of it", b"text"])
+def test_a_file_that_is_no_targets_is_said(targets, tmp_path, content):
+    (tmp_path / "targets.npz").write_bytes(content)
+    with pytest.raises(UsageError, match=r"targets\.npz cannot be read.*remove it"):
+        TextTargets.load(tmp_path / "targets.npz")
+    targets.save(tmp_path / "targets.npz")
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize(

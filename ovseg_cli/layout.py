@@ -1,0 +1,11 @@
+"""What lies where in an output folder, beside the files of each photo (`exports.WRITERS`)."""
+
+STATE = ".ovseg"  # the folder of journals, locks and other records of runs
+STATS = "stats.csv"
+SUMMARY = "summary.csv"
+PARENTS = "parents.csv"
+CLASSES = "classes.json"
+REPORT = "run.json"
+RUN_FILES = (STATS, SUMMARY, PARENTS, CLASSES, REPORT)  # of the run as a whole
+PAGE_FILES = "report-files"  # where `ovseg report` puts the small pictures of its page
+EXPORTS = "exports"  # where formats of other programs go, each into a folder of its name

@@ -1,0 +1,53 @@
+"""Files that appear whole or not at all, whatever happens while they are written."""
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ovseg_cli.errors import OutputError
+from ovseg_cli.vocabulary import printable
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A path to write to, beside the target, which takes the target's place in the end.
+
+    Where the body raises, nothing is left. An OSError (no space, no permission, name too long)
+    becomes OutputError with that as its cause. Folders above the target are made.
+    """
+    # Short, so that the longest name that the target may have is not made too long, and without
+    # the target's suffix, so that what a kill leaves behind is not taken for a result.
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    with output_errors(target):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, target)
+        except BaseException:
+            remove([temporary])
+            raise
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that `atomic_path` gave out: after a kill, some are left."""
+    return name[:1] == "." and re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
+
+
+@contextlib.contextmanager
+def output_errors(target: Path) -> Iterator[None]:
+    """Turn the OSError of a block that writes the target into an OutputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {printable(str(target))}: {reason}") from error
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove files as far as that is possible."""
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink()
