@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.images import read_image
 from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
@@ -35,21 +35,25 @@ class Exemplar:
         return content.hexdigest()[:16]
 
     def load(self) -> tuple[Frame, np.ndarray]:
-        """The picture, and where the class is: (H, W) bool. Raises InputError."""
+        """The picture, and where the class is: (H, W) bool. Raises InputError, UsageError."""
         frame = read_image(self.picture)
         inside: np.ndarray = np.ones(frame.size_hw, bool)
         if self.mask is not None:
             mask = read_image(self.mask)
             if mask.size_hw != frame.size_hw:
                 sizes = [f"{f.size_hw[1]}x{f.size_hw[0]}" for f in (mask, frame)]
-                raise InputError(f"{self.mask}: of {sizes[0]} pixels, the picture of {sizes[1]}")
+                raise UsageError(f"{self.mask}: of {sizes[0]} pixels, the picture of {sizes[1]}")
             inside = mask.pixels.max(-1) > 0
         elif self.box is not None:
             left, top, width, height = self.box
             inside[:] = False
             inside[top : top + height, left : left + width] = True
         if not inside.any():
-            raise InputError(f"{self.mask or self.picture}: nothing of the picture is marked")
+            width, height = frame.size_hw[::-1]
+            raise UsageError(
+                f"--exemplar {self.name}: nothing of {printable(str(self.picture))} "
+                f"({width}x{height} pixels) is marked"
+            )
         return frame, inside
 
 

@@ -13,7 +13,6 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, WRITERS
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.json_files import read_json
-from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
 
 
@@ -133,13 +132,8 @@ def _read_record(out: Path) -> Mapping[str, Any]:
 
 
 def is_sound(entry: Entry, classes: int) -> bool:
-    """Whether an entry is of these classes and has pixels."""
-    return entry.width > 0 < entry.height and all(
-        UNLABELED <= class_id < classes
-        and 1 <= pixels <= entry.width * entry.height
-        and 0 <= mean < 2
-        for class_id, pixels, mean in entry.areas
-    )
+    """Whether an entry is of these classes."""
+    return all(class_id < classes for class_id, _, _ in entry.areas)
 
 
 def _finished_photo(out: Path, entry: Entry) -> FinishedPhoto:

@@ -70,7 +70,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             _refuse_compressed(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers fail in many ways on what is no checkpoint
-        reason = str(error).partition("\n")[0]
+        # The first sentence: torch goes on with the advice to let the file's code run.
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise CheckpointError(
             f"{path} cannot be read as plain tensors ({reason}); code in checkpoints is never run: "
             "save it as a dict of tensors, or as safetensors"

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from ovseg_cli.errors import OutputError
-from ovseg_cli.journal_entry import Entry, entry_of, head_of
+from ovseg_cli.journal_entry import LAST_ORDER, Entry, entry_of, head_of
 
 __all__ = ["Entry", "Journal", "run_fingerprint"]
 
@@ -106,7 +106,7 @@ class Journal:
             except OSError as error:
                 raise OutputError(f"cannot write {self.own}: {error.strerror}") from error
             self._index.put(entry.rel, self._place(self.own, offset))
-            self._next += 1
+            self._next = min(self._next + 1, LAST_ORDER)
             self._unsynced += 1
             due = self._unsynced >= SYNC_ENTRIES or time.monotonic() - self._synced >= SYNC_SECONDS
         if due:
@@ -143,7 +143,7 @@ class Journal:
                         places.append(offset)
                     offset += len(line)
         self._index.fill(*(np.array(each, np.int64) for each in (keys, orders, places)))
-        self._next = max(orders, default=-1) + 1
+        self._next = min(max(orders, default=-1) + 1, LAST_ORDER)
 
     def _sizes_of_others(self) -> dict[Path, int]:
         return {file: file.stat().st_size for file in self.files() if file != self.own}

@@ -4,8 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ovseg_cli.segmentation import UNLABELED
+
 _DECODER = json.JSONDecoder()
 _REAL = (float, int)
+LARGEST_SIDE = 1 << 31  # pixels; no format has more
+LAST_ORDER = (1 << 63) - 1  # entries of one order count as they follow
 _START, _ORDER = b'{"rel":"', b'","order":'
 
 
@@ -54,23 +58,29 @@ def head_of(line: bytes) -> tuple[str, int] | None:
 
 
 def _is_sound(entry: Entry) -> bool:
-    """Whether the values are of the kinds that they should be: others may have written the line."""
-    for class_id, pixels, mean in entry.areas:  # loops, as generators take three times as long
-        if not (isinstance(class_id, int) and isinstance(pixels, int) and isinstance(mean, _REAL)):
-            return False
+    """Whether the values can be those of a photo: a disk or somebody else may have changed them."""
+    try:
+        most = entry.width * entry.height
+        for class_id, pixels, mean in entry.areas:  # loops: generators take three times as long
+            whole = type(class_id) is int and type(pixels) is int and isinstance(mean, _REAL)
+            if not (whole and class_id >= UNLABELED and 1 <= pixels <= most and 0 <= mean < 2):
+                return False
+    except TypeError:
+        return False
     for files in entry.files.values():
         for size in files.values():
             if not isinstance(size, int):
                 return False
-    return (
+    return bool(
         isinstance(entry.rel, str)
         and isinstance(entry.path, str)
         and isinstance(entry.run, str)
         and isinstance(entry.reason, str)
         and isinstance(entry.size, int)
         and isinstance(entry.modified_ns, int)
-        and isinstance(entry.width, int)
-        and isinstance(entry.height, int)
-        and isinstance(entry.order, int)
-        and 0 <= entry.order < 1 << 63
+        and type(entry.width) is int
+        and type(entry.height) is int
+        and (entry.reason or 0 < entry.width < LARGEST_SIDE and 0 < entry.height < LARGEST_SIDE)
+        and type(entry.order) is int
+        and 0 <= entry.order <= LAST_ORDER
     )

@@ -7,5 +7,6 @@ PARENTS = "parents.csv"
 CLASSES = "classes.json"
 REPORT = "run.json"
 RUN_FILES = (STATS, SUMMARY, PARENTS, CLASSES, REPORT)  # of the run as a whole
+PAGE = "report.html"  # of `ovseg report`
 PAGE_FILES = "report-files"  # where `ovseg report` puts the small pictures of its page
 EXPORTS = "exports"  # where formats of other programs go, each into a folder of its name

@@ -135,12 +135,24 @@ def write_photos(merged: Merged, folder: Path, *, files: str) -> Iterator[Entry]
         for part, entry in merged.entries():
             if files == "none":
                 entry = replace(entry, files={})
-            for name, size in (pair for kind in entry.files.values() for pair in kind.items()):
+            for name, size in _files_of(entry):
                 _bring(part, name, size, folder, link=files == "link")
             journal.append(entry)
             yield entry
     finally:
         journal.close()
+
+
+def check_results(merged: Merged) -> None:
+    """Raise UsageError where a result is not what its part has written."""
+    for part, entry in merged.entries():
+        for name, size in _files_of(entry):
+            _checked_source(part, name, size)
+
+
+def _files_of(entry: Entry) -> Iterator[tuple[str, int]]:
+    """Names and bytes of what was made of an input."""
+    return (pair for kind in entry.files.values() for pair in kind.items())
 
 
 def _check_numbers(parts: Sequence[Part]) -> None:
@@ -253,6 +265,16 @@ def _check_complete(merged: Merged) -> None:
 
 
 def _bring(part: Part, name: str, size: int, folder: Path, *, link: bool) -> None:
+    path, source = PurePath(name), _checked_source(part, name, size)
+    refuse_links(folder, folder / path.parent)
+    with atomic_path(folder / path) as temporary:
+        if link:
+            os.link(source, temporary)
+        else:
+            shutil.copyfile(source, temporary)
+
+
+def _checked_source(part: Part, name: str, size: int) -> Path:
     path = PurePath(name)
     source = part.out / path
     outside = path.is_absolute() or ".." in path.parts or first_link(part.out, source)
@@ -261,12 +283,7 @@ def _bring(part: Part, name: str, size: int, folder: Path, *, link: bool) -> Non
             f"{part.name}: {printable(name)} is not there as it was written: "
             "run the part again with --resume"
         )
-    refuse_links(folder, folder / path.parent)
-    with atomic_path(folder / path) as temporary:
-        if link:
-            os.link(source, temporary)
-        else:
-            shutil.copyfile(source, temporary)
+    return source
 
 
 def _classes(out: Path) -> list[Mapping[str, Any]]:

@@ -2,23 +2,28 @@
 
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ovseg_cli import layout, parts, tables
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import WRITERS, Writer
+from ovseg_cli.exports import UNLABELED_16, WRITERS, Writer
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary import Vocabulary, printable
 from ovseg_cli.whole_files import is_temporary, remove
 
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
+
+
+logger = logging.getLogger(__name__)
 
 
 class OutputFolder:
@@ -39,6 +44,7 @@ class OutputFolder:
         self._part = part  # of a run divided by --shard
         self._wants_stats = stats
         self._run = ""
+        self._classes = UNLABELED_16  # as many as there can be, until `open` tells
         self._metadata: dict[str, str] = {}
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
@@ -101,18 +107,30 @@ class OutputFolder:
         Raises UsageError where the folder cannot be made.
         """
         self._run, self._metadata = run, metadata
+        self._classes = len(vocabulary)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if overwrite:
                 self._remove_results()
             elif not self._part:
                 remove(self._left_over())
+            self._warn_of_other_classes(vocabulary)
             tables.write_classes(self.root, vocabulary)
         except OSError as error:
             raise UsageError(f"cannot write to {self.root}: {error.strerror}") from error
         except OutputError as error:
             raise UsageError(str(error)) from error
         self.journal.load()
+
+    def _warn_of_other_classes(self, vocabulary: Vocabulary) -> None:
+        """A run is gone on with by other names: photos that are not in it keep their labels."""
+        if tables.holds_other_names(self.root, vocabulary):
+            logger.warning(
+                "%s was made with other names: the photos of this run are done again, results of "
+                "others stay and do not fit the new %s (--overwrite removes them)",
+                printable(str(self.root)),
+                layout.CLASSES,
+            )
 
     def join(self, *, run: str, metadata: dict[str, str]) -> None:
         """Write to a folder that another process of the same run has opened."""
@@ -167,11 +185,14 @@ class OutputFolder:
                     for name, files in written.items()
                 },
             )
+            earlier = self.journal.entry(image.rel)
             self._publish(entry, written)
         except BaseException:
             for files in written.values():
                 remove(files)
             raise
+        if earlier is not None and earlier.path == entry.path:
+            self._supersede(earlier, entry)
         return entry
 
     def tidy(self) -> None:
@@ -219,7 +240,10 @@ class OutputFolder:
 
     def _is_own(self, entry: Entry, path: str) -> bool:
         """Whether this very run could have made the entry, of the input at that place."""
-        return not entry.reason and entry.run == self._run and entry.path == path
+        if entry.reason or entry.run != self._run or entry.path != path:
+            return False
+        # The names of a run are in its fingerprint: other ids are damage.
+        return all(class_id < self._classes for class_id, _, _ in entry.areas)
 
     def _is_current(self, entry: Entry, path: str, version: tuple[int, int]) -> bool:
         """Whether the input there is as it was, and all that this run makes of it in place."""
@@ -243,6 +267,15 @@ class OutputFolder:
             return os.stat(self._place + name).st_size  # as text: there may be millions
         except (OSError, ValueError):
             return -1
+
+    def _supersede(self, earlier: Entry, entry: Entry) -> None:
+        """Remove what an earlier run made of a photo and this one has not replaced."""
+        kept = {name for files in entry.files.values() for name in files}
+        left = {
+            kind: {name: size for name, size in files.items() if name not in kept}
+            for kind, files in earlier.files.items()
+        }
+        self._discard(replace(earlier, files=left))
 
     def _discard(self, entry: Entry) -> None:
         """Remove the files of an entry."""

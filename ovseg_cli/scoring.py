@@ -143,9 +143,10 @@ class Scorer:
 
     def _require_finite(self, scores: Tensor) -> None:
         if not scores.isfinite().all():
+            coarse = f", or {self.precision} is too coarse for it (--precision fp32)"
             raise CheckpointError(
-                "the model gives scores that are not finite: its file is damaged, or "
-                f"{self.precision} is too coarse for it (--precision fp32)"
+                "the model gives scores that are not finite: its file is damaged"
+                + (coarse if self.precision != "fp32" else "")
             )
 
     def _masked(self, frame: Frame, text: TextFeatures, source: MaskSource) -> ScoreMap:

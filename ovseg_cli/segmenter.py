@@ -301,8 +301,8 @@ def _vocabulary(names: Sequence[str] | Vocabulary) -> Vocabulary:
 def _frame(image: Any, seen_at: Callable[[tuple[int, int]], tuple[int, int]]) -> Frame:
     if isinstance(image, np.ndarray):
         return Frame(image)
-    if isinstance(image, Image.Image):
-        return Frame(np.asarray(image.convert("RGB")))
-    from ovseg_cli.media.images import read_image
+    from ovseg_cli.media.images import frame_of, read_image
 
+    if isinstance(image, Image.Image):
+        return frame_of(image)
     return read_image(Path(image), seen_at=seen_at)

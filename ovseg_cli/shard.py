@@ -17,6 +17,7 @@ from ovseg_cli.errors import UsageError
 SLURM_INDEX = "SLURM_ARRAY_TASK_ID"
 _SLURM_COUNT, _SLURM_MIN = "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"
 _SLURM_MAX, _SLURM_STEP = "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP"
+_LONGEST_COUNT = 6  # digits of the number of parts
 _LONGEST_ROW = 1 << 64
 
 
@@ -31,6 +32,8 @@ class Shard:
     def parse(cls, text: str) -> "Shard":
         """Read "2/4"; raises UsageError."""
         first, slash, second = text.partition("/")
+        if len(second) > _LONGEST_COUNT:
+            raise UsageError(f"--shard {text[:40]}: at most {10**_LONGEST_COUNT - 1} parts")
         if slash and first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
             return cls(int(first), int(second))
         raise UsageError(f"a part is given as I/N with I from 1 to N, such as 2/4, not {text!r}")

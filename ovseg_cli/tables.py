@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ovseg_cli.journal import Entry
+from ovseg_cli.json_files import read_json
 from ovseg_cli.layout import CLASSES, PARENTS, STATS, SUMMARY
 from ovseg_cli.render import palette
 from ovseg_cli.segmentation import UNLABELED, ClassArea
@@ -200,6 +201,15 @@ def write_classes(folder: Path, vocabulary: Vocabulary) -> None:
         for class_id, (entry, color) in enumerate(zip(vocabulary.classes, colors, strict=True))
     ]
     write_json(folder / CLASSES, classes)
+
+
+def holds_other_names(folder: Path, vocabulary: Vocabulary) -> bool:
+    """Whether there is a classes.json there, of other names than these."""
+    try:
+        found = [entry["name"] for entry in read_json(folder / CLASSES)]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return found != list(vocabulary.names)
 
 
 def write_json(target: Path, values: object) -> None:

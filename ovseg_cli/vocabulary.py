@@ -249,13 +249,14 @@ def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> N
     seen: dict[str, list[tuple[str, int]]] = {}
     for entry, number in zip(classes, numbers, strict=True):
         for phrase in entry.phrases:
-            if _is_blank(phrase):
-                what = "a synonym" if entry.name and phrase is not entry.name else "the class name"
-                raise VocabularyError(f"{what} at {kind} {number} is blank: a separator too many?")
-            if "\0" in phrase or any("\ud800" <= character <= "\udfff" for character in phrase):
+            undecodable = "\0" in phrase or any("\ud800" <= letter <= "\udfff" for letter in phrase)
+            if undecodable:
                 raise VocabularyError(
                     f"class name {_quoted(phrase)} at {kind} {number} is not text in UTF-8"
                 )
+            if _is_blank(phrase):
+                what = "a synonym" if entry.name and phrase is not entry.name else "the class name"
+                raise VocabularyError(f"{what} at {kind} {number} is blank: a separator too many?")
             seen.setdefault(comparable(phrase), []).append((phrase, number))
     repeated = [places for places in seen.values() if len(places) > 1]
     if repeated:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ovseg_cli import load_model
-from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.errors import UsageError
 from ovseg_cli.exemplars import Exemplar, parse_exemplar, with_exemplars
 from ovseg_cli.frame import Frame
 from ovseg_cli.segmenter import Segmenter
@@ -71,13 +71,13 @@ def test_where_the_class_is(files):
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
-        (":black.png", "nothing of the picture is marked"),
-        (":100,0,5,5", "nothing of the picture is marked"),
+        (":black.png", r"nothing of .*mug\.png \(40x30 pixels\) is marked"),
+        (":100,0,5,5", r"nothing of .*mug\.png \(40x30 pixels\) is marked"),
         (":small.png", "small.png: of 40x20 pixels, the picture of 40x30"),
     ],
 )
 def test_marks_that_do_not_fit(files, part, reason):
-    with pytest.raises(InputError, match=reason):
+    with pytest.raises(UsageError, match=reason):
         parse_exemplar(f"mug=mug.png{part}").load()
 
 

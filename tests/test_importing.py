@@ -74,3 +74,11 @@ def test_an_archive_that_would_unpack_to_far_more_is_refused_unread(tmp_path):
     with pytest.raises(CheckpointError, match="would unpack to 4 MB"):
         read_tensors(tmp_path / "bomb.pth")
     assert read_tensors(tmp_path / "c.pth")["a"].numel() == 1 << 20
+
+
+@pytest.mark.parametrize("content", [b"a text", b"\x80\x04\x95 a pickle of sorts"])
+def test_no_advice_to_run_the_code_of_a_file(tmp_path, content):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read as plain tensors") as raised:
+        read_tensors(tmp_path / "a.pth")
+    assert "weights_only" not in str(raised.value) and "Re-running" not in str(raised.value)

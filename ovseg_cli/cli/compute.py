@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovseg_cli import vocabulary as names
-from ovseg_cli.cli.options import Command, read_exemplars
+from ovseg_cli.cli.options import Command, Real, read_exemplars
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def compute_options(command: Command) -> Command:
     )
     @click.option(
         "--overlap",
-        type=click.FloatRange(0, 0.9),
+        type=Real(0, 0.9),
         default=Compute.overlap,
         show_default=True,
         metavar="F",

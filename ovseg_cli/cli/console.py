@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ovseg_cli.errors import OutputError
 from ovseg_cli.vocabulary import printable
 
 BROKEN_PIPE = 141  # exit code, 128 + SIGPIPE: the reader of standard output went away
@@ -34,6 +35,8 @@ def set_up() -> None:
     logger.propagate = False
     set_quiet(False)
     set_debug(False)
+    if sys.stderr is None:  # it was closed: what is said to nobody must not get among the data
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # till the end
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name must not fail in a small code page
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -78,13 +81,16 @@ def trace(problem: BaseException) -> None:
 
 
 def data(*cells: str) -> None:
-    """Print a line of data, with tabs between, on standard output; names may not steer it."""
-    print("\t".join(map(printable, cells)), flush=True)
+    """Print a line of data, with tabs between, on standard output; names may not steer it.
+
+    Raises BrokenPipeError where its reader went away, OutputError for all else.
+    """
+    _print("\t".join(map(printable, cells)))
 
 
 def json_line(values: object) -> None:
-    """Print one JSON object as a line on standard output, at once."""
-    print(json.dumps(values), flush=True)
+    """Print one JSON object as a line on standard output, at once; raises as `data` does."""
+    _print(json.dumps(values))
 
 
 def close_output() -> None:
@@ -143,6 +149,17 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     Console(stderr=True, highlight=False).print(drawn)
+
+
+def _print(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        close_output()  # else what is left in its buffer fails once more at the very end
+        reason = problem.strerror or problem
+        raise OutputError(f"cannot write to standard output: {reason}") from problem
 
 
 def _say(message: str) -> None:

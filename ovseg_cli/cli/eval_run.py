@@ -143,7 +143,23 @@ def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation
     with console.progress(len(photos.keys)) as progress:
         for _ in evaluate(predict, photos, evaluation):
             progress.advance()
+    _tell_strangers(evaluation, photos)
     return evaluation
+
+
+def _tell_strangers(evaluation: Evaluation, photos: PixelSet) -> None:
+    """Say what was left out because classes.json does not have it; UsageError where that is all."""
+    ids = ", ".join(map(str, sorted(evaluation.strangers)[:10]))
+    if not evaluation.matrix.counts.any():
+        found = f" (they hold {ids})" if ids else ""
+        raise UsageError(
+            f"{photos.name}: no pixel counts: no id in its labels{found} is in classes.json"
+        )
+    if ids:
+        console.warning(
+            f"{photos.name}: labels hold ids that are not in classes.json ({ids}): such pixels are "
+            "left out, as those of 255 are"
+        )
 
 
 def _predict(request: Request, subject: Subject, compute: Compute) -> Predict:

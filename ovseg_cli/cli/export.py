@@ -10,7 +10,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from ovseg_cli.formats import Format
@@ -86,16 +86,29 @@ def command(out: Path, names: str, output: Path | None, **options: Any) -> None:
 def write_formats(
     out: Path, formats: Sequence[Format], folder: Path, options: ExportOptions
 ) -> None:
-    """Write the run in `out` in each format, into a folder of its name."""
+    """Write the run in `out` in each format, into a folder of its name.
+
+    Raises OvsegError; where one format fails, the others are written before.
+    """
     from ovseg_cli.formats import export
     from ovseg_cli.formats.labelled import LabelledRun
 
     run = LabelledRun(out)
     for entry in formats:  # before the work on any
         entry.check(len(run.classes), options)
+    failed = []
     for entry in formats:
-        with console.progress(len(run)) as progress:
-            run.seen = progress.advance
-            files = export(run, entry, folder / entry.name, options)
+        try:
+            with console.progress(len(run)) as progress:
+                run.seen = progress.advance
+                files = export(run, entry, folder / entry.name, options)
+        except (InputError, UsageError) as error:  # what one format cannot hold another may
+            if len(formats) == 1:
+                raise
+            console.trace(error)
+            failed.append(f"{entry.name}: {error}")
+            continue
         noun = f"file{'' if files == 1 else 's'}"
         console.note(f"{entry.name}: {files} {noun} of {len(run)} photos: {folder / entry.name}")
+    if failed:
+        raise InputError("\n".join(failed))

@@ -1,5 +1,6 @@
 """The `ovseg` program: finds the command, and turns errors into messages and exit codes."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -27,6 +28,8 @@ COMMANDS = {
     "vocab": "ovseg_cli.cli.vocab",
 }
 
+# What click raises for a group without a command; before 8.2 it printed the help by itself.
+_NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -53,10 +56,13 @@ class Program(click.Group):
             console.error("interrupted")
             code = INTERRUPTED
         except click.ClickException as error:
-            console.error(error.format_message())
-            context = getattr(error, "ctx", None)
-            if context is not None:
-                console.note(f"see {context.command_path} --help")
+            if isinstance(error, _NO_ARGUMENTS):
+                console.note(error.format_message())  # the help
+            else:
+                console.error(error.format_message())
+                context = getattr(error, "ctx", None)
+                if context is not None:
+                    console.note(f"see {context.command_path} --help")
             code = error.exit_code
         except OvsegError as error:
             console.trace(error)
@@ -64,10 +70,14 @@ class Program(click.Group):
             code = error.exit_code
         except Exception as error:
             console.trace(error)
-            console.error(
-                f"this is a bug in ovseg {__version__}: {type(error).__name__}: {error}\n"
-                "run again with --debug for the traceback"
-            )
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+                console.close_output()  # of click's own printing, a help for instance
+                console.error(f"cannot write to standard output: {error.strerror}")
+            else:
+                console.error(
+                    f"this is a bug in ovseg {__version__}: {type(error).__name__}: {error}\n"
+                    "run again with --debug for the traceback"
+                )
             code = 1
         sys.exit(code if isinstance(code, int) else 0)
 

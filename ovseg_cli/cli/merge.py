@@ -10,6 +10,7 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import UsageError
+from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.merging import Merged
@@ -77,7 +78,14 @@ def _fill(merged: Merged, target: Path, files: str, overwrite: bool) -> None:
     from ovseg_cli.output import OutputFolder
 
     folder = OutputFolder(target, [])
+    if not overwrite and folder.holds_results():
+        raise UsageError(
+            f"{printable(str(target))} holds results already: --overwrite replaces them, -o names "
+            "another folder"
+        )
     folder.check(resume=False, overwrite=overwrite)
+    if files != "none":
+        merging.check_results(merged)
     folder.open(merged.vocabulary, run="", metadata={}, overwrite=overwrite)
     folder.close()
     with console.progress(len(merged.names)) as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,17 @@ def with_shown(vocabulary: Vocabulary | None, exemplars: Sequence[Exemplar]) -> 
     from ovseg_cli.exemplars import with_exemplars
 
     return with_exemplars(vocabulary, exemplars)
+
+
+class Real(click.FloatRange):
+    """A number within bounds; click's own type takes nan, too, which lies in none."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Check what was typed."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 class BatchSize(click.ParamType):
@@ -174,7 +186,7 @@ def outcome_options(output: str) -> Callable[[Command], Command]:
 
 threshold_option = click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Real(0, 1),
     metavar="T",
     help="Leave pixels unlabelled whose confidence is below T (0 to 1).",
 )

@@ -10,13 +10,12 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import UsageError
+from ovseg_cli.layout import PAGE
 from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.finished_run import FinishedRun
     from ovseg_cli.report.accuracy import Accuracy
-
-PAGE = "report.html"
 
 
 @click.command("report", short_help="One HTML page of a finished run.")

@@ -9,6 +9,7 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute, compute_options
 from ovseg_cli.cli.options import (
+    Real,
     batch_size_option,
     common_options,
     outcome_options,
@@ -70,7 +71,7 @@ class Seconds(click.ParamType):
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(0, min_open=True),
+    type=Real(0, min_open=True),
     metavar="F",
     help="Segment at most F frames a second.",
 )
@@ -83,7 +84,7 @@ class Seconds(click.ParamType):
 )
 @click.option(
     "--smooth",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Real(0, 1, max_open=True),
     default=DEFAULT_SMOOTH,
     show_default=True,
     metavar="S",
@@ -92,7 +93,7 @@ class Seconds(click.ParamType):
 )
 @click.option(
     "--reuse",
-    type=click.FloatRange(0, 255),
+    type=Real(0, 255),
     default=0.0,
     metavar="D",
     help="Save time where little changes: a frame takes the labels of the last one segmented if "

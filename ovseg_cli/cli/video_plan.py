@@ -12,7 +12,9 @@ from ovseg_cli.clips.choice import Choice
 from ovseg_cli.clips.folder import ClipFolder
 from ovseg_cli.clips.names import clip_names, is_stream
 from ovseg_cli.errors import UsageError
+from ovseg_cli.layout import CLASSES, REPORT
 from ovseg_cli.media.video import CAMERA
+from ovseg_cli.tables import holds_other_names
 from ovseg_cli.vocabulary import Vocabulary, printable
 
 
@@ -42,10 +44,14 @@ class Plan:
         """Whether frames for which there is no time are dropped."""
         return self.live == "drop" or self.live is None and source.startswith(CAMERA)
 
+    @property
+    def labelled(self) -> Vocabulary:
+        """The names and, if asked for, what is none of them."""
+        return self.vocabulary if self.other is None else self.vocabulary.with_class(self.other)
+
     def folder(self, name: str) -> ClipFolder:
         """Where the results of a clip go."""
-        labelled = self.vocabulary if self.other is None else self.vocabulary.with_class(self.other)
-        return ClipFolder(self.out, name, self.saves, labelled)
+        return ClipFolder(self.out, name, self.saves, self.labelled)
 
 
 def check_clips(clips: Sequence[str]) -> None:
@@ -69,6 +75,7 @@ def check(plan: Plan) -> None:
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write to {plan.out}: {place} is no folder, or not to be written")
+    _check_names(plan)
     if plan.resume or plan.overwrite:
         return
     for name in clip_names(plan.clips):
@@ -77,3 +84,16 @@ def check(plan: Plan) -> None:
                 f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
                 "goes on with it, --overwrite replaces it, -o names another folder"
             )
+
+
+def _check_names(plan: Plan) -> None:
+    """Raise UsageError where classes.json is of other results, and would not fit them any more."""
+    if not holds_other_names(plan.out, plan.labelled):
+        return
+    own = {f"{name}.{REPORT}" for name in clip_names(plan.clips)}
+    others = {path.name for path in plan.out.glob(f"*{REPORT}")} - own
+    if others:
+        raise UsageError(
+            f"{plan.out} holds results for other names ({printable(min(others))}), which "
+            f"{CLASSES} would not fit any more: -o names another folder"
+        )

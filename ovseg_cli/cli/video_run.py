@@ -102,7 +102,7 @@ class _Clip:
 
     def execute(self) -> int:
         """Returns the exit code."""
-        status, code = "failed", 1
+        status, code, origin = "failed", 1, None
         try:
             if self.plan.overwrite:
                 self.folder.remove()
@@ -120,18 +120,35 @@ class _Clip:
             self.last = isinstance(error, OutputError) and is_run_wide(error)
             if isinstance(error, OutputError):
                 console.note("make room or mend it, then run the same command with --resume")
+            elif origin is not None and not self.folder.count:
+                self.note_failure(origin)
         self.say_end(status)
         return code
+
+    def note_failure(self, origin: Origin) -> None:
+        """Leave a run.json that says why there is nothing else."""
+        try:
+            self.folder.write_report(self.describe("failed"), origin)
+        except OutputError as error:
+            console.error(str(error))
 
     def origin(self) -> Origin:
         plan = self.plan
         run = self.provenance.fingerprint(
-            choice=vars(plan.choice), smooth=plan.smooth, saves=sorted(plan.saves)
+            choice=vars(plan.choice), smooth=plan.smooth, saves=sorted(plan.saves), audio=plan.audio
         )
         if is_stream(self.source):
             return Origin(self.source, -1, 0, run)
-        state = InputState.of(Path(self.source))
-        return Origin(state.path, state.size, state.modified_ns, run)
+        path = Path(self.source)
+        # Of a folder its pictures: its own time says nothing of one that is replaced in place.
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        states = [InputState.of(file) for file in files]
+        return Origin(
+            InputState.of(path).path,
+            sum(state.size for state in states),
+            max((state.modified_ns for state in states), default=0),
+            run,
+        )
 
     def work(self, video: Video, origin: Origin) -> tuple[str, int]:
         """Go through the frames; returns how that ended and the exit code."""
@@ -274,6 +291,12 @@ class _Clip:
         console.error(printable(named))
 
     def say_end(self, status: str) -> None:
+        if self.folder.count:
+            self.say_result(status)
+        if status == "interrupted":
+            console.note("interrupted: to go on, run the same command with --resume")
+
+    def say_result(self, status: str) -> None:
         seconds = time.perf_counter() - self._started
         most = self.plan.choice.most
         if status == "complete" and most is not None and self.segmented < most and not self.before:
@@ -284,5 +307,3 @@ class _Clip:
             f"{printable(self.source)}: {self.folder.count} frames in {seconds:.1f} s{speed}{lost}"
             f": {self.plan.out / self.name}.*"
         )
-        if status == "interrupted":
-            console.note("interrupted: to go on, run the same command with --resume")

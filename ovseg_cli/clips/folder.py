@@ -111,8 +111,10 @@ class ClipFolder:
         return self.out / f"{self.clip}.{suffix}"
 
     def holds_results(self) -> bool:
-        """Whether an earlier run has written here."""
-        return self.report.exists() or self._state.exists()
+        """Whether an earlier run has written frames here; one that failed before has not."""
+        targets = [self._target(name) for name in SAVES]
+        begun = self._journal.exists() and self._journal.stat().st_size > 0
+        return begun or any(path.exists() for path in targets)
 
     def finished(self, origin: Origin) -> bool:
         """Whether an earlier run with the same origin has come to the clip's end."""
@@ -120,9 +122,16 @@ class ClipFolder:
             told = read_json(self.report)
         except (OSError, ValueError):
             return False
-        there = all(path.exists() for path in self.targets().values())
         told = told if isinstance(told, dict) else {}
-        return told.get("status") == "complete" and told.get("origin") == asdict(origin) and there
+        return (
+            told.get("status") == "complete"
+            and told.get("origin") == asdict(origin)
+            and told.get("outputs") == self._outputs()
+        )
+
+    def _outputs(self) -> dict[str, int]:
+        """What there is of each target: bytes of a file, of all files in a folder; -1 for none."""
+        return {name: _bytes(target) for name, target in self.targets().items()}
 
     def remove(self) -> None:
         """Remove what an earlier run has written of this clip. Raises OutputError."""
@@ -292,8 +301,23 @@ class ClipFolder:
 
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
-        write_json(self.report, {**values, "origin": asdict(origin)})
+        write_json(self.report, {**values, "outputs": self._outputs(), "origin": asdict(origin)})
+        if not self.count:
+            self._tidy()
         if values["status"] == "complete":
-            shutil.rmtree(self._state, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other clips are under way
-                os.rmdir(self.out / STATE)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what is needed only to go on."""
+        shutil.rmtree(self._state, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other clips are under way
+            os.rmdir(self.out / STATE)
+
+
+def _bytes(target: Path) -> int:
+    try:
+        if target.is_dir():
+            return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+        return target.stat().st_size
+    except OSError:
+        return -1

@@ -96,6 +96,16 @@ class PixelSet:
         """Labels, as of `load`, for ids as the set's label files have them."""
         return self._lookup().take(stored, mode="clip")
 
+    def strangers(self, key: str) -> set[int]:
+        """Ids in a photo's label map that are no class's and not IGNORE: they count nowhere.
+
+        In the layouts of benchmarks they are meant so: there are none to be told of.
+        """
+        if self.files is not _own_files:
+            return set()
+        found = np.unique(self.stored(self.files(self.root, key)[1])).tolist()
+        return set(found).difference(self.ids, self.other_ids, (IGNORE,))
+
     @property
     def ignore(self) -> int:
         """Label of pixels that do not count."""

@@ -48,6 +48,7 @@ class Evaluation:
     regions: RegionCounts = field(init=False)
     photos: list[PhotoScore] = field(default_factory=list)
     worst: list[tuple[PhotoScore, np.ndarray]] = field(default_factory=list)  # with labels (H, W)
+    strangers: set[int] = field(default_factory=set)  # see `PixelSet.strangers`
 
     def __post_init__(self) -> None:
         self.matrix = ConfusionMatrix(self.classes)
@@ -106,6 +107,7 @@ def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterat
         if data.has_other:
             labels = np.where(labels == UNLABELED, np.int32(data.other), labels)
         evaluation.add(key, truth, labels, confidence)
+        evaluation.strangers |= data.strangers(key)
         yield key
 
 

@@ -16,9 +16,11 @@ from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.writing import json_list, write_text
 from ovseg_cli.frame import Frame
 from ovseg_cli.json_files import read_json
+from ovseg_cli.links import first_link
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
+from ovseg_cli.whole_files import remove
 
 _LISTING = ".ovseg-files"  # in a format's folder: what the export has written
 
@@ -79,6 +81,18 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
         if earlier or written or folder.is_dir():
             write_text(folder / _LISTING, json_list(sorted(earlier | written)))
     return len(written)
+
+
+def discard_exports(folder: Path) -> None:
+    """Remove what exports have written below a folder, as far as that is possible."""
+    for each in filter(Path.is_dir, folder.glob("*")):
+        files = [each / name for name in _listed(each)]
+        remove([file for file in files if first_link(folder, file.parent) is None])
+        remove([each / _LISTING])
+        inside = sorted(filter(Path.is_dir, each.rglob("*")), reverse=True)
+        for empty in (*inside, each, folder):
+            with suppress(OSError):  # others' files stay, and the folders that hold them
+                empty.rmdir()
 
 
 def _listed(folder: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -95,6 +96,17 @@ def read_image(
         return Frame(_pixels(image, exif), source=name)
 
 
+def frame_of(image: Image.Image) -> Frame:
+    """A picture that Pillow has opened or made, as 8-bit RGB, converted as `read_image` does.
+
+    It is not turned, so that labels lie on it as it is. Raises InputError where Pillow cannot
+    decode it.
+    """
+    with _as_input_error():
+        image.load()
+        return Frame(_array(_rgb(image)))
+
+
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
     """Turn whatever a file makes Pillow raise into an InputError that begins with its name."""
@@ -175,6 +187,8 @@ def _array(rgb: Image.Image) -> np.ndarray:
 def _open(file: IO[bytes]) -> Image.Image:
     """Read the header. Unlike Image.open, leaves judging the size to us, and does so silently."""
     prefix = file.read(16)
+    if len(prefix) < 8:
+        raise InputError(f"its {len(prefix)} bytes are too few for an image")
     failure: Exception | None = None
     for name in FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
@@ -256,6 +270,8 @@ def _reason(error: Exception) -> str:
     text = printable(str(error))
     if isinstance(error, Image.DecompressionBombError):
         return f"too large ({text})"
-    if isinstance(error, EOFError) or "truncat" in text.lower() or "end of file" in text:
+    # Pillow's readers make a SyntaxError of what they find missing.
+    ended = isinstance(error.__cause__ or error, EOFError | struct.error | IndexError)
+    if ended or "truncat" in text.lower() or "end of file" in text:
         return "the file is truncated"
     return f"the image is damaged ({text[:100] or type(error).__name__})"

@@ -27,6 +27,7 @@ from ovseg_cli.vocabulary import printable
 
 USUAL_RATE = Fraction(25)  # frames a second, of pictures and cameras that do not tell
 CAMERA = "camera:"
+COMPLETE = 0.95  # share of the length in a header that a whole file has, at least
 STALL = 10.0  # seconds without a byte after which a stream is given up
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class _Stream:
         return VideoInfo(rate, frames, bool(self._container.streams.audio))
 
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
-        """See `Video`. Ends with a warning where the rest of a file is damaged."""
+        """See `Video`. Ends with a warning where the rest of a file is damaged or missing."""
         seconds = first = None
         for index, decoded in enumerate(self._decoded()):
             if decoded.time is not None:
@@ -124,6 +125,23 @@ class _Stream:
                 seconds = 0.0 if seconds is None else seconds + float(1 / self.info.rate)
             if seconds >= start:
                 yield Frame(self._upright(decoded), index, seconds, self._source)
+        told = self._told_seconds()
+        if seconds is not None and seconds < COMPLETE * told - 1:
+            log.warning(
+                "%s: ends after %.1f s, its header tells of %.1f s: is it cut off?",
+                self._source,
+                seconds,
+                told,
+            )
+
+    def _told_seconds(self) -> float:
+        """How long the pictures last by the header; 0 where it does not tell."""
+        stream = self._stream
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        if self.info.has_audio or not self._container.duration:  # sound may go on without pictures
+            return 0.0
+        return float(self._container.duration / self._av.time_base)
 
     def _upright(self, decoded: Any) -> np.ndarray:
         """The picture (H, W, 3) uint8 RGB, turned as the file says. Raises InputError."""

@@ -8,6 +8,7 @@ import os
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
@@ -18,11 +19,11 @@ from ovseg_cli import __version__
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.report.accuracy import Accuracy
-from ovseg_cli.report.thumbnails import Thumbnails
+from ovseg_cli.report.thumbnails import Thumbnails, remove_others
 from ovseg_cli.segmentation import UNLABELED, ClassArea
 from ovseg_cli.tables import parent_areas
 from ovseg_cli.vocabulary import printable
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, remove
 
 SCRIPTS = ("elements.js", "sections.js", "photos.js")  # one script, in this order
 
@@ -46,6 +47,15 @@ def write_page(
     text = page(contents(target, run, thumbnails, accuracy))
     with atomic_path(target) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def discard_page(target: Path) -> None:
+    """Remove a page and its thumbnails, as far as that is possible."""
+    remove([target])
+    folder = thumbnails_folder(target)
+    remove_others(folder, ())
+    with suppress(OSError):  # others' files stay
+        folder.rmdir()
 
 
 def page(values: Mapping[str, Any]) -> str:

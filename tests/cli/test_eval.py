@@ -262,3 +262,15 @@ def test_options_that_do_not_go(program, labelled, fake, arguments, message):
     assert ended.code == 2
     assert message in ended.err
     assert not fake.loaded
+
+
+def test_ids_that_classes_json_lacks_are_said(program, labelled):
+    assert "not in classes.json" not in program("eval", "--data", labelled).err
+    (labelled / "classes.json").write_text('{"0": "background", "1": "cat"}')
+    ended = program("eval", "--data", labelled)
+    assert ended.code == 0
+    assert "pets: labels hold ids that are not in classes.json (2)" in ended.err
+    (labelled / "classes.json").write_text('{"7": "cat"}')
+    ended = program("eval", "--data", labelled)
+    assert ended.code == 2
+    assert "no pixel counts" in ended.err and "0, 1, 2" in ended.err

@@ -145,3 +145,13 @@ def test_every_format_is_in_the_help(program):
     assert all(f"\n    {name} " in text.replace("      ", "    ") for name in FORMATS)
     listed = text.split("Separated by commas:")[1].split(".")[0]
     assert [name.strip() for name in listed.split(",")] == list(FORMATS)
+
+
+def test_what_one_format_cannot_write_does_not_cost_the_others(program, segment, photos, tmp_path):
+    segment(photos, "-r")
+    (tmp_path / "photos/deep/00.png").unlink()  # of which cutout needs the pixels
+    ended = program("export", "out", "--to", "cutout,coco,voc", "--class", "sky")
+    assert ended.code == 1
+    assert "cutout: " in ended.err and "00.png: the photo is gone" in ended.err
+    for file in ("coco/instances.json", "voc/labelmap.txt"):
+        assert (tmp_path / "out/exports" / file).exists()

@@ -325,3 +325,18 @@ class TestSlurm:
         monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
         ended = program("segment", photos, "-r", *CLASSES, "--shard", "slurm")
         assert ended.code == 2 and "no task of a Slurm array job" in ended.err
+
+
+def test_nothing_is_written_where_a_result_is_not_there_any_more(program, part, tmp_path):
+    outs = [part(index, 2) for index in (1, 2)]
+    gone = next((tmp_path / outs[1] / "labels").rglob("*.png"))
+    kept = gone.read_bytes()
+    gone.unlink()
+    ended = program("merge", *outs, "-o", "joined", "--files", "copy")
+    assert ended.code == 2 and "not there as it was written" in ended.err
+    assert not (tmp_path / "joined").exists() or not files_below(tmp_path / "joined")
+    gone.write_bytes(kept)
+    assert program("merge", *outs, "-o", "joined", "--files", "copy").code == 0
+    ended = program("merge", *outs, "-o", "joined", "--files", "copy")
+    assert ended.code == 2 and "--overwrite" in ended.err and "--resume" not in ended.err
+    assert program("merge", *outs, "-o", "joined", "--files", "copy", "--overwrite").code == 0

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -503,3 +504,97 @@ def test_the_attention_of_the_last_layer(segment, photos, tmp_path, fake):
     assert (adapted["attention"], adapted["last_block"]) == ("self", "full")
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
     assert (options["attention"], options["last_block"]) == ("self", "full")
+
+
+def test_overwrite_takes_away_what_was_made_of_the_earlier_results(
+    segment, program, photos, tmp_path
+):
+    assert segment(photos, "--save", "overlay,labels,coco,svg").code == 0
+    assert program("report", "out").code == 0
+    assert (tmp_path / "out/exports/coco/instances.json").exists()
+    (tmp_path / "out/exports/coco/own.txt").write_text("somebody's own")
+    (tmp_path / "out/report-files/own.jpg").write_text("somebody's own")
+    assert segment(f"{photos}/01.png", "--overwrite", classes="tree").code == 0
+    left = {path for path in files_below(tmp_path / "out") if path.startswith(("exp", "rep"))}
+    assert left == {"exports/coco/own.txt", "report-files/own.jpg"}
+
+
+def test_going_on_with_other_names_says_what_no_longer_fits(segment, photos, tmp_path):
+    assert segment(photos, "--save", "labels,masks").code == 0
+    out = tmp_path / "out"
+    assert (out / "masks/01").is_dir() and any((out / "masks/01").iterdir())
+    ended = segment(f"{photos}/01.png", "--resume", classes="tree")
+    assert ended.code == 0
+    assert "out was made with other names" in ended.err and "--overwrite" in ended.err
+    assert not list((out / "masks").glob("01/*"))  # of the names before
+    assert (out / "labels/00.png").exists() and list((out / "masks/00").iterdir())
+    again = segment(f"{photos}/01.png", "--resume", classes="tree")
+    assert "other names" not in again.err and "1 finished earlier" in again.err
+
+
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        ({"areas": [[99, 10, 0.5]]}, 1),
+        ({"areas": [[-5, 10, 0.5]]}, 1),
+        ({"areas": [[0, -4, True]]}, 1),
+        ({"areas": [[0, 0, 0.5]]}, 1),
+        ({"areas": [[0, 10**9, 0.5]]}, 1),
+        ({"areas": [[0, 10, 7.5]]}, 1),
+        ({"width": 0}, 1),
+        ({"width": 10**400}, 1),
+        ({"height": -3}, 1),
+        ({"order": (1 << 63) - 1}, 0),
+        ({"order": 1 << 63}, 1),
+    ],
+)
+def test_a_damaged_line_of_the_journal_costs_its_photo_alone(
+    segment, photos, tmp_path, change, redone
+):
+    assert segment(photos).code == 0
+    tables = [(tmp_path / "out" / name).read_bytes() for name in ("stats.csv", "summary.csv")]
+    journal = tmp_path / "out/.ovseg/journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    (number,) = [i for i, line in enumerate(lines) if line["rel"] == "01"]
+    lines[number] |= change
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "out/labels/02.png").unlink()  # so that something is appended after it
+    for done in (redone + 1, 0):
+        ended = segment(photos, "--resume")
+        assert ended.code == 0 and f"{4 - done} finished earlier" in ended.err
+        found = [(tmp_path / "out" / name).read_bytes() for name in ("stats.csv", "summary.csv")]
+        assert found == tables
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+@pytest.mark.parametrize("arguments", [["--json"], ["--dry-run"], ["--help"]])
+def test_standard_output_that_is_full(start, photos, arguments):
+    with open("/dev/full", "w") as full:
+        process = start("segment", photos, "--classes", "sky", "-o", "o", *arguments, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "cannot write to standard output: No space left" in err and "bug in ovseg" not in err
+
+
+def test_standard_error_that_is_closed(start, photos, tmp_path):
+    process = start(
+        *("segment", photos, "--classes", "sky", "-o", "o", "--json"),
+        stderr=None,
+        preexec_fn=lambda: os.close(2),
+    )
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len([json.loads(line) for line in out.splitlines()]) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threshold", "nan"], "'nan' is no finite number"),
+        (["--shard", "1/99999999999"], "at most 999999 parts"),
+        (["--classes", "\udcff,sky"], "is not text in UTF-8"),
+    ],
+)
+def test_values_that_no_run_can_have(program, photos, arguments, message):
+    ended = program("segment", photos, "--classes", "sky", "--dry-run", *arguments)
+    assert ended.code == 2 and message in ended.err

@@ -683,3 +683,74 @@ def test_labels_of_a_real_clip_are_steady(shared_dir, tmp_path):
         maps = [np.asarray(Image.open(path)) for path in sorted((out / "swan.labels").iterdir())]
         found[strength] = flicker(maps, flows)
     assert 0 < found["0.85"] <= 0.5 * found["0"]
+
+
+def test_classes_json_is_not_made_to_lie_about_other_results(video, program, tmp_path):
+    one, two = (write_clip(tmp_path / f"{name}.mp4", 4) for name in ("one", "two"))
+    assert video(one).code == 0
+    names = ["--classes", "tree,dog"]
+    for more in ([], ["--overwrite"], ["--resume"]):
+        ended = video(two, *names, *more)
+        assert ended.code == 2 and "results for other names (one.run.json)" in ended.err
+    assert video(one, *names, "--overwrite").code == 0  # nothing else is there
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    assert program("segment", "a.png", "--classes", "sky", "-o", "photos").code == 0
+    ended = video(two, "-o", "photos")
+    assert ended.code == 2 and "results for other names (run.json)" in ended.err
+
+
+@pytest.mark.parametrize("change", ["replaced", "frame gone", "overlay cut", "sound"])
+def test_a_clip_whose_input_results_or_options_changed_is_done_again(video, tmp_path, change):
+    if change == "sound":
+        source = write_clip(tmp_path / "clip.mp4", 6, sound=True)
+    else:
+        source = tmp_path / "clip"
+        source.mkdir()
+        for index in range(6):
+            Image.fromarray(picture(9 * index)).save(source / f"{index}.png")
+    assert video(source, *(["--no-audio"] if change == "sound" else [])).code == 0
+    assert "finished earlier" in video(source, *(
+        ["--no-audio"] if change == "sound" else []
+    ), "--resume").err  # fmt: skip
+    if change == "replaced":
+        Image.fromarray(picture(200)[::-1].copy()).save(tmp_path / "new.png")
+        (source / "2.png").write_bytes((tmp_path / "new.png").read_bytes())
+    elif change == "frame gone":
+        (tmp_path / "out/clip.labels/000003.png").unlink()
+    elif change == "overlay cut":
+        (tmp_path / "out/clip.overlay.mp4").write_bytes(b"")
+    ended = video(source, "--resume")
+    assert ended.code == 0 and "finished earlier" not in ended.err
+    assert len(list((tmp_path / "out/clip.labels").iterdir())) == 6
+    assert len(frames_of(tmp_path / "out/clip.overlay.mp4")) == 6
+    if change == "sound":
+        with av.open(str(tmp_path / "out/clip.overlay.mp4")) as container:
+            assert container.streams.audio
+
+
+def test_a_clip_that_is_cut_off_is_said(video, tmp_path):
+    whole = tmp_path / "whole.mkv"
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(10))
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for index in range(80):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        container.mux(stream.encode())
+    data = whole.read_bytes()
+    (tmp_path / "half.mkv").write_bytes(data[: len(data) // 2])
+    assert "cut off" not in video("whole.mkv").err
+    ended = video("half.mkv")
+    assert "half.mkv: ends after" in ended.err and "tells of 8.0 s" in ended.err
+
+
+def test_a_clip_that_cannot_be_opened_has_its_reason_in_run_json(video, tmp_path):
+    (tmp_path / "text.mp4").write_text("no video at all")
+    for _ in range(2):  # and it is in nobody's way afterwards
+        ended = video("text.mp4")
+        assert ended.code == 1 and "not a video" in ended.err
+        assert "0 frames" not in ended.err and "earlier run" not in ended.err
+        told = report(tmp_path, "text")
+        assert told["status"] == "failed" and "not a video" in told["failure"]
+    write_clip(tmp_path / "text.mp4", 3)
+    assert video("text.mp4").code == 0
+    assert report(tmp_path, "text")["status"] == "complete"

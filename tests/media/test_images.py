@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import FORMATS, MAX_PIXELS, read_image
+from ovseg_cli.media.images import FORMATS, MAX_PIXELS, frame_of, read_image
 
 # What Pillow says about damaged metadata; the command line silences it, too.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -431,3 +431,58 @@ class TestReduced:
     def test_max_pixels_are_those_of_the_photo(self, tmp_path, scene):
         with pytest.raises(InputError, match="900×600"):
             self.read(saved(tmp_path / "a.jpg", scene), max_pixels=539_999)
+
+
+class TestPicturesInMemory:
+    """What Pillow has opened is converted as the file itself would be, and not turned."""
+
+    @pytest.mark.parametrize(
+        ("mode", "suffix"),
+        [
+            *(("RGB", "png"), ("RGBA", "png"), ("LA", "png"), ("L", "png"), ("1", "png")),
+            *(("I;16", "png"), ("I;16", "tif"), ("F", "tif"), ("CMYK", "jpg"), ("P", "png")),
+        ],
+    )
+    def test_as_its_file(self, tmp_path, mode, suffix):
+        draw = np.random.default_rng(0)
+        if mode == "I;16":
+            picture = Image.fromarray(draw.integers(0, 65536, (20, 30), np.uint16))
+        elif mode == "F":
+            picture = Image.fromarray(draw.random((20, 30), np.float32))
+        else:
+            picture = Image.fromarray(draw.integers(0, 256, (20, 30, 4), np.uint8), "RGBA")
+            picture = picture if mode == "RGBA" else picture.convert(mode)
+        options = {"transparency": 3} if mode == "P" else {}
+        picture.save(tmp_path / f"a.{suffix}", **options)
+        expected = read_image(tmp_path / f"a.{suffix}").pixels
+        with Image.open(tmp_path / f"a.{suffix}") as image:
+            np.testing.assert_array_equal(frame_of(image).pixels, expected)
+            assert image.mode in (mode, "I")  # it is still the caller's
+            image.load()
+        assert len(np.unique(expected)) > (1 if mode == "1" else 20)  # neither black nor white
+
+    def test_it_is_not_turned(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+        assert read_image(tmp_path / "a.jpg").size_hw == (30, 20)
+        with Image.open(tmp_path / "a.jpg") as image:
+            assert frame_of(image).size_hw == (20, 30)
+
+    def test_a_damaged_one(self, tmp_path):
+        Image.effect_noise((90, 90), 50).save(tmp_path / "a.png")
+        data = (tmp_path / "a.png").read_bytes()
+        with (
+            Image.open(io.BytesIO(data[: len(data) // 2])) as image,
+            pytest.raises(InputError, match="truncated"),
+        ):
+            frame_of(image)
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", b"BM", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0"]
+)
+def test_the_beginnings_of_files_are_said_in_plain_words(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.jpg: .*(truncated|too few for an image)"):
+        read_image(tmp_path / "a.jpg")
