@@ -44,6 +44,7 @@ def holding(out: Path, name: str) -> Iterator[None]:
     """
     folder = out / STATE
     own = folder / f"{name}.lock"
+    is_new = not out.exists()
     with _own_lock(out, own) as stream:
         _sign(stream)
         try:
@@ -55,6 +56,8 @@ def holding(out: Path, name: str) -> Iterator[None]:
             with suppress(OSError):
                 own.unlink()  # Windows leaves it, since it is open
                 folder.rmdir()  # if there is nothing else in it
+                if is_new:  # a run that ended before it began leaves nothing
+                    out.rmdir()
 
 
 def _own_lock(out: Path, own: Path) -> IO[bytes]:

@@ -100,7 +100,7 @@ def test_a_lock_ends_with_its_holder(tmp_path, holder):
 def test_nothing_is_left(tmp_path):
     with holding(tmp_path / "out", WHOLE), holding(tmp_path / "out", "clip-a"):
         assert (tmp_path / "out" / ".ovseg").exists()
-    assert not list((tmp_path / "out").iterdir()) or os.name == "nt"
+    assert not (tmp_path / "out").exists() or os.name == "nt"
 
 
 def _count_up(out, turns, failures):
@@ -189,6 +189,14 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write"), holding(tmp_path / "file", WHOLE):
         pass
+
+
+def test_a_folder_that_was_not_there_is_not_left_behind_empty(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("new", "old"):
+        with holding(tmp_path / name, WHOLE):
+            assert (tmp_path / name).is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_a_folder_in_place_of_a_lock(tmp_path):

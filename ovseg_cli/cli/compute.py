@@ -41,6 +41,12 @@ class Compute:
     rivals: Vocabulary | None = None  # names that compete, but are no classes
     runtime: str = "torch"  # or "onnx", or a file of `ovseg export-model`
 
+    def require_model(self) -> None:
+        """Raise UsageError where the model is not here."""
+        from ovseg_cli import weights
+
+        weights.find(self.model)
+
     def segmenter(
         self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
     ) -> Segmenter:

@@ -159,6 +159,7 @@ def command(
     echo_vocabulary(labelled, other, compute.rivals)
     _say_how_many(len(plan.own_images), shard, len(images))
     if dry_run:
+        compute.require_model()
         segment_run.list_work(plan)
         return 0
     return segment_run.execute(plan, _open_window() if show else None)

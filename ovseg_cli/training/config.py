@@ -38,7 +38,7 @@ def read_toml(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
                 raise UsageError(f"--set {override}: {section} is no section of {path}")
         try:
             table[last] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except ValueError:
             table[last] = value.strip()  # a bare word is a string
     return values
 
@@ -51,7 +51,7 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of numbers with thousands of digits
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     except RecursionError as error:
         raise UsageError(f"{path} is not valid TOML: it is nested too deeply") from error

@@ -591,6 +591,7 @@ def test_standard_error_that_is_closed(start, photos, tmp_path):
     ("arguments", "message"),
     [
         (["--threshold", "nan"], "'nan' is no finite number"),
+        (["--model", "no-such-model"], "no model 'no-such-model'"),
         (["--shard", "1/99999999999"], "at most 999999 parts"),
         (["--classes", "\udcff,sky"], "is not text in UTF-8"),
     ],

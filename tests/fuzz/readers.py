@@ -295,18 +295,25 @@ def _shards(folder: Path) -> Read:
 
 def _runs(folder: Path) -> Read:
     """What `ovseg segment` has left, as its report, its exports and --resume read it."""
+    import shutil
+
     from finished_runs import MadeRun, blobs
 
     from ovseg_cli.cli.report import PAGE
+    from ovseg_cli.exports import select
     from ovseg_cli.finished_run import read_run
     from ovseg_cli.formats import FORMATS, export
     from ovseg_cli.formats.labelled import LabelledRun
     from ovseg_cli.formats.options import ExportOptions
+    from ovseg_cli.media.images import ImageInput
     from ovseg_cli.output import OutputFolder
     from ovseg_cli.report.page import write_page
     from ovseg_cli.report.thumbnails import write_thumbnails
+    from ovseg_cli.tables import class_areas
+    from ovseg_cli.vocabulary import ClassName
 
-    made = MadeRun(folder, ["sky", "road", "car"], save=("labels", "overlay"))
+    names = [ClassName("sky"), ClassName("road", parents=("ground",)), ClassName("car")]
+    made = MadeRun(folder, names, save=("labels", "overlay"))
     made.add("a", blobs((24, 36))).add("b/c", blobs((24, 36), seed=1))
     made.record(options={"exif": True}, failures=[{"path": "x.jpg", "reason": "empty"}])
     # Changed below another name: what is below "out" may be written.
@@ -317,7 +324,8 @@ def _runs(folder: Path) -> Read:
         "image,width,height,class_id,class,pixels,fraction,mean_confidence\n"
         "a.png,36,24,0,sky,864,1.0,0.5\n"
     )
-    out = folder / "run"
+    out, vocabulary = folder / "run", made.vocabulary
+    images = [ImageInput(str(photo), rel) for rel, photo in made.photos.items()]
     formats = [FORMATS[name] for name in ("masks", "voc", "coco", "svg", "label-studio", "yolo")]
 
     def read() -> None:
@@ -334,11 +342,18 @@ def _runs(folder: Path) -> Read:
             export(LabelledRun(out), entry, folder / "out" / entry.name, ExportOptions())
 
     def resumed() -> None:
-        output = OutputFolder(out, [])
+        copy = folder / "out" / "resumed"  # which the run writes to
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(out, copy)
+        output = OutputFolder(copy, select(["labels"], vocabulary))
         output.check(resume=True, overwrite=False)
-        output.journal.load()
-        for rel in ("a", "b/c"):
-            output.journal.entry(rel)
+        output.open(vocabulary, run="run", metadata={})
+        for image, entry in zip(images, output.finished(images), strict=True):
+            if entry is not None:
+                class_areas(entry, vocabulary)
+                assert entry.rel == image.rel
+        output.write_tables(images, vocabulary)
+        output.close()
 
     return read
 

@@ -134,3 +134,9 @@ def test_the_recipes_in_the_project_are_valid(path):
     recipe = build(Recipe, read_toml(path), path.name)
     _, kind, _ = STAGES[path.stem.split("-")[-1]]
     build(kind, recipe.stage, path.name, "stage")
+
+
+def test_a_number_with_thousands_of_digits(tmp_path):
+    (tmp_path / "a.toml").write_text(f"steps = {'9' * 5000}\n")
+    with pytest.raises(UsageError, match=r"a\.toml is not valid TOML"):
+        read_toml(tmp_path / "a.toml")
