@@ -12,6 +12,7 @@ from ovseg_cli import layout, tables
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, WRITERS
 from ovseg_cli.journal import Entry, Journal
+from ovseg_cli.journal_entry import is_sound as is_plausible
 from ovseg_cli.json_files import read_json
 from ovseg_cli.vocabulary import printable
 
@@ -132,8 +133,8 @@ def _read_record(out: Path) -> Mapping[str, Any]:
 
 
 def is_sound(entry: Entry, classes: int) -> bool:
-    """Whether an entry is of these classes."""
-    return all(class_id < classes for class_id, _, _ in entry.areas)
+    """Whether an entry can be one of these classes' run; it may come of a table, too."""
+    return is_plausible(entry) and all(class_id < classes for class_id, _, _ in entry.areas)
 
 
 def _finished_photo(out: Path, entry: Entry) -> FinishedPhoto:

@@ -41,7 +41,7 @@ def entry_of(line: bytes) -> Entry | None:
             return None
         values["areas"] = tuple(map(tuple, values["areas"]))
         entry = Entry(**values)
-        return entry if _is_sound(entry) else None
+        return entry if is_sound(entry) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -57,7 +57,7 @@ def head_of(line: bytes) -> tuple[str, int] | None:
     return None if entry is None else (entry.rel, entry.order)
 
 
-def _is_sound(entry: Entry) -> bool:
+def is_sound(entry: Entry) -> bool:
     """Whether the values can be those of a photo: a disk or somebody else may have changed them."""
     try:
         most = entry.width * entry.height

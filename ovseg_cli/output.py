@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ovseg_cli import layout, parts, tables
 from ovseg_cli.errors import OutputError, UsageError
@@ -24,6 +24,8 @@ STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others 
 
 
 logger = logging.getLogger(__name__)
+
+_NONE: Mapping[str, Mapping[str, int]] = {}
 
 
 class OutputFolder:
@@ -114,7 +116,7 @@ class OutputFolder:
                 self._remove_results()
             elif not self._part:
                 remove(self._left_over())
-            self._warn_of_other_classes(vocabulary)
+            self._warn_of_other_classes(vocabulary, overwrite=overwrite)
             tables.write_classes(self.root, vocabulary)
         except OSError as error:
             raise UsageError(f"cannot write to {self.root}: {error.strerror}") from error
@@ -122,12 +124,15 @@ class OutputFolder:
             raise UsageError(str(error)) from error
         self.journal.load()
 
-    def _warn_of_other_classes(self, vocabulary: Vocabulary) -> None:
-        """A run is gone on with by other names: photos that are not in it keep their labels."""
-        if tables.holds_other_names(self.root, vocabulary):
+    def _warn_of_other_classes(self, vocabulary: Vocabulary, *, overwrite: bool) -> None:
+        """Where results for other names stay, say so."""
+        stays = not overwrite or any(self.root.glob(f"*.{layout.REPORT}"))  # of clips
+        if self._part:
+            stays = stays or any(file != self.journal.own for file in self.journal.files())
+        if stays and tables.holds_other_names(self.root, vocabulary):
             logger.warning(
-                "%s was made with other names: the photos of this run are done again, results of "
-                "others stay and do not fit the new %s (--overwrite removes them)",
+                "%s was made with other names: results that this run does not replace stay, and "
+                "do not fit the new %s",
                 printable(str(self.root)),
                 layout.CLASSES,
             )
@@ -186,13 +191,15 @@ class OutputFolder:
                 },
             )
             earlier = self.journal.entry(image.rel)
+            if earlier is not None and earlier.path == entry.path:
+                entry = replace(entry, files={**self._still_good(earlier, entry), **entry.files})
             self._publish(entry, written)
         except BaseException:
             for files in written.values():
                 remove(files)
             raise
         if earlier is not None and earlier.path == entry.path:
-            self._supersede(earlier, entry)
+            self._supersede(earlier, entry.files)
         return entry
 
     def tidy(self) -> None:
@@ -212,7 +219,7 @@ class OutputFolder:
             return  # there is no such file, and so nothing to come back to
         earlier = self.journal.entry(image.rel)
         if earlier is not None and earlier.path == state.path:
-            self._discard(earlier)
+            self._supersede(earlier)
         self.journal.append(
             Entry(image.rel, state.path, state.size, state.modified_ns, self._run, reason=reason)
         )
@@ -268,14 +275,28 @@ class OutputFolder:
         except (OSError, ValueError):
             return -1
 
-    def _supersede(self, earlier: Entry, entry: Entry) -> None:
-        """Remove what an earlier run made of a photo and this one has not replaced."""
-        kept = {name for files in entry.files.values() for name in files}
-        left = {
-            kind: {name: size for name, size in files.items() if name not in kept}
+    def _still_good(self, earlier: Entry, entry: Entry) -> Mapping[str, Mapping[str, int]]:
+        """What the same run made of the same photo, of kinds that were not asked for this time."""
+        ways = [(each.run, each.size, each.modified_ns) for each in (earlier, entry)]
+        if ways[0] != ways[1]:
+            return {}
+        return {
+            kind: files
             for kind, files in earlier.files.items()
+            if kind not in entry.files and all(self._held(n) == s for n, s in files.items())
         }
-        self._discard(replace(earlier, files=left))
+
+    def _supersede(self, earlier: Entry, files: Mapping[str, Mapping[str, int]] = _NONE) -> None:
+        """Remove what an earlier run made of a photo, but for these files, as far as possible."""
+        kept = {name for names in files.values() for name in names}
+        left = {
+            kind: {name: size for name, size in names.items() if name not in kept}
+            for kind, names in _of_the_photo_alone(earlier).items()
+        }
+        try:
+            self._discard(replace(earlier, files=left))
+        except OutputError as error:  # the new results count all the same
+            logger.warning("earlier results of %s stay: %s", printable(earlier.rel), error)
 
     def _discard(self, entry: Entry) -> None:
         """Remove the files of an entry."""
@@ -311,6 +332,22 @@ class OutputFolder:
     def _is_foreign(self, journal: Path) -> bool:
         """Whether a journal is none of this division's parts'."""
         return journal.stem.rpartition("-of-")[2] != self._part.rpartition("-of-")[2]
+
+
+def _of_the_photo_alone(entry: Entry) -> dict[str, dict[str, int]]:
+    """The files of an entry that hold nothing of other photos, as a shard does."""
+    found: dict[str, dict[str, int]] = {}
+    for kind, files in entry.files.items():
+        if kind not in WRITERS:
+            continue
+        target = WRITERS[kind].target(Path(), entry.rel)
+        inside = {PurePath(name): size for name, size in files.items()}
+        found[kind] = {
+            path.as_posix(): size
+            for path, size in inside.items()
+            if path == target or not WRITERS[kind].suffix and target in path.parents
+        }
+    return found
 
 
 def _has_entries(folder: Path) -> bool:

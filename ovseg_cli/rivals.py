@@ -6,8 +6,9 @@ demonstration adds the 171 names of COCO-Stuff.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 
 from ovseg_cli.plurals import singulars
@@ -23,8 +24,8 @@ def competing(rivals: Vocabulary, own: Vocabulary) -> list[int]:
     among its own: "tree" and "tree trunk", "wall-brick" and "wall"; singular and plural are the
     same, and so are phrases that a preset has as synonyms, such as sofa and couch.
     """
-    meant = [_words(phrase) for entry in own.classes for phrase in entry.phrases]
-    said = {word for words in meant for word in singulars("".join(words))} | set(_synonyms(own))
+    meant = _Phrases(_words(phrase) for entry in own.classes for phrase in entry.phrases)
+    said = {*meant.said, *_synonyms(own)}
     return [
         position
         for position, entry in enumerate(rivals.classes)
@@ -32,16 +33,36 @@ def competing(rivals: Vocabulary, own: Vocabulary) -> list[int]:
     ]
 
 
-def _means(words: Sequence[str], meant: Sequence[Sequence[str]], said: Set[str]) -> bool:
-    if any(_within(words, own) or _within(own, words) for own in meant):
+class _Phrases:
+    """Phrases as words, found by each form that one of their words may have."""
+
+    def __init__(self, phrases: Iterable[Sequence[str]]) -> None:
+        self.forms: list[list[Sequence[str]]] = []  # of each phrase those of each word
+        self.said: set[str] = set()  # each phrase in one word
+        self._with: dict[str, set[int]] = {}
+        for number, words in enumerate(phrases):
+            self.forms.append([singulars(word) for word in words])
+            self.said.update(singulars("".join(words)))
+            for form in itertools.chain.from_iterable(self.forms[-1]):
+                self._with.setdefault(form, set()).add(number)
+
+    def alike(self, forms: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+        """Those that share a word with a phrase of these forms."""
+        numbers = (self._with.get(form, ()) for form in itertools.chain.from_iterable(forms))
+        return (self.forms[number] for number in set().union(*numbers))
+
+
+def _means(words: Sequence[str], meant: _Phrases, said: Set[str]) -> bool:
+    forms = [singulars(word) for word in words]
+    if any(_within(forms, own) or _within(own, forms) for own in meant.alike(forms)):
         return True
     return not said.isdisjoint(singulars("".join(words)))  # "dining table" and "diningtable"
 
 
-def _within(words: Sequence[str], others: Sequence[str]) -> bool:
+def _within(words: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> bool:
     """Whether all words are among the others, in the singular or plural."""
-    forms = {form for word in others for form in singulars(word)}
-    return all(not forms.isdisjoint(singulars(word)) for word in words)
+    known = set(itertools.chain.from_iterable(others))
+    return all(not known.isdisjoint(forms) for forms in words)
 
 
 def _words(phrase: str) -> list[str]:

@@ -44,7 +44,7 @@ def holding(out: Path, name: str) -> Iterator[None]:
     """
     folder = out / STATE
     own = folder / f"{name}.lock"
-    is_new = not out.exists()
+    new = [place for place in (out, *out.parents) if not place.exists()]
     with _own_lock(out, own) as stream:
         _sign(stream)
         try:
@@ -56,8 +56,8 @@ def holding(out: Path, name: str) -> Iterator[None]:
             with suppress(OSError):
                 own.unlink()  # Windows leaves it, since it is open
                 folder.rmdir()  # if there is nothing else in it
-                if is_new:  # a run that ended before it began leaves nothing
-                    out.rmdir()
+                for place in new:  # a run that ended before it began leaves nothing
+                    place.rmdir()
 
 
 def _own_lock(out: Path, own: Path) -> IO[bytes]:

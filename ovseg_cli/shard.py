@@ -31,12 +31,17 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """Read "2/4"; raises UsageError."""
-        first, slash, second = text.partition("/")
-        if len(second) > _LONGEST_COUNT:
+        first, _, second = text.partition("/")
+        numbers = first.lstrip("0"), second.lstrip("0")
+        if all(map(str.isdecimal, numbers)) and len(numbers[1]) > _LONGEST_COUNT:
             raise UsageError(f"--shard {text[:40]}: at most {10**_LONGEST_COUNT - 1} parts")
-        if slash and first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
-            return cls(int(first), int(second))
-        raise UsageError(f"a part is given as I/N with I from 1 to N, such as 2/4, not {text!r}")
+        if all(number.isdecimal() and len(number) <= _LONGEST_COUNT for number in numbers):
+            index, count = map(int, numbers)
+            if index <= count:
+                return cls(index, count)
+        raise UsageError(
+            f"a part is given as I/N with I from 1 to N, such as 2/4, not {text[:40]!r}"
+        )
 
     @classmethod
     def of_slurm(cls, environment: Mapping[str, str]) -> "Shard":

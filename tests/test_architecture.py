@@ -87,7 +87,7 @@ ALLOWED = {
     "engines": {
         *("batch", "batch_options", "cores", "exports", "media", "output", "results", "storage"),
     },
-    "finished_run": {"exports", "journal", "tables"},
+    "finished_run": {"exports", "journal", "journal_entry", "tables"},
     "formats": {"exports", "finished_run", "media", "png"},
     "report": {
         *("cores", "data", "evaluation", "exports", "finished_run", "legend", "media"),

@@ -22,6 +22,7 @@ from ovseg_cli.data import stored_labels
 from ovseg_cli.data.image_set import read_image_set
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import CheckpointError, InputError, UsageError, VocabularyError
+from ovseg_cli.finished_run import read_run
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import read_tensors
@@ -29,6 +30,7 @@ from ovseg_cli.mask_files import MOST, MaskFiles
 from ovseg_cli.media import video
 from ovseg_cli.media.images import HEAVY_PIXELS, MAX_PIXELS, read_image, read_values
 from ovseg_cli.model.build import build
+from ovseg_cli.report.thumbnails import write_thumbnails
 
 # What Pillow and torch say about such files; the command line silences it, too.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -321,3 +323,14 @@ def test_a_label_map_far_larger_than_its_run_says_is_refused_unread(tmp_path):
     (photo,) = LabelledRun(run.out)
     with pytest.raises(InputError, match="not the label map that the run has written"):
         photo.labels()
+
+
+def test_an_overlay_far_larger_than_its_run_says_is_left_out_unread(tmp_path):
+    """A progressive JPEG, whose decoder holds it whole at whatever scale: here of 4000x4000."""
+    run = MadeRun(tmp_path, ["sky", "road"], save=("labels", "overlay"))
+    run.add("a", np.zeros((60, 60), np.int32))
+    overlay = run.out / "overlays" / "a.jpg"
+    for size in ((4000, 4000), (60, 60)):
+        Image.new("RGB", size).save(overlay, progressive=True)
+        (small,) = write_thumbnails(read_run(run.out), tmp_path / f"files-{size[0]}")
+        assert not small.overlay and small.photo

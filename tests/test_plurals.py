@@ -32,6 +32,15 @@ def test_singulars(word, singular):
     assert singulars(word)[0] == word
 
 
+@pytest.mark.parametrize(
+    ("word", "other"),
+    [("capes", "cap"), ("caves", "caf"), ("caves", "cafe"), ("tubes", "tub"), ("pines", "pin")],
+)
+def test_what_it_is_not_the_plural_of(word, other):
+    assert other not in singulars(word)
+    assert singulars(word)[1] == word[:-1]  # the likeliest first
+
+
 @pytest.mark.parametrize("word", ["", "s", "ss", "glass", "sheep", "s ss"])
 def test_what_is_no_plural(word):
     assert singulars(word) == (word,)

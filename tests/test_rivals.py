@@ -74,6 +74,8 @@ def photo(height=80, width=112):
         ("glass", "glasses", False),
         ("teeth", "tooth", False),
         ("cap", "cape", True),
+        ("cap", "capes", True),
+        ("pin", "pine trees", True),
         ("ski", "sky", True),
         ("train", "railroad", True),  # a railroad train is one, a railroad is not
         ("ram", "arm", True),

@@ -123,3 +123,16 @@ class TestSlurm:
     def test_numbers_that_are_none(self):
         with pytest.raises(UsageError, match="cannot be read"):
             Shard.of_slurm(slurm("x", 4))
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 5000 + "/4", "1/" + "9" * 5000, "0/3", "4/3", "/", "1/", "-1/3"]
+)
+def test_no_part(text):
+    with pytest.raises(UsageError) as raised:
+        Shard.parse(text)
+    assert len(str(raised.value)) < 150
+
+
+def test_leading_zeros():
+    assert Shard.parse("02/0000004") == Shard(2, 4)

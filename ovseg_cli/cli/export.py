@@ -10,7 +10,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
-from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.errors import InputError, OvsegError, UsageError
 
 if TYPE_CHECKING:
     from ovseg_cli.formats import Format
@@ -96,19 +96,19 @@ def write_formats(
     run = LabelledRun(out)
     for entry in formats:  # before the work on any
         entry.check(len(run.classes), options)
-    failed = []
+    failures: dict[str, OvsegError] = {}
     for entry in formats:
         try:
             with console.progress(len(run)) as progress:
                 run.seen = progress.advance
                 files = export(run, entry, folder / entry.name, options)
         except (InputError, UsageError) as error:  # what one format cannot hold another may
-            if len(formats) == 1:
-                raise
             console.trace(error)
-            failed.append(f"{entry.name}: {error}")
+            failures[entry.name] = error
             continue
         noun = f"file{'' if files == 1 else 's'}"
         console.note(f"{entry.name}: {files} {noun} of {len(run)} photos: {folder / entry.name}")
-    if failed:
-        raise InputError("\n".join(failed))
+    if len(failures) == len(formats) and len({str(error) for error in failures.values()}) == 1:
+        raise next(iter(failures.values()))  # what holds for all is said once
+    if failures:
+        raise InputError("\n".join(f"{name}: {error}" for name, error in failures.items()))

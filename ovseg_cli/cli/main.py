@@ -1,9 +1,10 @@
 """The `ovseg` program: finds the command, and turns errors into messages and exit codes."""
 
-import errno
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -70,8 +71,8 @@ class Program(click.Group):
             code = error.exit_code
         except Exception as error:
             console.trace(error)
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
-                console.close_output()  # of click's own printing, a help for instance
+            if isinstance(error, OSError) and _is_of_click(error):
+                console.close_output()
                 console.error(f"cannot write to standard output: {error.strerror}")
             else:
                 console.error(
@@ -80,6 +81,12 @@ class Program(click.Group):
                 )
             code = 1
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_of_click(error: Exception) -> bool:
+    """Whether it comes of click's own printing, of a help for instance."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return Path(last.filename).parent == Path(click.__file__).parent
 
 
 @click.group(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
+from ovseg_cli.cli.derived import discard_derived
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import printable
@@ -83,10 +84,12 @@ def _fill(merged: Merged, target: Path, files: str, overwrite: bool) -> None:
             f"{printable(str(target))} holds results already: --overwrite replaces them, -o names "
             "another folder"
         )
-    folder.check(resume=False, overwrite=overwrite)
+    folder.check(resume=True, overwrite=overwrite)
     if files != "none":
         merging.check_results(merged)
     folder.open(merged.vocabulary, run="", metadata={}, overwrite=overwrite)
+    if overwrite:
+        discard_derived(target)
     folder.close()
     with console.progress(len(merged.names)) as progress:
         for _ in merging.write_photos(merged, target, files=files):

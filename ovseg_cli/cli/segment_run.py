@@ -10,6 +10,7 @@ from typing import Any
 from ovseg_cli import batch, batch_options
 from ovseg_cli.cli import console, segment_part
 from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.derived import discard_derived
 from ovseg_cli.cli.engine_options import Engine
 from ovseg_cli.cli.export import write_formats
 from ovseg_cli.cli.interruption import Interruption
@@ -22,7 +23,7 @@ from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
 from ovseg_cli.formats import Format
 from ovseg_cli.formats.options import ExportOptions
-from ovseg_cli.layout import EXPORTS, PAGE
+from ovseg_cli.layout import EXPORTS
 from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
 from ovseg_cli.media.window import Window
 from ovseg_cli.output import OutputFolder
@@ -139,12 +140,7 @@ class _Run:
             overwrite=plan.overwrite,
         )
         if plan.overwrite and plan.shard is None and not plan.destination.is_store:
-            # What was made of the earlier results tells of photos and classes that are gone.
-            from ovseg_cli.formats import discard_exports
-            from ovseg_cli.report.page import discard_page
-
-            discard_page(plan.output.root / PAGE)
-            discard_exports(plan.output.root / EXPORTS)
+            discard_derived(plan.output.root)
         if plan.shard is not None:
             self.part = PartNotes(plan, run)
             self.part.begin()

@@ -12,7 +12,7 @@ from ovseg_cli.clips.choice import Choice
 from ovseg_cli.clips.folder import ClipFolder
 from ovseg_cli.clips.names import clip_names, is_stream
 from ovseg_cli.errors import UsageError
-from ovseg_cli.layout import CLASSES, REPORT
+from ovseg_cli.layout import CLASSES, REPORT, STATE
 from ovseg_cli.media.video import CAMERA
 from ovseg_cli.tables import holds_other_names
 from ovseg_cli.vocabulary import Vocabulary, printable
@@ -90,10 +90,14 @@ def _check_names(plan: Plan) -> None:
     """Raise UsageError where classes.json is of other results, and would not fit them any more."""
     if not holds_other_names(plan.out, plan.labelled):
         return
-    own = {f"{name}.{REPORT}" for name in clip_names(plan.clips)}
-    others = {path.name for path in plan.out.glob(f"*{REPORT}")} - own
-    if others:
+    found = {path.name.removesuffix(f".{REPORT}") for path in plan.out.glob(f"*.{REPORT}")}
+    found |= {path.name for path in (plan.out / STATE).glob("*") if path.is_dir()}
+    others = found.difference(clip_names(plan.clips))
+    clips = [name for name in others if plan.folder(name).holds_results()]
+    photos = [plan.out / REPORT, *(plan.out / STATE).glob("journal*.jsonl")]
+    if clips or any(file.is_file() and file.stat().st_size for file in photos):
+        told = f"the clip {printable(min(clips))}" if clips else "photos"
         raise UsageError(
-            f"{plan.out} holds results for other names ({printable(min(others))}), which "
-            f"{CLASSES} would not fit any more: -o names another folder"
+            f"{plan.out} holds results of {told} for other names, which {CLASSES} would not fit "
+            "any more: -o names another folder"
         )

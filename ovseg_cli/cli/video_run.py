@@ -23,7 +23,7 @@ from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.inputs import InputState
-from ovseg_cli.media.video import Video, open_video
+from ovseg_cli.media.video import Video, open_video, pictures_version
 from ovseg_cli.media.window import Window
 from ovseg_cli.results import is_run_wide, reason_of
 from ovseg_cli.run_lock import holding
@@ -107,7 +107,7 @@ class _Clip:
             if self.plan.overwrite:
                 self.folder.remove()
             origin = self.origin()
-            if self.plan.resume and self.folder.finished(origin):
+            if self.plan.resume and self.folder.finished(origin, audio=self.plan.audio):
                 console.note(f"{printable(self.source)}: finished earlier")
                 return 0
             with open_video(self.source) as video:
@@ -120,7 +120,7 @@ class _Clip:
             self.last = isinstance(error, OutputError) and is_run_wide(error)
             if isinstance(error, OutputError):
                 console.note("make room or mend it, then run the same command with --resume")
-            elif origin is not None and not self.folder.count:
+            elif origin is not None and not self.folder.holds_results():
                 self.note_failure(origin)
         self.say_end(status)
         return code
@@ -135,20 +135,16 @@ class _Clip:
     def origin(self) -> Origin:
         plan = self.plan
         run = self.provenance.fingerprint(
-            choice=vars(plan.choice), smooth=plan.smooth, saves=sorted(plan.saves), audio=plan.audio
+            choice=vars(plan.choice), smooth=plan.smooth, saves=sorted(plan.saves)
         )
         if is_stream(self.source):
             return Origin(self.source, -1, 0, run)
         path = Path(self.source)
-        # Of a folder its pictures: its own time says nothing of one that is replaced in place.
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        states = [InputState.of(file) for file in files]
-        return Origin(
-            InputState.of(path).path,
-            sum(state.size for state in states),
-            max((state.modified_ns for state in states), default=0),
-            run,
-        )
+        state = InputState.of(path)
+        size, version = state.size, state.modified_ns
+        if path.is_dir():
+            size, version = pictures_version(path)
+        return Origin(state.path, size, version, run)
 
     def work(self, video: Video, origin: Origin) -> tuple[str, int]:
         """Go through the frames; returns how that ended and the exit code."""
@@ -266,6 +262,7 @@ class _Clip:
             plan.arguments,
             **vars(plan.choice),
             smooth=plan.smooth,
+            audio=plan.audio,
             batch_size=plan.batch_size,
         )
         return {

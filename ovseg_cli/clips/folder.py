@@ -56,7 +56,7 @@ class Origin:
 
     source: str
     size: int  # of the file, bytes; -1 where there is none
-    modified_ns: int
+    modified_ns: int  # of a folder: a number that changes with its pictures
     run: str  # fingerprint of the model and options
 
 
@@ -116,17 +116,23 @@ class ClipFolder:
         begun = self._journal.exists() and self._journal.stat().st_size > 0
         return begun or any(path.exists() for path in targets)
 
-    def finished(self, origin: Origin) -> bool:
-        """Whether an earlier run with the same origin has come to the clip's end."""
+    def finished(self, origin: Origin, *, audio: bool) -> bool:
+        """Whether an earlier run with the same origin has come to the clip's end.
+
+        audio: whether the sound goes along, which frames do not depend on.
+        """
         try:
             told = read_json(self.report)
         except (OSError, ValueError):
             return False
         told = told if isinstance(told, dict) else {}
+        options = told.get("options")
         return (
             told.get("status") == "complete"
             and told.get("origin") == asdict(origin)
             and told.get("outputs") == self._outputs()
+            and isinstance(options, dict)
+            and options.get("audio") == audio
         )
 
     def _outputs(self) -> dict[str, int]:
@@ -302,16 +308,10 @@ class ClipFolder:
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
         write_json(self.report, {**values, "outputs": self._outputs(), "origin": asdict(origin)})
-        if not self.count:
-            self._tidy()
         if values["status"] == "complete":
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """Remove what is needed only to go on."""
-        shutil.rmtree(self._state, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other clips are under way
-            os.rmdir(self.out / STATE)
+            shutil.rmtree(self._state, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other clips are under way
+                os.rmdir(self.out / STATE)
 
 
 def _bytes(target: Path) -> int:

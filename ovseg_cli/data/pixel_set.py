@@ -84,26 +84,31 @@ class PixelSet:
 
         A label is a position in `names`, `other` for background, or `ignore`.
         """
+        image, stored = self.load_stored(key)
+        return image, self.labels_of(stored)
+
+    def load_stored(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Photo (H, W, 3) uint8 RGB and ids (H, W) as its label file has them."""
         photo, labels = self.files(self.root, key)
         image, stored = read_colours(photo), self.stored(labels)
         if stored.shape != image.shape[:2]:
             raise UsageError(
                 f"{self.name}/{key}: the label map is {stored.shape}, the photo {image.shape[:2]}"
             )
-        return image, self.labels_of(stored)
+        return image, stored
 
     def labels_of(self, stored: np.ndarray) -> np.ndarray:
         """Labels, as of `load`, for ids as the set's label files have them."""
         return self._lookup().take(stored, mode="clip")
 
-    def strangers(self, key: str) -> set[int]:
-        """Ids in a photo's label map that are no class's and not IGNORE: they count nowhere.
+    def strangers(self, stored: np.ndarray) -> set[int]:
+        """Ids in a label file that are no class's and not IGNORE: they count nowhere.
 
         In the layouts of benchmarks they are meant so: there are none to be told of.
         """
         if self.files is not _own_files:
             return set()
-        found = np.unique(self.stored(self.files(self.root, key)[1])).tolist()
+        found = np.flatnonzero(np.bincount(stored.ravel())).tolist()
         return set(found).difference(self.ids, self.other_ids, (IGNORE,))
 
     @property

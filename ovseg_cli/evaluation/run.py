@@ -102,12 +102,13 @@ def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterat
     that takes it. There what is left unlabelled counts as background, too, elsewhere as wrong.
     """
     for key in data.keys:
-        image, truth = data.load(key)
+        image, stored = data.load_stored(key)
+        truth = data.labels_of(stored)
         labels, confidence = predict(key, image)
         if data.has_other:
             labels = np.where(labels == UNLABELED, np.int32(data.other), labels)
         evaluation.add(key, truth, labels, confidence)
-        evaluation.strangers |= data.strangers(key)
+        evaluation.strangers |= data.strangers(stored)
         yield key
 
 

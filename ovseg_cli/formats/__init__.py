@@ -84,15 +84,20 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
 
 
 def discard_exports(folder: Path) -> None:
-    """Remove what exports have written below a folder, as far as that is possible."""
-    for each in filter(Path.is_dir, folder.glob("*")):
-        files = [each / name for name in _listed(each)]
-        remove([file for file in files if first_link(folder, file.parent) is None])
-        remove([each / _LISTING])
-        inside = sorted(filter(Path.is_dir, each.rglob("*")), reverse=True)
-        for empty in (*inside, each, folder):
+    """Remove what exports have written into folders below this one, as far as possible."""
+    for listing in folder.glob(f"*/{_LISTING}"):
+        place = listing.parent
+        if first_link(folder.parent, place) is not None:
+            continue
+        files = [place / name for name in _listed(place)]
+        files = [file for file in files if first_link(place, file.parent) is None]
+        remove([*files, listing])
+        above = {parent for file in files for parent in file.parents if place in parent.parents}
+        for empty in (*sorted(above, reverse=True), place):
             with suppress(OSError):  # others' files stay, and the folders that hold them
                 empty.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _listed(folder: Path) -> set[str]:

@@ -6,12 +6,14 @@ rotation that phones note, 10-bit colours, and what is left of a damaged file.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -117,31 +119,39 @@ class _Stream:
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """See `Video`. Ends with a warning where the rest of a file is damaged or missing."""
         seconds = first = None
+        index, length = -1, 0.0  # of the last frame
         for index, decoded in enumerate(self._decoded()):
             if decoded.time is not None:
                 first = decoded.time if first is None else first
                 seconds = max(float(decoded.time - first), seconds or 0.0)
             else:  # no time stamp: it follows at the usual distance
                 seconds = 0.0 if seconds is None else seconds + float(1 / self.info.rate)
+            length = float((decoded.duration or 0) * (decoded.time_base or 0))
             if seconds >= start:
                 yield Frame(self._upright(decoded), index, seconds, self._source)
-        told = self._told_seconds()
-        if seconds is not None and seconds < COMPLETE * told - 1:
+        if seconds is not None:
+            self._check_end(index + 1, seconds + max(length, float(1 / self.info.rate)))
+
+    def _check_end(self, count: int, end: float) -> None:
+        """Warn where the header tells of far more than these frames and seconds."""
+        stream, told = self._stream, 0.0
+        if stream.frames:
+            complete, told = count >= COMPLETE * stream.frames, float(stream.frames)
+            found, unit = float(count), "frames"
+        else:
+            if stream.duration:
+                told = float(stream.duration * stream.time_base)
+            elif self._container.duration and not self.info.has_audio:  # sound may go on alone
+                told = float(self._container.duration / self._av.time_base)
+            complete, found, unit = end >= COMPLETE * told - 1, end, "s"
+        if not complete:
             log.warning(
-                "%s: ends after %.1f s, its header tells of %.1f s: is it cut off?",
+                "%s: ends after %.4g %s, its header tells of %.4g: is it cut off?",
                 self._source,
-                seconds,
+                found,
+                unit,
                 told,
             )
-
-    def _told_seconds(self) -> float:
-        """How long the pictures last by the header; 0 where it does not tell."""
-        stream = self._stream
-        if stream.duration:
-            return float(stream.duration * stream.time_base)
-        if self.info.has_audio or not self._container.duration:  # sound may go on without pictures
-            return 0.0
-        return float(self._container.duration / self._av.time_base)
 
     def _upright(self, decoded: Any) -> np.ndarray:
         """The picture (H, W, 3) uint8 RGB, turned as the file says. Raises InputError."""
@@ -194,6 +204,16 @@ class _Pictures:
 
     def close(self) -> None:
         """See `Video`."""
+
+
+def pictures_version(folder: Path) -> tuple[int, int]:
+    """Bytes of a folder's pictures, and a number that changes with their names, sizes and times."""
+    digest, size = sha256(), 0
+    for image in find_images([str(folder)]):
+        bytes_, modified_ns = image.version()
+        size += bytes_
+        digest.update(json.dumps([image.name, bytes_, modified_ns]).encode())
+    return size, int.from_bytes(digest.digest()[:7], "big")
 
 
 class _Camera:

@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from ovseg_cli import __version__
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
+from ovseg_cli.links import first_link
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.report.accuracy import Accuracy
 from ovseg_cli.report.thumbnails import Thumbnails, remove_others
@@ -25,6 +26,7 @@ from ovseg_cli.tables import parent_areas
 from ovseg_cli.vocabulary import printable
 from ovseg_cli.whole_files import atomic_path, remove
 
+_GENERATOR = b'<meta name="generator" content="ovseg '  # in page.html
 SCRIPTS = ("elements.js", "sections.js", "photos.js")  # one script, in this order
 
 # "<" could end the script element, "&" and ">" begin something in older parsers; U+2028 and U+2029
@@ -50,9 +52,16 @@ def write_page(
 
 
 def discard_page(target: Path) -> None:
-    """Remove a page and its thumbnails, as far as that is possible."""
-    remove([target])
+    """Remove a page and its thumbnails, as far as that is possible; no page of others."""
+    try:
+        with target.open("rb") as stream:
+            is_ours = _GENERATOR in stream.read(2000)
+    except OSError:
+        is_ours = False
     folder = thumbnails_folder(target)
+    if not is_ours or first_link(target.parent, folder) is not None:
+        return
+    remove([target])
     remove_others(folder, ())
     with suppress(OSError):  # others' files stay
         folder.rmdir()

@@ -24,10 +24,11 @@ from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
 from ovseg_cli.render import tinted
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import ClassName, Vocabulary
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, remove
 
 LONGER_SIDE = 480  # pixels: a card is about 320 wide, on a phone's finer screen more
 _OWN_NAME = re.compile(r"[0-9a-f]{20}-(photo|overlay)\.jpg")
+_HIGHEST_LEGEND = 8192  # pixels; 41 lines of the largest letters are less
 _PAPER = 200  # grey level below an overlay that is made without its photo
 
 
@@ -55,11 +56,10 @@ def write_thumbnails(run: FinishedRun, folder: Path) -> Iterator[Thumbnails]:
 
 
 def remove_others(folder: Path, kept: Sequence[Thumbnails]) -> None:
-    """Remove thumbnails of earlier pages that the page no longer shows."""
+    """Remove thumbnails of earlier pages that the page no longer shows, as far as possible."""
     names = {name for each in kept for name in (each.photo, each.overlay)}
-    for file in folder.glob("*.jpg"):
-        if _OWN_NAME.fullmatch(file.name) and file.name not in names:
-            file.unlink(missing_ok=True)
+    own = [file for file in folder.glob("*.jpg") if _OWN_NAME.fullmatch(file.name)]
+    remove(file for file in own if file.name not in names)
 
 
 class _Maker:
@@ -142,6 +142,10 @@ def _without_legend(photo: FinishedPhoto) -> Image.Image:
     assert photo.overlay is not None
     entry = photo.entry
     with JpegImageFile(photo.overlay) as picture:  # not Image.open, which refuses large ones
+        widest, highest = max(entry.width, MIN_WIDTH), entry.height + _HIGHEST_LEGEND
+        # Ours are never progressive, of which a decoder holds the whole, at whatever scale.
+        if picture.width > widest or picture.height > highest or "progressive" in picture.info:
+            raise ValueError("this is not the overlay of the photo")
         # Decoded at a fraction of its size where that is enough: much faster.
         picture.draft("RGB", tuple(2 * side for side in _size(photo)))
         scale = picture.width / max(entry.width, MIN_WIDTH)

@@ -144,9 +144,6 @@ class PackedFolder(OutputFolder):
             for file in written[writer.name]:
                 file.unlink()
 
-    def _supersede(self, earlier: Entry, entry: Entry) -> None:
-        """Nothing: a shard holds other photos, too."""
-
     def _record(self, entry: Entry) -> bytes:
         """KEY.json: the photo's name, its size, and the areas of its classes."""
         names = json.loads(self._metadata.get("Vocabulary", "[]"))

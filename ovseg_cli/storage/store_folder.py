@@ -23,6 +23,7 @@ from ovseg_cli.media.images import ImageInput
 from ovseg_cli.output import OutputFolder
 from ovseg_cli.storage.store import Store
 from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.whole_files import output_errors
 
 PIECE_ENTRIES = 256
 PIECE_SECONDS = 30.0
@@ -83,6 +84,8 @@ class StoreFolder(OutputFolder):
         """Make the place ready for a run, or for its continuation. Raises UsageError."""
         with _before_a_run():
             self._fetch_journals()
+            if self.store.size(layout.CLASSES) >= 0:
+                self.store.get(layout.CLASSES, self.root / layout.CLASSES)
             super().open(vocabulary, run=run, metadata=metadata, overwrite=overwrite)
             self._upload([layout.CLASSES])
 
@@ -182,7 +185,8 @@ class StoreFolder(OutputFolder):
             if not lines:
                 return
             piece = self.root / "piece"
-            piece.write_bytes(lines)
+            with output_errors(piece):
+                piece.write_bytes(lines)
             self.store.put(piece, f"{layout.STATE}/{file.stem}-{self._pieces:06}.jsonl")
             self._pieces += 1
             self._uploaded += len(lines)

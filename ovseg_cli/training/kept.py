@@ -11,6 +11,12 @@ import numpy as np
 from ovseg_cli.errors import UsageError
 from ovseg_cli.whole_files import atomic_path
 
+# What numpy raises for damaged files; an .npy in place of an .npz is an array without names.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, AttributeError, LookupError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
 
 def keep(path: Path, **arrays: np.ndarray) -> None:
     """Write arrays by name into a .npz file, whole or not at all; raises OutputError."""
@@ -23,5 +29,5 @@ def kept(path: Path, *names: str) -> list[np.ndarray]:
     try:
         with np.load(path) as arrays:
             return [arrays[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise UsageError(f"{path} cannot be read: {error}; remove it, or the whole run") from error

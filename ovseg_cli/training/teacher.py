@@ -55,6 +55,8 @@ class TextTargets:
     def load(cls, path: Path) -> TextTargets:
         """Read what `save` wrote; raises UsageError for what is none of it."""
         phrases, features, named = kept(path, "phrases", "features", "named")
+        if not (len(features) == len(phrases) and features.dtype.kind == "f" and named.ndim == 0):
+            raise UsageError(f"{path} cannot be read: it holds no targets; remove it")
         return cls(tuple(phrases.tolist()), _unit(features.astype(np.float32)), int(named))
 
 

@@ -525,7 +525,7 @@ def test_going_on_with_other_names_says_what_no_longer_fits(segment, photos, tmp
     assert (out / "masks/01").is_dir() and any((out / "masks/01").iterdir())
     ended = segment(f"{photos}/01.png", "--resume", classes="tree")
     assert ended.code == 0
-    assert "out was made with other names" in ended.err and "--overwrite" in ended.err
+    assert "out was made with other names" in ended.err
     assert not list((out / "masks").glob("01/*"))  # of the names before
     assert (out / "labels/00.png").exists() and list((out / "masks/00").iterdir())
     again = segment(f"{photos}/01.png", "--resume", classes="tree")
@@ -599,3 +599,43 @@ def test_standard_error_that_is_closed(start, photos, tmp_path):
 def test_values_that_no_run_can_have(program, photos, arguments, message):
     ended = program("segment", photos, "--classes", "sky", "--dry-run", *arguments)
     assert ended.code == 2 and message in ended.err
+
+
+def test_going_on_with_another_save_keeps_what_is_there(segment, photos, tmp_path):
+    assert segment(photos, "--save", "overlay,masks").code == 0
+    assert segment(photos, "--save", "labels", "--resume").code == 0
+    for name in ("overlays/01.jpg", "labels/01.png"):
+        assert (tmp_path / "out" / name).exists()
+    assert list((tmp_path / "out/masks/01").iterdir())
+    ended = segment(photos, "--save", "overlay,labels,masks", "--resume")
+    assert "4 finished earlier" in ended.err  # all of it is noted
+    other = segment(photos, "--save", "labels", "--resume", "--threshold", "0.3")
+    assert other.code == 0
+    assert not (tmp_path / "out/overlays/01.jpg").exists()  # of another threshold
+
+
+def test_a_shard_with_other_photos_is_never_removed_for_one(segment, photos, tmp_path):
+    assert segment(photos, "--tar-size", "100MB").code == 0
+    (shard,) = (tmp_path / "out").glob("*.tar")
+    before = shard.read_bytes()
+    assert segment(f"{photos}/01.png", "--resume", "--threshold", "0.3").code == 0
+    (tmp_path / photos / "02.png").write_bytes(b"damaged by now")
+    assert segment(f"{photos}/02.png", "--resume").code == 1
+    assert shard.read_bytes() == before
+
+
+def test_overwrite_leaves_what_others_have_put_there(segment, program, photos, tmp_path):
+    assert segment(photos, "--save", "overlay,labels,coco").code == 0
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / "exports/mine/empty").mkdir(parents=True)
+    (elsewhere / "empty").mkdir(parents=True)
+    (elsewhere / ".ovseg-files").write_text("[]")
+    (out / "exports/svg").symlink_to(elsewhere)
+    (out / "report.html").write_text("<p>somebody's own")
+    (out / "report-files").mkdir()
+    (out / f"report-files/{'0' * 20}-photo.jpg").mkdir()
+    assert segment(photos, "--overwrite").code == 0
+    assert (out / "exports/mine/empty").is_dir() and (elsewhere / "empty").is_dir()
+    assert (elsewhere / ".ovseg-files").exists()
+    assert (out / "report.html").read_text() == "<p>somebody's own"
+    assert not (out / "exports/coco").exists()

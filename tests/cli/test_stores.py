@@ -196,6 +196,31 @@ def test_a_store_that_fails_to_list(memory, tmp_path, segment, monkeypatch, when
     assert ("2 finished earlier" in ended.err) == (when == "at the end")
 
 
+def test_a_store_that_lets_nothing_be_removed(memory, tmp_path, segment, monkeypatch):
+    upload(make_photos(tmp_path / "in", 2)[0].parent, f"{memory}/in")
+    segment(f"{memory}/in", "-o", f"{memory}/out", "--save", "labels,masks")
+    store = fsspec.filesystem("memory")
+
+    def refuse(self, path):
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(type(store), "rm_file", refuse)
+    monkeypatch.setattr(type(store), "_rm", refuse)
+    ended = segment(
+        f"{memory}/in", "-o", f"{memory}/out", "--resume", "--threshold", "0.3", "--save", "labels"
+    )
+    assert ended.code == 0 and "2 done" in ended.err
+    assert "earlier results of 00 stay" in ended.err and "AccessDenied" in ended.err
+
+
+def test_names_that_changed_are_said_of_a_store_too(memory, tmp_path, program):
+    upload(make_photos(tmp_path / "in", 1)[0].parent, f"{memory}/in")
+    for names, said in (("sky", False), ("tree", True), ("tree", False)):
+        arguments = ["segment", f"{memory}/in", "--classes", names, "-o", f"{memory}/out"]
+        ended = program(*arguments, "--resume")
+        assert ended.code == 0 and ("was made with other names" in ended.err) == said
+
+
 def test_an_interrupted_run_goes_on(memory, tmp_path, segment, monkeypatch):
     """Pieces of the journal stand in the store although the process never came to its end."""
     upload(make_photos(tmp_path / "in", 5)[0].parent, f"{memory}/in")

@@ -691,12 +691,12 @@ def test_classes_json_is_not_made_to_lie_about_other_results(video, program, tmp
     names = ["--classes", "tree,dog"]
     for more in ([], ["--overwrite"], ["--resume"]):
         ended = video(two, *names, *more)
-        assert ended.code == 2 and "results for other names (one.run.json)" in ended.err
+        assert ended.code == 2 and "results of the clip one for other names" in ended.err
     assert video(one, *names, "--overwrite").code == 0  # nothing else is there
     Image.fromarray(picture(0)).save(tmp_path / "a.png")
     assert program("segment", "a.png", "--classes", "sky", "-o", "photos").code == 0
     ended = video(two, "-o", "photos")
-    assert ended.code == 2 and "results for other names (run.json)" in ended.err
+    assert ended.code == 2 and "results of photos for other names" in ended.err
 
 
 @pytest.mark.parametrize("change", ["replaced", "frame gone", "overlay cut", "sound"])
@@ -740,7 +740,7 @@ def test_a_clip_that_is_cut_off_is_said(video, tmp_path):
     (tmp_path / "half.mkv").write_bytes(data[: len(data) // 2])
     assert "cut off" not in video("whole.mkv").err
     ended = video("half.mkv")
-    assert "half.mkv: ends after" in ended.err and "tells of 8.0 s" in ended.err
+    assert "half.mkv: ends after" in ended.err and "tells of 8" in ended.err
 
 
 def test_a_clip_that_cannot_be_opened_has_its_reason_in_run_json(video, tmp_path):
@@ -754,3 +754,59 @@ def test_a_clip_that_cannot_be_opened_has_its_reason_in_run_json(video, tmp_path
     write_clip(tmp_path / "text.mp4", 3)
     assert video("text.mp4").code == 0
     assert report(tmp_path, "text")["status"] == "complete"
+
+
+def test_a_clip_that_cannot_be_opened_this_time_keeps_its_frames(
+    video, clip, tmp_path, monkeypatch
+):
+    from ovseg_cli.cli import video_run
+    from ovseg_cli.errors import InputError
+
+    assert video(clip, "--max-frames", "0").code == 2  # no such number
+    state = tmp_path / "out/.ovseg/clip"
+    ended = video(clip)
+    whole = {p.name: p.read_bytes() for p in (tmp_path / "out/clip.labels").iterdir()}
+    assert ended.code == 0
+    shutil.rmtree(tmp_path / "out")
+
+    def interrupted(self):
+        return self.folder.count >= 20
+
+    with monkeypatch.context() as patch:
+        patch.setattr(video_run._Clip, "stopped", interrupted)
+        video(clip)
+    assert (state / "frames.jsonl").stat().st_size
+    with monkeypatch.context() as patch:
+
+        def gone(source):
+            raise InputError(f"{source}: the disk it is on is asleep")
+
+        patch.setattr(video_run, "open_video", gone)
+        assert video(clip, "--resume").code == 1
+    ended = video(clip, "--resume")
+    assert ended.code == 0 and "goes on after" in ended.err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out/clip.labels").iterdir()} == whole
+
+
+def test_a_folder_of_pictures_is_the_same_clip_wherever_out_lies(video, tmp_path):
+    source = tmp_path / "clip"
+    source.mkdir()
+    for index in range(4):
+        Image.fromarray(picture(9 * index)).save(source / f"{index}.png")
+    assert video(source, "-o", source / "out").code == 0
+    assert "finished earlier" in video(source, "-o", source / "out", "--resume").err
+    (source / "1.png").rename(source / "x.png")
+    (source / "2.png").rename(source / "1.png")
+    (source / "x.png").rename(source / "2.png")
+    assert "finished earlier" not in video(source, "-o", source / "out", "--resume").err
+
+
+def test_a_slow_clip_is_not_called_cut_off(video, tmp_path):
+    with av.open(str(tmp_path / "slow.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(1, 5))
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for index in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        container.mux(stream.encode())
+    ended = video("slow.mp4")
+    assert ended.code == 0 and "cut off" not in ended.err

@@ -124,15 +124,17 @@ def test_after_an_interruption_it_goes_on(tmp_path):
     clip.finish()
     clip.write_report({"status": "interrupted"}, ORIGIN)
     assert len(label_maps(tmp_path / "a.labels.mkv")) == 7  # a whole file of what was done
-    assert not clip.finished(ORIGIN) and clip.holds_results()
+    assert not clip.finished(ORIGIN, audio=True) and clip.holds_results()
 
     again = folder(tmp_path)
     assert again.open(ORIGIN, {}, RATE) == 7
     assert [record.index for record in again.records()] == list(range(7))
     fill(again, range(7, 12))
     again.finish()
-    again.write_report({"status": "complete"}, ORIGIN)
-    assert again.finished(ORIGIN) and not again.finished(replace(ORIGIN, run="other"))
+    again.write_report({"status": "complete", "options": {"audio": True}}, ORIGIN)
+    assert again.finished(ORIGIN, audio=True) and not again.finished(
+        replace(ORIGIN, run="other"), audio=True
+    )
     found = label_maps(tmp_path / "a.labels.mkv")
     assert [int((f[:, 0] == 0).sum()) for f in found] == [10 + index for index in range(12)]
     with open_video(str(tmp_path / "a.overlay.mp4")) as video:
@@ -206,9 +208,9 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 def test_a_report_that_is_damaged_is_none(tmp_path):
     (tmp_path / "a.run.json").write_text("{")
-    assert not folder(tmp_path).finished(ORIGIN)
+    assert not folder(tmp_path).finished(ORIGIN, audio=True)
     (tmp_path / "a.run.json").write_text(json.dumps({"status": "complete"}))
-    assert not folder(tmp_path).finished(ORIGIN)
+    assert not folder(tmp_path).finished(ORIGIN, audio=True)
 
 
 @pytest.mark.parametrize(

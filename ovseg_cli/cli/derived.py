@@ -1,0 +1,17 @@
+"""What is made of a run's results by other commands, and goes when they do."""
+
+from pathlib import Path
+
+from ovseg_cli.layout import EXPORTS, PAGE
+
+
+def discard_derived(out: Path) -> None:
+    """Remove the page and the exports of results that are gone, as far as that is possible.
+
+    They would tell of photos and classes that are not there any more.
+    """
+    from ovseg_cli.formats import discard_exports
+    from ovseg_cli.report.page import discard_page
+
+    discard_page(out / PAGE)
+    discard_exports(out / EXPORTS)
