@@ -117,6 +117,25 @@ def test_entries_of_classes_that_are_not_there_are_passed_over(run_of_three):
     assert {p.name for p in read_run(run_of_three).photos} == {"street.png", "10/grey.png"}
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "x.png,0,0,0,sky,10,1,0.5",
+        "x.png,60,40,0,sky,10,1,nan",
+        "x.png,60,40,-7,sky,10,1,0.5",
+        "x.png,60,40,0,sky,1000000000,1,0.5",
+        "x.png,-4,-5,0,sky,10,1,0.5",
+        "x.png,60,40,0,sky,0,1,0.5",
+    ],
+)
+def test_rows_of_a_table_that_no_photo_can_have_are_passed_over(run_of_three, row):
+    """A folder that was copied without its journal is read by its table."""
+    shutil.rmtree(run_of_three / ".ovseg")
+    with (run_of_three / "stats.csv").open("a") as table:
+        table.write(row + "\n")
+    assert "x.png" not in {photo.name for photo in read_run(run_of_three).photos}
+
+
 class TestNoOutputFolder:
     def test_none_at_all(self, tmp_path):
         with pytest.raises(UsageError, match="no such folder: .*missing"):
