@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from ovseg_cli import layout, parts, tables
 from ovseg_cli.errors import OutputError, UsageError
@@ -17,6 +17,7 @@ from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.superseded import Files, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary, printable
 from ovseg_cli.whole_files import is_temporary, remove
 
@@ -24,8 +25,6 @@ STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others 
 
 
 logger = logging.getLogger(__name__)
-
-_NONE: Mapping[str, Mapping[str, int]] = {}
 
 
 class OutputFolder:
@@ -192,7 +191,9 @@ class OutputFolder:
             )
             earlier = self.journal.entry(image.rel)
             if earlier is not None and earlier.path == entry.path:
-                entry = replace(entry, files={**self._still_good(earlier, entry), **entry.files})
+                entry = replace(
+                    entry, files={**still_good(earlier, entry, self._held), **entry.files}
+                )
             self._publish(entry, written)
         except BaseException:
             for files in written.values():
@@ -219,7 +220,7 @@ class OutputFolder:
             return  # there is no such file, and so nothing to come back to
         earlier = self.journal.entry(image.rel)
         if earlier is not None and earlier.path == state.path:
-            self._supersede(earlier)
+            self._supersede(earlier, {})
         self.journal.append(
             Entry(image.rel, state.path, state.size, state.modified_ns, self._run, reason=reason)
         )
@@ -275,26 +276,10 @@ class OutputFolder:
         except (OSError, ValueError):
             return -1
 
-    def _still_good(self, earlier: Entry, entry: Entry) -> Mapping[str, Mapping[str, int]]:
-        """What the same run made of the same photo, of kinds that were not asked for this time."""
-        ways = [(each.run, each.size, each.modified_ns) for each in (earlier, entry)]
-        if ways[0] != ways[1]:
-            return {}
-        return {
-            kind: files
-            for kind, files in earlier.files.items()
-            if kind not in entry.files and all(self._held(n) == s for n, s in files.items())
-        }
-
-    def _supersede(self, earlier: Entry, files: Mapping[str, Mapping[str, int]] = _NONE) -> None:
+    def _supersede(self, earlier: Entry, files: Files) -> None:
         """Remove what an earlier run made of a photo, but for these files, as far as possible."""
-        kept = {name for names in files.values() for name in names}
-        left = {
-            kind: {name: size for name, size in names.items() if name not in kept}
-            for kind, names in _of_the_photo_alone(earlier).items()
-        }
         try:
-            self._discard(replace(earlier, files=left))
+            self._discard(outdated(earlier, files))
         except OutputError as error:  # the new results count all the same
             logger.warning("earlier results of %s stay: %s", printable(earlier.rel), error)
 
@@ -332,22 +317,6 @@ class OutputFolder:
     def _is_foreign(self, journal: Path) -> bool:
         """Whether a journal is none of this division's parts'."""
         return journal.stem.rpartition("-of-")[2] != self._part.rpartition("-of-")[2]
-
-
-def _of_the_photo_alone(entry: Entry) -> dict[str, dict[str, int]]:
-    """The files of an entry that hold nothing of other photos, as a shard does."""
-    found: dict[str, dict[str, int]] = {}
-    for kind, files in entry.files.items():
-        if kind not in WRITERS:
-            continue
-        target = WRITERS[kind].target(Path(), entry.rel)
-        inside = {PurePath(name): size for name, size in files.items()}
-        found[kind] = {
-            path.as_posix(): size
-            for path, size in inside.items()
-            if path == target or not WRITERS[kind].suffix and target in path.parents
-        }
-    return found
 
 
 def _has_entries(folder: Path) -> bool:

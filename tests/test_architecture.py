@@ -40,7 +40,8 @@ ALLOWED = {
     "parts": {"media", "shard", "tables"},
     "merging": {"finished_run", "journal", "parts", "tables"},
     "tables": {"journal", "render"},
-    "output": {"exports", "journal", "media", "parts", "run_lock", "tables"},
+    "superseded": {"exports", "journal_entry"},
+    "output": {"exports", "journal", "media", "parts", "run_lock", "superseded", "tables"},
     "batch_options": {"media"},
     "finished_inputs": {"journal_entry", "media"},
     "batch": {
