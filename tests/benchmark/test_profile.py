@@ -1,6 +1,7 @@
 """Where time goes, on models of toy size: a stage that is slowed down, and none else, grows."""
 
 import json
+import os
 import time
 
 import pytest
@@ -72,7 +73,7 @@ def test_the_parts_of_each_kind_of_model(tiny, photos, tmp_path, config, parts):
         (scoring, "score_map", "scores"),
         (segmenter, "label_map", "labels"),
         (exports, "overlay", "encode"),
-        (exports.os, "replace", "write"),
+        (os, "replace", "write"),
     ],
 )
 def test_time_is_laid_at_the_right_door(monkeypatch, tiny, photos, tmp_path, owner, name, stage):
