@@ -72,8 +72,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # the readers fail in many ways on what is no checkpoint
         # The first sentence: torch goes on with the advice to let the file's code run.
         reason = str(error).partition("\n")[0].partition(". ")[0]
+        told = f" ({reason})" if " " in reason else ""  # else it is a bare number, or key
         raise CheckpointError(
-            f"{path} cannot be read as plain tensors ({reason}); code in checkpoints is never run: "
+            f"{path} cannot be read as plain tensors{told}; code in checkpoints is never run: "
             "save it as a dict of tensors, or as safetensors"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):

@@ -174,7 +174,6 @@ class Model:
         )
         return segmenter(_frame(image, segmenter.input_size))
 
-    @torch.inference_mode()
     def scores(
         self, image: str | Path | Image.Image | np.ndarray, names: Sequence[str] | Vocabulary
     ) -> Tensor:
@@ -185,8 +184,10 @@ class Model:
         """
         segmenter = Segmenter(self, _vocabulary(names))
         frame = _frame(image, segmenter.input_size)
-        (scores,) = segmenter.score_maps([frame])
-        return full_scores(scores, frame.size_hw)[:-1].cpu()
+        with torch.inference_mode():
+            (scores,) = segmenter.score_maps([frame])
+            found = full_scores(scores, frame.size_hw)[:-1].cpu()
+        return found.clone()  # one that may be changed, and used where gradients are wanted
 
 
 class Segmenter:

@@ -12,7 +12,7 @@ import numpy as np
 from ovseg_cli.errors import VocabularyError
 from ovseg_cli.nouns import common_nouns
 from ovseg_cli.plurals import singulars
-from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary import Vocabulary, preset, presets
 
 ALIKE = 0.8  # similarity from which two classes can hardly be told apart
 CLOSE = 0.8  # difflib's ratio from which a word may be a mistyped other
@@ -114,7 +114,9 @@ def _mistyped(phrase: str) -> list[str]:
 
 @cache
 def _known_words() -> frozenset[str]:
-    return frozenset(word for noun in common_nouns() for word in noun.split())
+    classes = (entry for name in presets() for entry in preset(name).classes)
+    phrases = (phrase for entry in classes for phrase in entry.phrases)
+    return frozenset(word for noun in (*common_nouns(), *phrases) for word in noun.lower().split())
 
 
 def _is_known(word: str, known: Set[str]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import struct
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ovseg_cli.model.config import ModelConfig
+
+log = logging.getLogger(__name__)
 
 DIGEST_KEY = "tensors_sha256"  # in our JSON
 HEADER_KEY = "ovseg"  # of our JSON in a safetensors header
@@ -85,8 +88,19 @@ def _name(stem: str) -> str:
 
 
 def available() -> list[ModelEntry]:
-    """Bundled models, then imported ones, each sorted by name."""
-    return [entry_of(path, bundled) for path, bundled in _files()]
+    """Bundled models, then imported ones, each sorted by name; of damaged files a warning."""
+    found = []
+    for path, bundled in _files():
+        try:
+            found.append(entry_of(path, bundled))
+        except (CheckpointError, UsageError) as error:
+            log.warning("%s; ovseg models remove %s removes it", error, _name(path.stem))
+    return found
+
+
+def names() -> list[str]:
+    """Of all files of models that are here, whatever is in them."""
+    return [_name(path.stem) for path, _ in _files()]
 
 
 def find(name_or_path: str | Path) -> ModelEntry:
@@ -186,16 +200,23 @@ def verify(entry: ModelEntry) -> None:
         raise CheckpointError(f"{entry.path} is damaged: download or import it again")
 
 
-def remove(name: str) -> ModelEntry:
-    """Delete an imported model. Raises UsageError for one that is bundled or not there."""
-    entry = find(name)
-    if entry.bundled or entry.path.parent != home() / "models":
+def remove(name: str) -> Path:
+    """Delete an imported model, damaged or not; returns its file.
+
+    Raises UsageError for one that is bundled or not there.
+    """
+    known = {path.stem: (path, bundled) for path, bundled in reversed([*_files()])}
+    if _stem(name) not in known:
+        entry = find(name)  # a path, or not there
         raise UsageError(f"{name} is not an imported model: {entry.path} is left alone")
+    path, bundled = known[_stem(name)]
+    if bundled:
+        raise UsageError(f"{name} is not an imported model: {path} is left alone")
     try:
-        entry.path.unlink()
+        path.unlink()
     except OSError as error:
-        raise OutputError(f"{entry.path} cannot be removed: {error.strerror}") from error
-    return entry
+        raise OutputError(f"{path} cannot be removed: {error.strerror}") from error
+    return path
 
 
 def _files() -> Iterator[tuple[Path, bool]]:

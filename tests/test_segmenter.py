@@ -104,6 +104,9 @@ def test_scores_follow_the_paper_s_steps(clip):
 def test_labels_are_the_best_scores_and_confidence_their_share(clip):
     photo = noise(75, 111)
     scores = clip.scores(photo, NAMES)
+    scores.clone().div_(2)
+    (scores * torch.ones(len(NAMES), 1, 1, requires_grad=True)).sum().backward()  # a plain tensor
+    scores += 0
     result = clip.segment(photo, NAMES)
     chosen = scores.gather(0, torch.from_numpy(result.labels)[None].long())[0]
     torch.testing.assert_close(chosen, scores.amax(0), atol=1e-5, rtol=0)

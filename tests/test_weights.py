@@ -4,7 +4,6 @@ import json
 import os
 import stat
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,7 @@ def test_the_bundled_model_is_intact():
 
 def test_imported_models_alone_can_be_removed(home, tmp_path):
     kept, gone = saved(tmp_path / "kept.safetensors"), saved(home / "models" / "gone.safetensors")
-    assert weights.remove("gone") == replace(gone, name="gone")
+    assert weights.remove("gone") == gone.path
     assert not gone.path.exists()
     for name in ("mini", str(kept.path)):
         with pytest.raises(UsageError, match="left alone"):
@@ -190,3 +189,18 @@ def test_a_model_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write .*m.safetensors: "):
         weights.save(checkpoint(a=torch.zeros(1)), tmp_path / "file" / "m.safetensors")
+
+
+def test_one_damaged_file_is_in_the_way_of_no_other_model(home, caplog):
+    good = saved(home / "models" / "good.safetensors")
+    junk = home / "models" / "junk.safetensors"
+    junk.write_text("garbage")
+    (home / "models" / "dangling.safetensors").symlink_to("nowhere")
+    (home / "models" / "folder.safetensors").mkdir()
+    found = {entry.name: entry.path for entry in weights.available()}
+    assert found["good"] == good.path and "mini" in found
+    assert not {"junk", "dangling", "folder"} & set(found)
+    assert "junk.safetensors" in caplog.text and "ovseg models remove junk" in caplog.text
+    assert "junk" in weights.names()
+    assert weights.remove("junk") == junk
+    assert not junk.exists()

@@ -46,15 +46,19 @@ def proposals(compute: Compute, frames: Iterable[Frame]) -> list[Proposal]:
     return propose(segmenter, frames, segmenter.phrase_features())
 
 
-def sample_photos(images: Sequence[ImageInput], exif: bool = True) -> Iterator[Frame]:
-    """Some of them, evenly spread; those that cannot be read are told of when their turn comes."""
+def sample_photos(
+    images: Sequence[ImageInput], exif: bool = True, unread: list[InputError] | None = None
+) -> Iterator[Frame]:
+    """Some of them, evenly spread; unread takes why others of these could not be read."""
     from ovseg_cli.media.images import read_image
 
+    unread = [] if unread is None else unread
     for position in evenly(images):
         try:
             yield read_image(images[position], exif=exif)
         except InputError as error:
             console.trace(error)
+            unread.append(error)
 
 
 def sample_clips(clips: Sequence[str]) -> Iterator[Frame]:

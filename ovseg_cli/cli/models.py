@@ -132,16 +132,15 @@ def verify_models(names: tuple[str, ...]) -> int:
     """
     from ovseg_cli import weights
 
-    entries = [weights.find(name) for name in names] or weights.available()
     damaged = 0
-    for entry in entries:
+    for name in names or weights.names():
         try:
-            weights.verify(entry)
+            weights.verify(weights.find(name))
         except CheckpointError as error:
-            console.error(f"{printable(entry.name)}: {error}")
+            console.error(f"{printable(name)}: {error}")
             damaged += 1
         else:
-            console.data(f"{entry.name}: intact")
+            console.data(f"{name}: intact")
     return 1 if damaged else 0
 
 
@@ -152,8 +151,7 @@ def remove_model(name: str) -> None:
     """Delete an imported model."""
     from ovseg_cli import weights
 
-    entry = weights.remove(name)
-    console.note(f"removed {entry.path} ({entry.size_bytes / 1e6:.1f} MB)")
+    console.note(f"removed {weights.remove(name)}")
 
 
 @command.command("path")
@@ -167,12 +165,15 @@ def model_path(name: str) -> None:
 
 
 def _here(name: str) -> "ModelEntry | None":
-    """The model, if it is here; no other model's file is looked at."""
+    """The model, if it is here and can be read; no other model's file is looked at."""
     from ovseg_cli import weights
 
     try:
         return weights.find(name)
     except UsageError:
+        return None
+    except CheckpointError as error:
+        console.warning(str(error))
         return None
 
 

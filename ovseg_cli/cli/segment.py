@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def command(
       OUT/overlays/REL.jpg  the photo tinted by class, with a legend
       OUT/labels/REL.png    value = class id; 255 (16-bit: 65535) = unlabelled
       OUT/stats.csv         pixels, share and mean confidence by photo and class
-      OUT/summary.csv       the same over all photos
+      OUT/summary.csv       pixels and share by class over all photos
       OUT/classes.json      ids, names, synonyms and colours
       OUT/run.json          model, options, timing, counts, failures
 
@@ -114,7 +115,7 @@ def command(
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
-    found = _find(inputs, recursive, null)
+    found = _find(inputs, recursive, null, _own_results(options["output"]))
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
 
@@ -182,10 +183,10 @@ def _formats(names: tuple[str, ...], classes: int) -> list[Format]:
     from ovseg_cli.formats.options import ExportOptions
 
     formats = select(name for name in names if name in FORMATS and name not in WRITERS)
-    if formats and LABELS not in names:
-        raise UsageError(f"--save {formats[0].name} is made of the label maps: add {LABELS}")
     for entry in formats:
         entry.check(classes, ExportOptions())
+    if formats and LABELS not in names:
+        raise UsageError(f"--save {formats[0].name} is made of the label maps: add {LABELS}")
     return formats
 
 
@@ -196,7 +197,17 @@ def _open_window() -> Window:
     return Window()
 
 
-def _find(inputs: tuple[str, ...], recursive: bool, null: bool) -> list[ImageInput]:
+def _own_results(out: Path) -> list[Path]:
+    """The folders of results in OUT, where it is a folder."""
+    from ovseg_cli.output import OutputFolder
+    from ovseg_cli.storage.store import is_url
+
+    return [] if is_url(str(out)) else OutputFolder(Path(out), []).result_folders()
+
+
+def _find(
+    inputs: tuple[str, ...], recursive: bool, null: bool, results: Sequence[Path]
+) -> list[ImageInput]:
     from ovseg_cli.media.images import find_images
     from ovseg_cli.storage.inputs import expand
     from ovseg_cli.storage.store import is_url
@@ -208,6 +219,11 @@ def _find(inputs: tuple[str, ...], recursive: bool, null: bool) -> list[ImageInp
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
+    # Before they get names: those of photos are not to depend on what lies in OUT.
+    inside = _within(results, map(os.path.dirname, listed))
+    kept = [text for text in listed if os.path.dirname(text) not in inside]
+    _say_left_out(len(listed) - len(kept))
+    listed = kept
     if not listed:
         raise UsageError("no input: the list on standard input is empty")
     # The list may be hours old: what is gone by now fails by name when it is read.
@@ -231,18 +247,31 @@ def _exists(text: str) -> bool:
 
 def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
     """The inputs that are not themselves results in the output folder."""
-    own = tuple(folder.resolve() for folder in folders if folder.is_dir())
-    if not own:
-        return images
     parents = [os.path.dirname(image.file) for image in images]
-    inside = {
-        parent
-        for parent in set(parents)
-        if any(Path(parent).resolve().is_relative_to(folder) for folder in own)
-    }
+    inside = _within(folders, parents)
+    if not inside:
+        return images
     kept = [image for image, parent in zip(images, parents, strict=True) if parent not in inside]
-    if len(kept) < len(images):
-        console.note(f"{len(images) - len(kept)} inputs left out: they are results of ovseg in OUT")
+    _say_left_out(len(images) - len(kept))
     if not kept:
         raise UsageError("no input: all photos found are results of ovseg in the output folder")
     return kept
+
+
+def _within(folders: Sequence[Path], parents: Iterable[str]) -> set[str]:
+    """Which of some folders' paths lie in, or are, one of `folders`."""
+    own = tuple(folder.resolve() for folder in folders if folder.is_dir())
+
+    def is_within(parent: str) -> bool:
+        try:
+            place = Path(parent).resolve()
+        except (OSError, ValueError):  # a zero byte
+            return False
+        return any(place.is_relative_to(folder) for folder in own)
+
+    return set(filter(is_within, set(parents))) if own else set()
+
+
+def _say_left_out(count: int) -> None:
+    if count:
+        console.note(f"{count} inputs left out: they are results of ovseg in OUT")

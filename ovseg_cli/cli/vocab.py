@@ -9,6 +9,7 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute, compute_options, model_option
 from ovseg_cli.cli.options import common_options, vocabulary_options
+from ovseg_cli.errors import InputError
 from ovseg_cli.vocabulary import Vocabulary, printable
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def check_command(
 @click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
 @compute_options
 @common_options
-def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) -> None:
+def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) -> int:
     """Print class names for photos of which nobody says what they show, one a line.
 
     INPUT is a photo, a folder or a pattern. Of the common nouns of WordNet those are taken that
@@ -89,5 +90,10 @@ def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) 
     from ovseg_cli.cli.auto_names import proposals, sample_photos
     from ovseg_cli.media.images import find_images
 
-    for proposal in proposals(compute, sample_photos(find_images(inputs, recursive))):
+    unread: list[InputError] = []
+    photos = sample_photos(find_images(inputs, recursive), unread=unread)
+    for proposal in proposals(compute, photos):
         console.data(f"{proposal.name}  # {proposal.share:.0%}")
+    for error in unread:
+        console.error(str(error))
+    return 1 if unread else 0

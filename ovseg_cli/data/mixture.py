@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,6 +266,13 @@ class ImageSampler:
         return PixelBatch(self.name, mosaics, labels)
 
 
+def require_shares(shares: Mapping[str, float]) -> None:
+    """Raise ValueError for a set that would be drawn a negative number of times."""
+    wrong = [name for name, share in shares.items() if not 0 <= share < math.inf]
+    if wrong:
+        raise ValueError(f"shares: that of {wrong[0]} is {shares[wrong[0]]}, not a number from 0")
+
+
 @dataclass(frozen=True)
 class ViewConfig:
     """Which views of which photos a step sees."""
@@ -279,8 +287,16 @@ class ViewConfig:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.shares) - set(self.sets))
-        if unknown or not self.sets:
-            raise ValueError(f"shares name {unknown}, sets {sorted(self.sets)}")
+        if not self.sets:
+            raise ValueError("sets names none: at least one is needed")
+        if unknown:
+            known = ", ".join(sorted(self.sets))
+            raise ValueError(
+                f"shares name {', '.join(unknown)}, which is none of the sets ({known})"
+            )
+        if self.size < 8 or self.batch < 1:
+            raise ValueError("size is at least 8 pixels, batch at least 1")
+        require_shares(self.shares)
 
 
 class PixelMixture:

@@ -86,7 +86,7 @@ def read_image(
         if width * height > limit:
             raise InputError(
                 f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
-                f"limit of {limit / 1e6:.1f}; "
+                f"limit of {limit} pixels; "
                 f"to read it all the same: --max-pixels {width * height}"
             )
         reduction = 1 if seen_at is None else _reduction(image, exif, seen_at)
@@ -103,6 +103,8 @@ def frame_of(image: Image.Image) -> Frame:
     decode it.
     """
     with _as_input_error():
+        if not image.width * image.height:
+            raise InputError(f"a picture of {image.width}×{image.height} pixels")
         image.load()
         return Frame(_array(_rgb(image)))
 

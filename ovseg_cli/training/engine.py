@@ -171,14 +171,24 @@ def _append(path: Path, progress: Progress) -> None:
 
 
 def _forget_later_lines(path: Path, step: int) -> None:
-    """Drop what a killed run logged after its last checkpoint: those steps are made again."""
+    """Drop what a killed run logged after its last checkpoint: those steps are made again.
+
+    And lines that are none of the log's: it is a report, on which nothing else depends.
+    """
     if not path.exists():
         return
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
     if kept != lines:
         with _whole(path) as partial:
             partial.write_text("".join(kept), "utf-8")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, LookupError):
+        return math.inf
 
 
 class _State:
@@ -235,8 +245,8 @@ class _State:
     def _require_finite(self, value: float, complaint: str) -> None:
         if not math.isfinite(value):
             raise OvsegError(
-                f"{complaint} at step {self.step}: lower learning_rate, or set precision = 'fp32', "
-                "and start again from the last checkpoint"
+                f"{complaint} at step {self.step}: begin again in another --out with a lower "
+                "learning_rate, or with precision = 'fp32'"
             )
 
     def mean_losses(self) -> dict[str, float]:
@@ -268,7 +278,9 @@ class _State:
         return scores
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint; one whole file is always there."""
+        """Write the checkpoint; one whole file is always there, of weights that are finite."""
+        finite = all(bool(parameter.isfinite().all()) for parameter in self.parameters)
+        self._require_finite(0.0 if finite else math.nan, "the weights are not finite")
         state = {
             "step": self.step,
             "recipe": self.recipe,

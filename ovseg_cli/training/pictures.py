@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg_cli.data.image_set import ImageSet, cut_out_set, read_image_set
-from ovseg_cli.data.mixture import choose
+from ovseg_cli.data.mixture import choose, require_shares
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.data.transforms import jitter_colour, random_box, to_tensor
 from ovseg_cli.model.network import Network, TextFeatures
@@ -44,6 +44,9 @@ class PicturesConfig:
     def __post_init__(self) -> None:
         if not self.image_sets or not self.sizes or not 0 < self.least_area <= 1:
             raise ValueError("image_sets and sizes must not be empty, least_area lies in (0, 1]")
+        if self.batch < 1 or min(self.sizes) < 8:
+            raise ValueError("batch is at least 1, sizes at least 8 pixels")
+        require_shares(self.shares)
 
 
 @dataclass(frozen=True, eq=False)

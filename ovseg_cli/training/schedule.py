@@ -36,6 +36,14 @@ class Schedule:
                 raise ValueError(f"{name} is {value!r}, not one of {', '.join(known)}")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; a run has at least one")
+        positive = {"learning_rate": self.learning_rate, "clip": self.clip}
+        for name, value in positive.items():
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}, not a number above 0")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}, not from 0 to less than 1")
+        if self.warmup < 0 or not 0 <= self.weight_decay < math.inf:
+            raise ValueError("warmup and weight_decay are 0 or more")
 
     def rate(self, step: int) -> float:
         """The learning rate's factor at a step, 0..1."""

@@ -42,11 +42,12 @@ def weights(monkeypatch):
     def remove(name):
         entry = find(name)
         module.removed.append(entry.name)
-        return entry
+        return entry.path
 
     module.verify, module.remove, module.removed = verify, remove, []
     module.entries = [MINI, MINE]
     module.available = lambda: list(module.entries)
+    module.names = lambda: [entry.name for entry in module.entries]
     module.find = find
     monkeypatch.setitem(sys.modules, "ovseg_cli.weights", module)
     monkeypatch.setattr(ovseg_cli, "weights", module, raising=False)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -250,3 +251,30 @@ def test_autocast_is_on_where_it_is_asked_for_and_pays(
     list(train(stage, schedule(steps=2, precision=precision), tmp_path, CPU))
     assert set(kinds) == {kind}
     assert ("fp32 instead" in caplog.text) == (precision == "bf16" and not able)
+
+
+@pytest.mark.parametrize("line", [b"garbage\n", b'{"x": 1}\n', b"[1]\n", b"\xff\xfe\n", b"null\n"])
+def test_lines_that_are_none_of_the_logs_are_dropped(tmp_path, line):
+    list(train(Line(), schedule(), tmp_path, CPU, stop_at=4))
+    log = tmp_path / "log.jsonl"
+    before = log.read_bytes()
+    log.write_bytes(line + before)
+    list(train(Line(), schedule(), tmp_path, CPU))
+    assert log.read_bytes().startswith(before)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    list(train(Line(), schedule(), tmp_path, CPU, stop_at=4))
+    checkpoint = (tmp_path / "checkpoint.pt").read_bytes()
+    stage = Line()
+    right = stage.losses
+
+    def losses(batch):
+        found = right(batch)
+        stage.model[0].weight.data.fill_(math.inf)  # as a step far too large leaves them
+        return found
+
+    stage.losses = losses
+    with pytest.raises(OvsegError, match="not finite .*another --out"):
+        list(train(stage, schedule(), tmp_path, CPU))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == checkpoint

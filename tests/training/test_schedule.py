@@ -41,3 +41,16 @@ def test_unknown_values_are_refused(name, value):
 def test_a_run_has_steps():
     with pytest.raises(ValueError, match="steps is 0"):
         Schedule(steps=0, learning_rate=1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"learning_rate": float("nan")}, {"learning_rate": -1.0}, {"learning_rate": 0.0}),
+        *({"learning_rate": float("inf")}, {"clip": 0.0}, {"clip": -1.0}, {"ema": 1.0}),
+        *({"ema": -0.1}, {"warmup": -3}, {"weight_decay": -1.0}, {"steps": 0}),
+    ],
+)
+def test_values_that_nothing_can_be_learnt_with(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Schedule(**{"steps": 10, "learning_rate": 1e-3, **wrong})
