@@ -386,7 +386,7 @@ def _clips(folder: Path) -> Read:
         shutil.rmtree(folder / "out", ignore_errors=True)
         shutil.copytree(folder / "run", folder / "out")
         gone_on = clip(folder / "out")
-        if not gone_on.finished(origin):
+        if not gone_on.finished(origin, audio=True):
             gone_on.open(origin, {}, Fraction(10))
             gone_on.write(Frame(pixels, 3, 0.3), segmentation, False)
             gone_on.finish()
@@ -407,7 +407,7 @@ def _paths(folder: Path) -> Read:
 
     def read(path: Path) -> None:
         sys.stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()))
-        for image in _find(("-",), False, path.stem == "null"):
+        for image in _find(("-",), False, path.stem == "null", [path.parent]):
             inside = Path("/out", image.rel)
             if ".." in inside.parts or inside.parts[:2] != ("/", "out"):
                 raise AssertionError(f"results outside: {image.rel!r}")
