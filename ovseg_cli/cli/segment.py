@@ -219,13 +219,13 @@ def _find(
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
+    if not listed:
+        raise UsageError("no input: the list on standard input is empty")
     # Before they get names: those of photos are not to depend on what lies in OUT.
     inside = _within(results, map(os.path.dirname, listed))
     kept = [text for text in listed if os.path.dirname(text) not in inside]
-    _say_left_out(len(listed) - len(kept))
+    _say_left_out(len(listed) - len(kept), len(listed))
     listed = kept
-    if not listed:
-        raise UsageError("no input: the list on standard input is empty")
     # The list may be hours old: what is gone by now fails by name when it is read.
     gone = [text for text in listed if not is_url(text) and not _exists(text)]
     missing = set(gone)
@@ -252,9 +252,7 @@ def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
     if not inside:
         return images
     kept = [image for image, parent in zip(images, parents, strict=True) if parent not in inside]
-    _say_left_out(len(images) - len(kept))
-    if not kept:
-        raise UsageError("no input: all photos found are results of ovseg in the output folder")
+    _say_left_out(len(images) - len(kept), len(images))
     return kept
 
 
@@ -272,6 +270,8 @@ def _within(folders: Sequence[Path], parents: Iterable[str]) -> set[str]:
     return set(filter(is_within, set(parents))) if own else set()
 
 
-def _say_left_out(count: int) -> None:
+def _say_left_out(count: int, total: int) -> None:
     if count:
         console.note(f"{count} inputs left out: they are results of ovseg in OUT")
+    if count == total:
+        raise UsageError("no input: all photos found are results of ovseg in the output folder")

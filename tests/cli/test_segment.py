@@ -639,3 +639,20 @@ def test_overwrite_leaves_what_others_have_put_there(segment, program, photos, t
     assert (elsewhere / ".ovseg-files").exists()
     assert (out / "report.html").read_text() == "<p>somebody's own"
     assert not (out / "exports/coco").exists()
+
+
+def test_a_list_with_results_in_it_is_gone_on_with(segment, photos, tmp_path):
+    """As of `find . -name '*.png'`, which finds label maps the second time."""
+
+    def listed():
+        return "\n".join(sorted(str(p) for p in tmp_path.rglob("*.png"))).encode()
+
+    assert segment("-", stdin=listed()).code == 0
+    before = files_below(tmp_path / "out")
+    ended = segment("-", "--resume", stdin=listed())
+    assert ended.code == 0
+    assert "4 inputs left out" in ended.err and "4 finished earlier" in ended.err
+    assert set(files_below(tmp_path / "out")) == set(before)
+    results = "\n".join(map(str, (tmp_path / "out").rglob("*.png"))).encode()
+    ended = segment("-", "--resume", stdin=results)
+    assert ended.code == 2 and "all photos found are results" in ended.err

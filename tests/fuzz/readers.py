@@ -407,7 +407,7 @@ def _paths(folder: Path) -> Read:
 
     def read(path: Path) -> None:
         sys.stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()))
-        for image in _find(("-",), False, path.stem == "null", [path.parent]):
+        for image in _find(("-",), False, path.stem == "null", [path.parent / "labels"]):
             inside = Path("/out", image.rel)
             if ".." in inside.parts or inside.parts[:2] != ("/", "out"):
                 raise AssertionError(f"results outside: {image.rel!r}")
