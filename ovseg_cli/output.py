@@ -19,7 +19,7 @@ from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.superseded import Files, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary, printable
-from ovseg_cli.whole_files import is_temporary, remove
+from ovseg_cli.whole_files import is_temporary, left_over, remove
 
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
 
@@ -189,8 +189,8 @@ class OutputFolder:
                     for name, files in written.items()
                 },
             )
-            earlier = self.journal.entry(image.rel)
-            if earlier is not None and earlier.path == entry.path:
+            earlier = self._earlier(image, state)
+            if earlier is not None:
                 entry = replace(
                     entry, files={**still_good(earlier, entry, self._held), **entry.files}
                 )
@@ -199,7 +199,7 @@ class OutputFolder:
             for files in written.values():
                 remove(files)
             raise
-        if earlier is not None and earlier.path == entry.path:
+        if earlier is not None:
             self._supersede(earlier, entry.files)
         return entry
 
@@ -218,8 +218,8 @@ class OutputFolder:
         """Note that an input failed; files that an earlier run made of it go."""
         if state.size < 0:
             return  # there is no such file, and so nothing to come back to
-        earlier = self.journal.entry(image.rel)
-        if earlier is not None and earlier.path == state.path:
+        earlier = self._earlier(image, state)
+        if earlier is not None:
             self._supersede(earlier, {})
         self.journal.append(
             Entry(image.rel, state.path, state.size, state.modified_ns, self._run, reason=reason)
@@ -276,6 +276,11 @@ class OutputFolder:
         except (OSError, ValueError):
             return -1
 
+    def _earlier(self, image: ImageInput, state: InputState) -> Entry | None:
+        """What is noted of an input, unless that was another file of its name."""
+        entry = self.journal.entry(image.rel)
+        return entry if entry is not None and entry.path == state.path else None
+
     def _supersede(self, earlier: Entry, files: Files) -> None:
         """Remove what an earlier run made of a photo, but for these files, as far as possible."""
         try:
@@ -312,7 +317,7 @@ class OutputFolder:
         for top, _, names in itertools.chain.from_iterable(map(os.walk, folders)):
             yield from (Path(top, name) for name in names if is_temporary(name))
         for folder in (self.root, self.root / layout.STATE):
-            yield from (file for file in folder.glob(".*.tmp") if is_temporary(file.name))
+            yield from left_over(folder)
 
     def _is_foreign(self, journal: Path) -> bool:
         """Whether a journal is none of this division's parts'."""

@@ -103,9 +103,14 @@ def names() -> list[str]:
     return [_name(path.stem) for path, _ in _files()]
 
 
+def _known() -> dict[str, tuple[Path, bool]]:
+    """File of each model that is here by its stem, and whether it is bundled; the first counts."""
+    return {path.stem: (path, bundled) for path, bundled in reversed([*_files()])}
+
+
 def find(name_or_path: str | Path) -> ModelEntry:
     """The model of this name, or in this file. Raises UsageError where there is none."""
-    known = {path.stem: (path, bundled) for path, bundled in reversed([*_files()])}
+    known = _known()
     name = str(name_or_path)
     if _stem(name) in known:
         return entry_of(*known[_stem(name)])
@@ -205,7 +210,7 @@ def remove(name: str) -> Path:
 
     Raises UsageError for one that is bundled or not there.
     """
-    known = {path.stem: (path, bundled) for path, bundled in reversed([*_files()])}
+    known = _known()
     if _stem(name) not in known:
         entry = find(name)  # a path, or not there
         raise UsageError(f"{name} is not an imported model: {entry.path} is left alone")

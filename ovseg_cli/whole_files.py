@@ -36,6 +36,11 @@ def is_temporary(name: str) -> bool:
     return name[:1] == "." and re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
 
 
+def left_over(folder: Path) -> Iterator[Path]:
+    """The temporary files that are in a folder."""
+    return (file for file in folder.glob(".*.tmp") if is_temporary(file.name))
+
+
 @contextlib.contextmanager
 def output_errors(target: Path) -> Iterator[None]:
     """Turn the OSError of a block that writes the target into an OutputError that names it."""

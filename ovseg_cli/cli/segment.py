@@ -115,7 +115,8 @@ def command(
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
-    found = _find(inputs, recursive, null, _own_results(options["output"]))
+    results = _own_results(options["output"])
+    found = _find(inputs, recursive, null, results)
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
 
@@ -131,7 +132,7 @@ def command(
         options["output"], options["tar_size"], shard=shard, formats=formats, show=show
     )
     output = destination.folder(writers, stats=STATS in names, part=str(shard) if shard else "")
-    images = destination.without_results(_outside(output.result_folders(), found))
+    images = destination.without_results(_outside(results, found))
     output.check(resume=options["resume"], overwrite=options["overwrite"])
     plan = segment_run.Plan(
         images=images,
@@ -198,7 +199,7 @@ def _open_window() -> Window:
 
 
 def _own_results(out: Path) -> list[Path]:
-    """The folders of results in OUT, where it is a folder."""
+    """The folders of results in OUT; of a store see `Destination.without_results`."""
     from ovseg_cli.output import OutputFolder
     from ovseg_cli.storage.store import is_url
 

@@ -12,6 +12,7 @@ from ovseg_cli.clips.choice import Choice
 from ovseg_cli.clips.folder import ClipFolder
 from ovseg_cli.clips.names import clip_names, is_stream
 from ovseg_cli.errors import UsageError
+from ovseg_cli.journal import Journal
 from ovseg_cli.layout import CLASSES, REPORT, STATE
 from ovseg_cli.media.video import CAMERA
 from ovseg_cli.tables import holds_other_names
@@ -94,8 +95,9 @@ def _check_names(plan: Plan) -> None:
     found |= {path.name for path in (plan.out / STATE).glob("*") if path.is_dir()}
     others = found.difference(clip_names(plan.clips))
     clips = [name for name in others if plan.folder(name).holds_results()]
-    photos = [plan.out / REPORT, *(plan.out / STATE).glob("journal*.jsonl")]
-    if clips or any(file.is_file() and file.stat().st_size for file in photos):
+    journals = Journal(plan.out / STATE).files()
+    photos = (plan.out / REPORT).exists() or any(file.stat().st_size for file in journals)
+    if clips or photos:
         told = f"the clip {printable(min(clips))}" if clips else "photos"
         raise UsageError(
             f"{plan.out} holds results of {told} for other names, which {CLASSES} would not fit "

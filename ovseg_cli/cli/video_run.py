@@ -93,7 +93,7 @@ class _Clip:
         )
         self.folder = plan.folder(name)
         self.started = time.time()  # for the record; clocks may be set back
-        self._started = time.perf_counter()
+        self.clock = time.perf_counter()  # the same moment
         self.segmented = self.before = self.dropped = 0  # frames
         self.about: dict[str, Any] = {"source": source}
         self.reason = ""  # why it failed
@@ -256,7 +256,7 @@ class _Clip:
 
     def describe(self, status: str) -> dict[str, Any]:
         """The contents of run.json."""
-        plan, seconds = self.plan, time.perf_counter() - self._started
+        plan, seconds = self.plan, time.perf_counter() - self.clock
         head = self.provenance.report(
             status,
             plan.arguments,
@@ -294,7 +294,7 @@ class _Clip:
             console.note("interrupted: to go on, run the same command with --resume")
 
     def say_result(self, status: str) -> None:
-        seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self.clock
         most = self.plan.choice.most
         if status == "complete" and most is not None and self.segmented < most and not self.before:
             console.note(f"the clip ended after {self.segmented} of at most {most} frames")

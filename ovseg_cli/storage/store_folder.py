@@ -69,10 +69,6 @@ class StoreFolder(OutputFolder):
             for folder in folders
         )  # fmt: skip
 
-    def result_folders(self) -> list[Path]:
-        """None of this machine; see `Destination.without_results`."""
-        return []
-
     def open(
         self,
         vocabulary: Vocabulary,

@@ -25,7 +25,7 @@ from ovseg_cli.errors import CheckpointError, OutputError, OvsegError
 from ovseg_cli.model.bfloat16 import multiplies_bfloat16
 from ovseg_cli.training.muon import Muon, split_matrices
 from ovseg_cli.training.schedule import Schedule
-from ovseg_cli.whole_files import atomic_path, is_temporary, output_errors, remove
+from ovseg_cli.whole_files import atomic_path, left_over, output_errors, remove
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def train(
     with output_errors(run):
         run.mkdir(parents=True, exist_ok=True)
         # Of a run that was killed while it saved: a checkpoint each.
-        remove(file for file in run.glob(".*.tmp") if is_temporary(file.name))
+        remove(left_over(run))
     if schedule.precision == "bf16" and not multiplies_bfloat16(device):
         log.warning("this machine does not multiply in bfloat16: fp32 instead, which is quicker")
         schedule = replace(schedule, precision="fp32")
