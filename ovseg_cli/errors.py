@@ -28,6 +28,8 @@ class OutputError(OvsegError):
 class CheckpointError(OvsegError):
     """A model file is damaged, incomplete or of another format."""
 
+    exit_code = 2  # nothing can be done with it, as with a model that is not there
+
 
 class NetworkError(OvsegError):
     """A server cannot be reached, refuses, or breaks off."""

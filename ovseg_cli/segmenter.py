@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -306,4 +307,7 @@ def _frame(image: Any, seen_at: Callable[[tuple[int, int]], tuple[int, int]]) ->
 
     if isinstance(image, Image.Image):
         return frame_of(image)
-    return read_image(Path(image), seen_at=seen_at)
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image), seen_at=seen_at)
+    kind = type(image).__name__
+    raise TypeError(f"an image is a path, a PIL image or an H×W×3 uint8 RGB array, not a {kind}")

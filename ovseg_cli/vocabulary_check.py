@@ -40,8 +40,13 @@ class ClassCheck:
     warnings: tuple[str, ...]
 
 
-def check(vocabulary: Vocabulary, encode: Encode, neighbours: int = 3) -> list[ClassCheck]:
-    """Each class of a vocabulary, in order.
+def check(
+    vocabulary: Vocabulary,
+    encode: Encode,
+    is_word: Callable[[str], bool] = lambda word: False,
+    neighbours: int = 3,
+) -> list[ClassCheck]:
+    """Each class of a vocabulary, in order; is_word: what is known to be a word beside the nouns.
 
     The similarity of two classes is the cosine of their two most alike phrases, shifted and scaled
     so that 0 is the mean over pairs of common nouns: models differ much in that.
@@ -55,7 +60,7 @@ def check(vocabulary: Vocabulary, encode: Encode, neighbours: int = 3) -> list[C
                 rows.append(encode([phrase])[0])
             except VocabularyError as error:
                 said.append(str(error))
-            said += _mistyped(phrase)
+            said += _mistyped(phrase, is_word)
         features.append(np.array(rows))
         warnings.append(said)
     similarity = _similarity(features, usual_cosine(encode(common_nouns()[::_SAMPLE])))
@@ -94,17 +99,21 @@ def _similarity(features: Sequence[np.ndarray], usual: float) -> np.ndarray:
     return found
 
 
-def _mistyped(phrase: str) -> list[str]:
+def _mistyped(phrase: str, is_word: Callable[[str], bool]) -> list[str]:
     """What a phrase may have been meant to be."""
     nouns, known = common_nouns(), _known_words()
+
+    def is_known(word: str) -> bool:
+        return _is_known(word, known) or len(word) >= _SHORTEST and is_word(word)
+
     text = phrase.lower()
-    if text in nouns or all(_is_known(word, known) for word in text.split()):
+    if text in nouns or all(map(is_known, text.split())):
         return []
     close = difflib.get_close_matches(text, nouns, 1, CLOSE)
     if not close:
         words = [
             (difflib.get_close_matches(word, known, 1, CLOSE) or [word])[0]
-            if len(word) >= _SHORTEST and not _is_known(word, known)
+            if len(word) >= _SHORTEST and not is_known(word)
             else word
             for word in text.split()
         ]

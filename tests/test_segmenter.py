@@ -405,6 +405,9 @@ def test_image_kinds_give_the_same(pyramid, tmp_path):
     assert (pyramid.segment(tmp_path / "photo.png", NAMES).labels == from_array).all()
     with pytest.raises(InputError):
         pyramid.segment(tmp_path / "absent.png", NAMES)
+    for other in (torch.from_numpy(photo), photo.tobytes(), None):
+        with pytest.raises(TypeError, match="an image is a path, a PIL image or an H×W×3 uint8"):
+            pyramid.segment(other, NAMES)
 
 
 def test_text_features_are_kept_and_used_again(pyramid, tmp_path, monkeypatch):
@@ -440,8 +443,9 @@ def test_errors_name_the_culprit(pyramid, tmp_path):
         load_model(tmp_path / "pyramid.safetensors", device="tpu")
     with pytest.raises(UsageError, match="triangles"):
         load_model(tmp_path / "pyramid.safetensors", proposals="triangles")
-    with pytest.raises(UsageError, match="0 pixels"):
-        load_model(tmp_path / "pyramid.safetensors", size=0)
+    for size in (0, 31, 4097):
+        with pytest.raises(UsageError, match=f"32 to 4096 pixels, not at {size}"):
+            load_model(tmp_path / "pyramid.safetensors", size=size)
     with pytest.raises(UsageError, match="fp8"):
         load_model(tmp_path / "pyramid.safetensors", precision="fp8")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ovseg_cli.errors import VocabularyError
+from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.nouns import common_nouns
 from ovseg_cli.vocabulary import Vocabulary, presets
 from ovseg_cli.vocabulary_check import check
@@ -71,6 +72,21 @@ def test_what_looks_mistyped(typed, meant):
 )
 def test_what_does_not(name):
     assert checked(name, "sky")[name].warnings == ()
+
+
+def test_words_that_the_model_knows_besides_are_not_mistyped():
+    words = Vocabulary(["peak", "buidling", "peak of a mountian"])
+    found = [entry.warnings for entry in check(words, encode, "peak".__eq__)]
+    assert found == [
+        (),
+        ("'buidling': is 'building' meant?",),
+        ("'peak of a mountian': is 'peak of a mountain' meant?",),
+    ]
+
+
+def test_frequent_words():
+    assert all(map(TextEncoder.is_word, ["peak", "Kayak", "facade", "rocks"]))
+    assert not any(map(TextEncoder.is_word, ["buidling", "peson", "mountian", "stream bed"]))
 
 
 def test_one_class_has_no_neighbours():

@@ -11,6 +11,7 @@ import click
 
 from ovseg_cli import vocabulary as names
 from ovseg_cli.cli.options import Command, Real, read_exemplars
+from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -236,10 +237,9 @@ def compute_options(command: Command) -> Command:
     @click.option(
         "--overlap",
         type=Real(0, 0.9),
-        default=Compute.overlap,
-        show_default=True,
         metavar="F",
-        help="How much of a window the next one sees again; there the two are blended.",
+        help="With --tile: how much of a window the next one sees again; there the two are "
+        f"blended.  [default: {Compute.overlap}]",
     )
     @click.option(
         "--refine",
@@ -291,7 +291,7 @@ def compute_options(command: Command) -> Command:
         attention: str | None,
         last_block: str | None,
         tile: int | None,
-        overlap: float,
+        overlap: float | None,
         refine: str,
         templates: str | None,
         exemplar: tuple[str, ...],
@@ -299,6 +299,8 @@ def compute_options(command: Command) -> Command:
         runtime: str,
         **options: Any,
     ) -> Any:
+        if overlap is not None and tile is None:
+            raise UsageError("--overlap without --tile N: there are no windows to overlap")
         compute = Compute(
             model,
             device,
@@ -307,7 +309,7 @@ def compute_options(command: Command) -> Command:
             quality=quality,
             proposals=proposals,
             tile=tile,
-            overlap=overlap,
+            overlap=Compute.overlap if overlap is None else overlap,
             refine=refine,
             templates=None if templates is None else names.templates(templates),
             attention=attention,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +14,15 @@ from ovseg_cli.results import ImageResult
 
 if TYPE_CHECKING:
     from ovseg_cli.cli.segment_run import Plan
+
+
+@contextmanager
+def ray_cluster(plan: Plan) -> Iterator[None]:
+    """The cluster of a run while the block runs; raises UsageError where there is none."""
+    from ovseg_cli.engines.ray_cluster import connected, load_ray
+
+    with connected(load_ray(), plan.engine.address):
+        yield
 
 
 def ray_results(

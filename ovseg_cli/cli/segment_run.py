@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -16,7 +16,7 @@ from ovseg_cli.cli.export import write_formats
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.options import ErrorLimit
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
-from ovseg_cli.cli.ray_run import ray_results
+from ovseg_cli.cli.ray_run import ray_cluster, ray_results
 from ovseg_cli.cli.segment_part import PartNotes
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError
@@ -98,8 +98,10 @@ def _execute(plan: Plan, window: Window | None) -> int:
     model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
     run = _Run(plan, model, segmenter, window, started, clock)
-    run.open()
-    code = run.execute()
+    # A cluster that is not there is found before anything is written.
+    with ray_cluster(plan) if plan.engine.name == "ray" else nullcontext():
+        run.open()
+        code = run.execute()
     if window is not None and code in (0, 1):  # not when it was interrupted
         window.wait()
     return code

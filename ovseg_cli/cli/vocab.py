@@ -56,7 +56,7 @@ def check_command(
         found: np.ndarray = text.encode(list(phrases), names.templates).detach().float().numpy()
         return found
 
-    for entry in check(names, encode):
+    for entry in check(names, encode, text.is_word):
         near = [f"{other.name} {other.similarity:.2f}" for other in entry.nearest]
         if as_json:
             console.json_line(

@@ -1,5 +1,6 @@
 """OpenCV, imported only where it is needed: on many servers it cannot be loaded."""
 
+import os
 from types import ModuleType
 
 from ovseg_cli.errors import UsageError
@@ -10,6 +11,8 @@ def load_opencv() -> ModuleType:
 
     opencv-python links against libGL and libglib, which a server without a screen lacks.
     """
+    # What it has to say of a camera goes to standard error past our own messages.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         import cv2
     except (ImportError, OSError) as error:

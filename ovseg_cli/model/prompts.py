@@ -103,6 +103,11 @@ class TextEncoder(nn.Module):
         """Unit features (n, C) of token ids (n, context) as `tokenize` gives them."""
         return F.normalize(self.tower(ids), dim=-1)
 
+    @staticmethod
+    def is_word(text: str) -> bool:
+        """Whether CLIP's whole table has one token for it: a word that web pages use often."""
+        return f"{text.lower()}</w>" in tokenizer(TextConfig.tokens).encoder
+
     def tokenize(self, texts: Sequence[str], names: Sequence[str] | None = None) -> Tensor:
         """Token ids (n, context) int64 with start and end, zeros behind.
 

@@ -17,6 +17,7 @@ ATTENTIONS = {
     "neighbour": ("neighbour", True),
 }
 LAST_BLOCKS = ("full", "reduced")
+SMALLEST, LARGEST = 32, 4096  # shorter side, pixels, at which a photo may be seen
 # How often a photo is looked at: once; or at three sizes, each time in a mirror, too.
 QUALITIES: dict[str, tuple[bool, tuple[float, ...]]] = {
     "fast": (False, (1.0,)),
@@ -45,8 +46,8 @@ def with_input(
             raise UsageError("this model is a plain CLIP without mask proposals: it has only grid")
         config = replace(config, proposals=proposals)
     if size is not None:
-        if size < 1:
-            raise UsageError(f"a photo cannot be {size} pixels high")
+        if not SMALLEST <= size <= LARGEST:
+            raise UsageError(f"a photo is seen at {SMALLEST} to {LARGEST} pixels, not at {size}")
         usual = config.input.min_size or size
         longest = max(size, round(config.input.max_size * size / usual))
         config = replace(config, input=replace(config.input, min_size=size, max_size=longest))

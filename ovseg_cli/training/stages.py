@@ -27,6 +27,7 @@ from ovseg_cli.training.san import SANStage, SANStageConfig
 from ovseg_cli.training.start import (
     MODEL_FILE,
     FreshModel,
+    finished,
     finished_model,
     fresh_model,
     san_around,
@@ -86,9 +87,8 @@ def run_stage(
         )
     restore_model(model.to(run.device), run.out)
     stage = make(model, stage_config, run, recipe.schedule)
-    yield from train(
-        stage, recipe.schedule, run.out, run.device, run.stop_at, _decisive(name, recipe)
-    )
+    decisive = _decisive(name, recipe) | _begun_from(recipe.model, run.init)
+    yield from train(stage, recipe.schedule, run.out, run.device, run.stop_at, decisive)
     told = json.dumps({"stage": name, **values}, sort_keys=True)
     description = f"trained by ovseg train {name}, recipe {weights.digest(told.encode())[:12]}"
     checkpoint = weights.Checkpoint(model.config, model.state_dict(), description, recipe.licence)
@@ -102,6 +102,14 @@ def _decisive(name: str, recipe: Recipe) -> dict[str, Any]:
         key: value for key, value in asdict(recipe.schedule).items() if key not in REPORTING
     }
     return {prefix + key: value for prefix, table in values.items() for key, value in table.items()}
+
+
+def _begun_from(fresh: FreshModel | None, init: Path | None) -> dict[str, Any]:
+    """What the weights before the first step depend on, besides the seed."""
+    if init is not None:
+        return {"--init": finished(init).checksum}
+    table = {} if fresh is None else asdict(fresh)
+    return {f"model.{key}": value for key, value in table.items()}
 
 
 def _text(model: Network, config: TextStageConfig, run: Run, schedule: Schedule) -> Stage:

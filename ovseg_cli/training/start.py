@@ -36,17 +36,22 @@ class FreshModel:
     variant: str = "deop"  # one of VARIANTS; "deop" and "san" are the published ones
 
 
-def finished_model(init: Path) -> Network:
+def finished(init: Path) -> weights.ModelEntry:
     """The model of a finished stage's folder, a model file, or an imported model's name.
 
     Raises UsageError where there is none, CheckpointError where it is damaged.
     """
-    if init.is_dir():
-        path = init / MODEL_FILE
-        if not path.exists():
-            raise UsageError(f"--init {init}: there is no {MODEL_FILE}; finish that stage first")
-    else:
-        path = weights.find(init).path
+    if not init.is_dir():
+        return weights.find(init)
+    path = init / MODEL_FILE
+    if not path.exists():
+        raise UsageError(f"--init {init}: there is no {MODEL_FILE}; finish that stage first")
+    return weights.entry_of(path)
+
+
+def finished_model(init: Path) -> Network:
+    """What `finished` finds, built; raises the same."""
+    path = finished(init).path
     checkpoint = weights.load(path)
     model = build(checkpoint.config)
     try:

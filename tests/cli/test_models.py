@@ -122,7 +122,7 @@ def test_import_without_a_name(program):
 
 def test_import_of_a_broken_checkpoint(program, importing):
     ended = program("models", "import", "broken.pth", "--name", "mine")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "tensor a.b is missing" in ended.err
 
 

@@ -453,6 +453,12 @@ def test_windows_over_large_photos(segment, photos, tmp_path, fake):
     assert segment(photos, "--tile", "256", "--overlap", "0.95").code == 2
 
 
+def test_an_overlap_without_windows(segment, photos, fake):
+    ended = segment(photos, "--overlap", "0.5")
+    assert ended.code == 2 and "--overlap without --tile" in ended.err
+    assert not fake.loaded
+
+
 def test_more_looks_are_part_of_how_results_were_made(segment, photos, tmp_path, fake):
     assert segment(photos, "--quality", "high").code == 0
     assert fake.loaded[-1][3]["quality"] == "high"

@@ -212,6 +212,13 @@ class TestProgram:
         left = {file.name.split("-")[0] for file in (tmp_path / "out" / ".ovseg").iterdir()}
         assert left == {"journal"}
 
+    def test_without_a_cluster_nothing_is_left(self, segment, monkeypatch, tmp_path):
+        make_photo(tmp_path / "in" / "a.png")
+        monkeypatch.setattr(load_ray(), "is_initialized", lambda: False)
+        code, _, err = segment("-o", "out", "--engine", "ray", "--address", "127.0.0.1:1")
+        assert code == 2 and "no Ray cluster at 127.0.0.1:1" in err
+        assert segment("-o", "out")[0] == 0
+
     def test_options_of_the_engine_need_it(self, segment, tmp_path):
         make_photo(tmp_path / "in" / "a.png")
         code, _, err = segment("--ray-actors", "2")

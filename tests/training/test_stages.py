@@ -1,6 +1,7 @@
 """`ovseg train` without its command line: TOML files in, models out."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -56,29 +57,32 @@ def log_of(run):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-def test_parts_of_a_run_end_in_the_same_bytes_as_the_whole(data, tiny, start, tmp_path):
-    """Even if the second part starts from another model: it goes on with its own."""
+def test_parts_of_a_run_end_in_the_same_bytes_as_the_whole(data, start, tmp_path):
     config = recipe(tmp_path, PROPOSALS)
     whole = list(run_stage("proposals", config, Run(data, tmp_path / "whole", start)))
     assert [line.step for line in whole] == [2, 4, 6]
     assert set(whole[0].losses) == {"class", "mask", "dice"}
     assert set(whole[-1].scores) == {"discs", "fields"}
-    other = tmp_path / "other.safetensors"
-    weights.save(weights.Checkpoint(tiny, build(tiny).state_dict()), other)
-    for init, end in ((start, 3), (other, None)):
+    moved = tmp_path / "moved.safetensors"
+    shutil.copyfile(start, moved)
+    for init, end in ((start, 3), (moved, None)):
         list(run_stage("proposals", config, Run(data, tmp_path / "parts", init, stop_at=end)))
     assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
     files = [tmp_path / run / "model.safetensors" for run in ("whole", "parts")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_run_of_another_recipe_is_not_gone_on_with(data, start, tmp_path):
+def test_a_run_of_another_recipe_is_not_gone_on_with(data, tiny, start, tmp_path):
     run = Run(data, tmp_path / "run", start, stop_at=2)
     list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
     for changed in ("schedule.learning_rate=0.5", "schedule.steps=7", "stage.evaluate_size=96"):
         key = changed.partition("=")[0]
         with pytest.raises(CheckpointError, match=rf"another recipe: {key} changed.*--out"):
             list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run, (changed,)))
+    other = tmp_path / "other.safetensors"
+    weights.save(weights.Checkpoint(tiny, build(tiny).state_dict()), other)
+    with pytest.raises(CheckpointError, match=r"another recipe: --init changed.*--out"):
+        list(run_stage("proposals", recipe(tmp_path, PROPOSALS), replace(run, init=other)))
     told_more = ("schedule.log_every=1",)
     finish = replace(run, stop_at=None)
     assert list(run_stage("proposals", recipe(tmp_path, PROPOSALS), finish, told_more))
