@@ -80,7 +80,7 @@ def read_run(out: Path) -> FinishedRun:
     except OSError as error:
         raise UsageError(f"cannot read {printable(str(out))}: {error.strerror}") from error
     newest = max(latest.values(), key=lambda entry: entry.order, default=None)
-    own = [e for e in latest.values() if newest is not None and e.run == newest.run]
+    own = _once([e for e in latest.values() if newest is not None and e.run == newest.run])
     done = [entry for entry in own if not entry.reason and is_sound(entry, len(classes))]
     return FinishedRun(
         out=out,
@@ -90,6 +90,16 @@ def read_run(out: Path) -> FinishedRun:
         record=record,
         left_over=len(latest) - len(own),
     )
+
+
+def _once(entries: Sequence[Entry]) -> list[Entry]:
+    """Of each photo the latest: its REL changes when others begin, or cease, to meet with it."""
+    newest: dict[str, Entry] = {}
+    for entry in entries:
+        other = newest.get(entry.path)
+        if other is None or entry.order >= other.order:
+            newest[entry.path] = entry
+    return [entry for entry in entries if not entry.path or newest[entry.path] is entry]
 
 
 def read_classes(out: Path) -> tuple[RunClass, ...]:
@@ -190,19 +200,20 @@ def _failures(entries: Sequence[Entry], record: Mapping[str, Any]) -> Iterator[t
     known: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
         known[PurePath(entry.path).name].append(entry.path)
-    for path, reason in _recorded_failures(record):
-        if not any(_ends_with(whole, path) for whole in known[PurePath(path).name]):
+    for path, reason in recorded_failures(record):
+        if not any(is_end_of(path, whole) for whole in known[PurePath(path).name]):
             yield path, reason
 
 
-def _recorded_failures(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def recorded_failures(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Path, as it was typed, and reason of each failure in run.json."""
     failures = record.get("failures")
     for failure in failures if isinstance(failures, list) else ():
         if isinstance(failure, dict):
             yield str(failure.get("path", "")), str(failure.get("reason", ""))
 
 
-def _ends_with(whole: str, path: str) -> bool:
+def is_end_of(path: str, whole: str) -> bool:
     """Whether a path as it was typed may be this absolute one."""
     parts = tuple(part for part in PurePath(os.path.normpath(path)).parts if part != "..")
     return bool(parts) and PurePath(whole).parts[-len(parts) :] == parts

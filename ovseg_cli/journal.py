@@ -62,11 +62,13 @@ class Journal:
         with self._lock:
             self._load()
 
-    def refresh(self) -> None:
-        """Read it again where others have written since it was loaded."""
+    def refresh(self) -> bool:
+        """Read it again where others have written since it was loaded; returns whether they had."""
         with self._lock:
-            if self._next < 0 or self._others != self._sizes_of_others():
+            changed = self._next < 0 or self._others != self._sizes_of_others()
+            if changed:
                 self._load()
+            return changed
 
     def files(self) -> list[Path]:
         """The journals of all parts that exist."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from ovseg_cli import tables
 from ovseg_cli.errors import UsageError
-from ovseg_cli.finished_run import is_sound, read_classes
+from ovseg_cli.finished_run import is_end_of, is_sound, read_classes, recorded_failures
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.layout import STATE
 from ovseg_cli.links import first_link, refuse_links
@@ -131,12 +131,16 @@ def write_photos(merged: Merged, folder: Path, *, files: str) -> Iterator[Entry]
     none. Raises OutputError, and UsageError where a result is not what the part has written.
     """
     journal = Journal(folder / STATE)
+    shards: set[str] = set()  # those that are there: each holds many photos
     try:
         for part, entry in merged.entries():
             if files == "none":
                 entry = replace(entry, files={})
             for name, size in _files_of(entry):
-                _bring(part, name, size, folder, link=files == "link")
+                if name not in shards:
+                    _bring(part, name, size, folder, link=files == "link")
+                if "/" not in name:
+                    shards.add(name)
             journal.append(entry)
             yield entry
     finally:
@@ -247,21 +251,38 @@ def _assemble(parts: Sequence[Part]) -> tuple[list[str], list[int]]:
 def _check_complete(merged: Merged) -> None:
     """Raise UsageError where a journal lacks inputs; files that were never there have no line."""
     told = set()
-    failed: Counter[int] = Counter()
+    unheard = {part.shard.index: _failed_paths(part) for part in merged.parts}
     for part, entry in merged.entries():
         told.add(entry.rel)
-        failed[part.shard.index] += bool(entry.reason)
+        _strike(entry.path, unheard[part.shard.index])
     lacking: dict[int, list[str]] = {}
     for rel, owner in zip(merged.names, merged.owners, strict=True):
         if rel not in told:
             lacking.setdefault(owner, []).append(rel)
     for owner, rels in lacking.items():
         part = merged.parts[owner]
-        if len(rels) > len(part.report["failures"]) - failed[part.shard.index]:
+        if len(rels) > sum(map(len, unheard[part.shard.index].values())):
             raise UsageError(
                 f"{part.name} has not finished {len(rels)} of its inputs "
                 f"({_some(rels, len(rels))}): run it again with --resume"
             )
+
+
+def _failed_paths(part: Part) -> dict[str, list[str]]:
+    """The failures that a part reports, as they were typed, by the last of their names."""
+    found: dict[str, list[str]] = {}
+    for path, _ in recorded_failures(part.report):
+        found.setdefault(PurePath(path).name, []).append(path)
+    return found
+
+
+def _strike(whole: str, failed: dict[str, list[str]]) -> None:
+    """Take out of the failures the one, if any, of an input that the journal knows."""
+    paths = failed.get(PurePath(whole).name, ())
+    for path in paths:
+        if is_end_of(path, whole):
+            failed[PurePath(whole).name].remove(path)
+            return
 
 
 def _bring(part: Part, name: str, size: int, folder: Path, *, link: bool) -> None:

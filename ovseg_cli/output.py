@@ -17,10 +17,11 @@ from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.superseded import Files, outdated, still_good
+from ovseg_cli.superseded import Files, intact, is_repeated, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary, printable
 from ovseg_cli.whole_files import is_temporary, left_over, remove
 
+_WRITTEN_ANEW = 3  # times, while other parts finish more: they write the tables, too
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
 
 
@@ -47,6 +48,7 @@ class OutputFolder:
         self._run = ""
         self._classes = UNLABELED_16  # as many as there can be, until `open` tells
         self._metadata: dict[str, str] = {}
+        self._told_of_others = False
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Raise UsageError where the folder cannot be written or holds results already."""
@@ -68,10 +70,17 @@ class OutputFolder:
                 f"{self.root} holds results of a run that was divided otherwise, which a part does "
                 "not overwrite: name another folder with -o"
             )
-        if not resume and not overwrite and self.holds_results():
+        if overwrite:
+            return
+        if not resume and self._has_record():
             raise UsageError(
                 f"{self.root} holds results of an earlier run: --resume continues it, "
                 "--overwrite replaces it, -o names another folder"
+            )
+        if not self._has_record() and any(map(_has_entries, self._folders())):
+            raise UsageError(
+                f"{self.root} holds files where results go, and no record of a run that made "
+                "them: -o names another folder, --overwrite replaces those of the same names"
             )
 
     def hold(self) -> contextlib.AbstractContextManager[None]:
@@ -83,16 +92,19 @@ class OutputFolder:
 
     def holds_results(self) -> bool:
         """Whether an earlier run has written here."""
-        return (
-            any((self.root / name).exists() for name in layout.RUN_FILES)
-            or any(_has_entries(self.root / writer.folder) for writer in WRITERS.values())
-            or any(file.stat().st_size for file in self.journal.files())
+        return self._has_record() or any(map(_has_entries, self._folders()))
+
+    def _has_record(self) -> bool:
+        return any((self.root / name).exists() for name in layout.RUN_FILES) or any(
+            file.stat().st_size for file in self.journal.files()
         )
+
+    def _folders(self) -> list[Path]:
+        return [self.root / writer.folder for writer in WRITERS.values()]
 
     def result_folders(self) -> list[Path]:
         """The folders that hold no photos to segment, whether they are there or not."""
-        folders = (writer.folder for writer in WRITERS.values())
-        return [self.root / name for name in (*folders, layout.PAGE_FILES, layout.EXPORTS)]
+        return [*self._folders(), self.root / layout.PAGE_FILES, self.root / layout.EXPORTS]
 
     def open(
         self,
@@ -163,21 +175,21 @@ class OutputFolder:
     ) -> Entry:
         """Write all files of one photo and note it as finished.
 
-        Either everything is written or nothing is left. Raises OutputError.
+        Either everything is written or nothing new is left. Raises OutputError.
         """
         written: dict[str, list[Path]] = {}
+        earlier = self._earlier(image, state)
+        standing = earlier is not None and is_repeated(earlier, self._entry(image, state))
+        if earlier is not None and earlier.files and not standing:
+            self._set_aside(earlier)
         try:
             for writer in self.writers:
                 target = writer.target(self.stage, image.rel)
                 refuse_links(self.stage, target.parent if writer.suffix else target)
                 written[writer.name] = writer.write(target, frame, segmentation, self._metadata)
             height, width = frame.size_hw
-            entry = Entry(
-                rel=image.rel,
-                path=state.path,
-                size=state.size,
-                modified_ns=state.modified_ns,
-                run=self._run,
+            entry = replace(
+                self._entry(image, state),
                 width=width,
                 height=height,
                 areas=tuple(
@@ -189,15 +201,17 @@ class OutputFolder:
                     for name, files in written.items()
                 },
             )
-            earlier = self._earlier(image, state)
             if earlier is not None:
                 entry = replace(
                     entry, files={**still_good(earlier, entry, self._held), **entry.files}
                 )
             self._publish(entry, written)
         except BaseException:
-            for files in written.values():
-                remove(files)
+            # What the earlier results had, too, was written again with the same bytes.
+            known = earlier.files if earlier is not None and standing else {}
+            for kind, files in written.items():
+                if kind not in known:
+                    remove(files)
             raise
         if earlier is not None:
             self._supersede(earlier, entry.files)
@@ -215,24 +229,46 @@ class OutputFolder:
         self.journal.close()
 
     def forget(self, image: ImageInput, state: InputState, reason: str) -> None:
-        """Note that an input failed; files that an earlier run made of it go."""
+        """Note that an input failed; files that another run made of it, or of another state, go.
+
+        What this very run has made of it stays finished, though more was asked for now.
+        """
         if state.size < 0:
             return  # there is no such file, and so nothing to come back to
+        failed = replace(self._entry(image, state), reason=reason)
         earlier = self._earlier(image, state)
         if earlier is not None:
-            self._supersede(earlier, {})
-        self.journal.append(
-            Entry(image.rel, state.path, state.size, state.modified_ns, self._run, reason=reason)
-        )
+            whole = intact(earlier, self._held) if is_repeated(earlier, failed) else {}
+            self._supersede(earlier, whole)
+            if whole and whole == earlier.files:
+                return
+            if whole:
+                failed = replace(earlier, files=whole)
+        self.journal.append(failed)
 
     def write_tables(
         self, images: Sequence[ImageInput], vocabulary: Vocabulary
     ) -> Sequence[tables.ClassTotal]:
-        """Write stats.csv, summary.csv and parents.csv of the finished inputs, in their order."""
-        if not self._wants_stats:
-            return []
-        self.journal.refresh()  # other parts may have finished more
+        """Write stats.csv, summary.csv and parents.csv of the finished inputs, in their order.
 
+        Those of an earlier run are written anew though none were asked for: they would tell of
+        results that are not there any more.
+        """
+        if not (self._wants_stats or self._holds_stats()):
+            return []
+        self.journal.refresh()
+        for _ in range(_WRITTEN_ANEW):
+            totals = self._write_tables(images, vocabulary)
+            if not self.journal.refresh():  # else other parts have finished more meanwhile
+                break
+        return totals
+
+    def _holds_stats(self) -> bool:
+        return (self.root / layout.STATS).exists()
+
+    def _write_tables(
+        self, images: Sequence[ImageInput], vocabulary: Vocabulary
+    ) -> Sequence[tables.ClassTotal]:
         def entries() -> Iterator[Entry]:
             latest = self.journal.latest(image.rel for image in images)
             for image, entry in zip(images, latest, strict=True):
@@ -276,10 +312,31 @@ class OutputFolder:
         except (OSError, ValueError):
             return -1
 
+    def _entry(self, image: ImageInput, state: InputState) -> Entry:
+        """What is known of an input before anything is made of it."""
+        return Entry(image.rel, state.path, state.size, state.modified_ns, self._run)
+
     def _earlier(self, image: ImageInput, state: InputState) -> Entry | None:
-        """What is noted of an input, unless that was another file of its name."""
+        """What is noted of an input, or of another file that bore its name: that is replaced."""
         entry = self.journal.entry(image.rel)
-        return entry if entry is not None and entry.path == state.path else None
+        if entry is not None and entry.path != state.path and not self._told_of_others:
+            self._told_of_others = True
+            logger.warning(
+                "%s holds results of other files under the same names, which are replaced: "
+                "%s was made of %s, and is made of %s now",
+                printable(str(self.root)),
+                printable(image.rel),
+                printable(entry.path),
+                printable(state.path),
+            )
+        return entry
+
+    def _set_aside(self, earlier: Entry) -> None:
+        """Note, before files of other results are replaced, that those do not count any more.
+
+        Else, after a kill, the new files could pass for the old ones.
+        """
+        self.journal.append(replace(earlier, reason="it was being made anew"))
 
     def _supersede(self, earlier: Entry, files: Files) -> None:
         """Remove what an earlier run made of a photo, but for these files, as far as possible."""

@@ -15,14 +15,25 @@ def still_good(earlier: Entry, entry: Entry, held: Callable[[str], int]) -> File
 
     held: the size of a file of the results; -1 where it is not there.
     """
-    made_from = [(each.run, each.size, each.modified_ns) for each in (earlier, entry)]
-    if made_from[0] != made_from[1]:
+    if not is_repeated(earlier, entry):
         return {}
+    whole = intact(earlier, held)
+    return {kind: files for kind, files in whole.items() if kind not in entry.files}
+
+
+def intact(entry: Entry, held: Callable[[str], int]) -> Files:
+    """The files of an entry, of the kinds of which all are there as they were written."""
     return {
         kind: files
-        for kind, files in earlier.files.items()
-        if kind not in entry.files and all(held(name) == size for name, size in files.items())
+        for kind, files in entry.files.items()
+        if all(held(name) == size for name, size in files.items())
     }
+
+
+def is_repeated(earlier: Entry, entry: Entry) -> bool:
+    """Whether the earlier entry tells of results of this very run and photo."""
+    made_from = [(e.run, e.path, e.size, e.modified_ns) for e in (earlier, entry)]
+    return made_from[0] == made_from[1] and not earlier.reason
 
 
 def outdated(earlier: Entry, files: Files) -> Entry:

@@ -63,10 +63,19 @@ class TestCheck:
         check(root)
         assert not root.exists()
 
-    @pytest.mark.parametrize("name", ["stats.csv", "run.json", "labels/x.png", "overlays/x.jpg"])
-    def test_results_are_refused_with_the_ways_out(self, root, name):
+    @pytest.mark.parametrize("name", ["labels/x.png", "overlays/x.jpg"])
+    def test_files_in_the_way_that_no_run_tells_of(self, root, name):
         (root / name).parent.mkdir(parents=True)
         (root / name).touch()
+        for resume in (False, True):
+            with pytest.raises(UsageError, match="no record of a run.*-o.*--overwrite"):
+                check(root, resume=resume)
+        check(root, overwrite=True)
+
+    @pytest.mark.parametrize("name", ["stats.csv", "run.json", ".ovseg/journal.jsonl"])
+    def test_results_are_refused_with_the_ways_out(self, root, name):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text("{}")
         with pytest.raises(UsageError, match="--resume.*--overwrite.*-o"):
             check(root)
         check(root, resume=True)
@@ -128,11 +137,25 @@ class TestDone:
         assert not is_done(output_at(root), ImageInput(str(twin), photo.rel))
 
     def test_a_failed_input(self, root, photo):
+        save(output_at(root, run="other names"), photo)
         output = output_at(root)
-        save(output, photo)
         output.forget(photo, InputState.of(photo.path), "it broke")
         assert not is_done(output, photo)
         assert not (root / "labels/deep/a.png").exists()
+
+    def test_what_was_finished_stays_though_more_was_asked_for(self, root, photo):
+        save(output_at(root), photo)
+        more = output_at(root, save=[*SAVE, "masks"])
+        more.forget(photo, InputState.of(photo.path), "no memory")
+        assert not is_done(more, photo)
+        assert is_done(output_at(root), photo)
+
+    def test_of_what_was_finished_only_whole_kinds_stay(self, root, photo):
+        save(output_at(root, save=["overlay", "labels"]), photo)
+        (root / "overlays/deep/a.jpg").unlink()
+        output_at(root).forget(photo, InputState.of(photo.path), "no memory")
+        assert is_done(output_at(root, save=["labels"]), photo)
+        assert not is_done(output_at(root, save=["overlay"]), photo)
 
     def test_an_input_that_is_gone_leaves_its_results(self, root, photo):
         output = output_at(root)
@@ -156,6 +179,49 @@ def test_a_photo_is_saved_wholly_or_not_at_all(root, photo):
         save(output, photo)
     assert not list((root / "overlays").rglob("*.*"))
     assert not is_done(output, photo)
+
+
+def test_what_the_same_run_had_written_stays_where_more_cannot_be(root, photo):
+    save(output_at(root), photo)
+    before = (root / "labels/deep/a.png").read_bytes()
+    (root / "masks").write_text("a file where a folder should be")
+    more = output_at(root, save=[*SAVE, "masks"])
+    with pytest.raises(OutputError):
+        save(more, photo)
+    assert (root / "labels/deep/a.png").read_bytes() == before
+    assert is_done(output_at(root), photo)
+
+
+def test_files_of_a_run_that_was_killed_do_not_pass_for_those_of_the_one_before(
+    root, photo, monkeypatch
+):
+    save(output_at(root, run="sky, road"), photo)
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(OutputFolder, "_publish", killed)  # its files are there, and no line
+        patch.setattr("ovseg_cli.output.remove", lambda files: None)
+        save(output_at(root, run="road, sky"), photo)
+    assert not is_done(output_at(root, run="sky, road"), photo)
+    again = output_at(root, save=["labels"], run="sky, road")
+    save(again, photo)  # what may be of the other run goes
+    assert is_done(again, photo)
+    assert not (root / "overlays/deep/a.jpg").exists()
+
+
+def test_results_of_another_file_of_this_name_are_replaced_and_that_is_said(
+    tmp_path, root, photo, caplog
+):
+    save(output_at(root), photo)
+    twin = ImageInput(str(make_photo(tmp_path / "elsewhere" / "a.png")), photo.rel)
+    labels = output_at(root, save=["labels"])
+    save(labels, twin)
+    assert is_done(labels, twin)
+    assert not (root / "overlays/deep/a.jpg").exists()
+    (told,) = caplog.messages
+    assert str(photo.path) in told and str(twin.path) in told
 
 
 def test_overwrite_removes_what_was_recorded_and_nothing_else(root, photo):

@@ -108,8 +108,7 @@ def _write(merged: Merged, target: Path) -> int:
     arguments = click.get_current_context().obj or ()
     report = merged.report(shlex.join(["ovseg", *arguments]))
     write_json(target / REPORT, report)
-    failed = len(report["failures"])
-    done = len(merged.names) - failed
+    failed, done = len(report["failures"]), sum(1 for _ in merged.done())
     console.note(
         f"{len(merged.parts)} parts joined: {done} photos"
         + (f", {failed} failed (see {REPORT})" if failed else "")

@@ -198,19 +198,18 @@ def _open_window() -> Window:
     return Window()
 
 
-def _own_results(out: Path) -> list[Path]:
-    """The folders of results in OUT; of a store see `Destination.without_results`."""
-    from ovseg_cli.output import OutputFolder
-    from ovseg_cli.storage.store import is_url
+def _own_results(out: Path | str) -> list[Path]:
+    """What of OUT holds results; of a store see `Destination.without_results`."""
+    from ovseg_cli.storage.destination import Destination
 
-    return [] if is_url(str(out)) else OutputFolder(Path(out), []).result_folders()
+    return Destination(str(out)).results_on_disk()
 
 
 def _find(
     inputs: tuple[str, ...], recursive: bool, null: bool, results: Sequence[Path]
 ) -> list[ImageInput]:
     from ovseg_cli.media.images import find_images
-    from ovseg_cli.storage.inputs import expand
+    from ovseg_cli.storage.inputs import expand, expand_listed
     from ovseg_cli.storage.store import is_url
 
     if "-" not in inputs:
@@ -230,7 +229,7 @@ def _find(
     # The list may be hours old: what is gone by now fails by name when it is read.
     gone = [text for text in listed if not is_url(text) and not _exists(text)]
     missing = set(gone)
-    return find_images([t for t in listed if t not in missing], recursive, gone, expand)
+    return find_images([t for t in listed if t not in missing], recursive, gone, expand_listed)
 
 
 def _listed_paths(null: bool) -> list[str]:
@@ -248,7 +247,9 @@ def _exists(text: str) -> bool:
 
 def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
     """The inputs that are not themselves results in the output folder."""
-    parents = [os.path.dirname(image.file) for image in images]
+    from ovseg_cli.storage.store import on_disk
+
+    parents = [os.path.dirname(on_disk(image.name) or image.file) for image in images]
     inside = _within(folders, parents)
     if not inside:
         return images
@@ -259,7 +260,7 @@ def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
 
 def _within(folders: Sequence[Path], parents: Iterable[str]) -> set[str]:
     """Which of some folders' paths lie in, or are, one of `folders`."""
-    own = tuple(folder.resolve() for folder in folders if folder.is_dir())
+    own = tuple(folder.resolve() for folder in folders if folder.exists())
 
     def is_within(parent: str) -> bool:
         try:

@@ -11,9 +11,9 @@ from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.layout import STATE
 from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.output import OutputFolder
-from ovseg_cli.storage.packed_folder import PackedFolder
+from ovseg_cli.storage.packed_folder import PackedFolder, is_shard
 from ovseg_cli.storage.packed_store import PackedStore
-from ovseg_cli.storage.store import Store, is_url
+from ovseg_cli.storage.store import Store, is_url, on_disk
 from ovseg_cli.storage.store_folder import StoreFolder
 from ovseg_cli.vocabulary import printable
 
@@ -53,8 +53,23 @@ class Destination:
         """The photos that are not themselves results in this place, if it is in a store."""
         if not self.is_store:
             return list(images)
-        own = tuple(f"{self.where.rstrip('/')}/{writer.folder}/" for writer in WRITERS.values())
-        return [image for image in images if not image.location.startswith(own)]
+        above = f"{self.where.rstrip('/')}/"
+        own = {writer.folder for writer in WRITERS.values()}
+
+        def is_result(place: str) -> bool:
+            first = place.removeprefix(above).partition("/")[0]
+            return place.startswith(above) and (first in own or is_shard(first))
+
+        return [image for image in images if not is_result(image.location)]
+
+    def results_on_disk(self) -> list[Path]:
+        """The folders and shards in it that hold no photos to segment, if it is on a disk."""
+        place = on_disk(self.where)
+        if place is None:
+            return []
+        root = Path(place)
+        shards = [path for path in root.glob("*.tar") if is_shard(path.name)]
+        return OutputFolder(root, []).result_folders() + shards
 
     def post(self, ticket: str) -> None:
         """Leave an empty file of this name for other processes; raises OutputError."""

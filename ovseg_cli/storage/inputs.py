@@ -43,6 +43,16 @@ def expand(text: str, recursive: bool) -> list[Found] | None:
     return found
 
 
+def expand_listed(text: str, recursive: bool) -> list[Found] | None:
+    """As `expand`, of a list that may be old: an object that is gone fails when it is read."""
+    try:
+        return expand(text, recursive)
+    except UsageError as error:
+        if not is_url(text) or not isinstance(error.__cause__, FileNotFoundError):
+            raise
+    return [_found(text, {"size": -1}, text.rpartition("/")[0])]
+
+
 def expand_braces(text: str) -> Iterator[str]:
     """shards-{000..002}.tar -> shards-000.tar, ...; raises UsageError where it is too many."""
     pieces = _BRACES.split(text)  # text and contents of braces take turns

@@ -6,7 +6,9 @@ is found again was left by a process that died, and goes, so that no photo is in
 """
 
 import json
+import logging
 import os
+import re
 import shutil
 import tarfile
 import threading
@@ -27,7 +29,11 @@ from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary, printable
 from ovseg_cli.whole_files import atomic_path
 
+logger = logging.getLogger(__name__)
+
 _MARKER = "filling-"  # before a shard's name
+_STEM = "ovseg"  # before its number, with the part of a divided run between
+_SHARD_NAME = re.compile(rf"{_STEM}(-.+)?-[0-9]{{6,}}\.tar")
 
 
 class PackedFolder(OutputFolder):
@@ -43,7 +49,7 @@ class PackedFolder(OutputFolder):
         part: str = "",
     ) -> None:
         super().__init__(root, writers, stats=stats, part=part)
-        self._stem = "-".join(filter(None, ("ovseg", part)))
+        self._stem = "-".join(filter(None, (_STEM, part)))
         self._whole = not part
         self.stage = self.root / layout.STATE / f"stage-{self._stem}"
         self._tar_bytes = tar_bytes
@@ -128,6 +134,8 @@ class PackedFolder(OutputFolder):
     def _publish(self, entry: Entry, written: Mapping[str, list[Path]]) -> None:
         key = key_of(entry.rel)
         with self._packing:
+            if self._is_full():  # it could not be delivered when it became so
+                self._end_shard()
             shard = self._shard or self._begin_shard()
             try:
                 members = [_member(f"{key}.json", self._record(entry))]
@@ -138,8 +146,11 @@ class PackedFolder(OutputFolder):
             except OSError as error:
                 raise _cannot_write(shard.file, error) from error
             self._packed.append(entry)
-            if shard.size >= self._tar_bytes:
-                self._end_shard()
+            if self._is_full():
+                try:
+                    self._end_shard()
+                except OutputError as error:  # of no photo alone: the next one tries again
+                    logger.warning("%s; it is tried again", error)
         for writer in self.writers:
             for file in written[writer.name]:
                 file.unlink()
@@ -178,20 +189,24 @@ class PackedFolder(OutputFolder):
             raise _cannot_write(file, error) from error
         return self._shard
 
+    def _is_full(self) -> bool:
+        return self._shard is not None and self._shard.size >= self._tar_bytes
+
     def _end_shard(self) -> None:
-        """Let the open shard appear and note its photos as finished."""
+        """Let the open shard appear and note its photos as finished.
+
+        Raises OutputError where it cannot appear; it then stays open, and may be ended again.
+        """
         shard, packed = self._shard, self._packed
         if shard is None:
             return
-        self._shard, self._packed = None, []
         file = shard.file
         try:
             shard.end()
             self._deliver(file, file.name)
         except OSError as error:
-            with suppress(OSError):
-                file.unlink()
             raise _cannot_write(file, error) from error
+        self._shard, self._packed = None, []
         for entry in packed:
             files = {writer.name: {file.name: shard.size} for writer in self.writers}
             self.journal.append(replace(entry, files=files))
@@ -215,6 +230,11 @@ class PackedFolder(OutputFolder):
 
     def _deliver(self, file: Path, name: str) -> None:
         os.replace(file, self.root / name)
+
+
+def is_shard(name: str) -> bool:
+    """Whether an archive of this name is one that a run makes."""
+    return _SHARD_NAME.fullmatch(name) is not None
 
 
 def key_of(rel: str) -> str:
@@ -263,10 +283,15 @@ class _Shard:
         self.size += len(data)
 
     def end(self) -> None:
-        """Write the end of the archive, and all of it to the disk; raises OSError."""
-        with self._stream:
-            self.add(bytes(2 * tarfile.BLOCKSIZE))
-            os.fsync(self._stream.fileno())
+        """Write the end of the archive, and all of it to the disk; raises OSError.
+
+        May be called again, after an error as well as without one.
+        """
+        if self._stream.closed:
+            return
+        self.add(bytes(2 * tarfile.BLOCKSIZE))
+        os.fsync(self._stream.fileno())
+        self._stream.close()
 
 
 def _cannot_write(file: Path, error: OSError) -> OutputError:

@@ -23,6 +23,14 @@ def is_url(text: str) -> bool:
     return bool(found) and scheme.isalnum()
 
 
+def on_disk(text: str) -> str | None:
+    """The path that a text means, a file:// URL, too; None for the URL of a store."""
+    if not is_url(text):
+        return text
+    scheme, _, path = text.partition("://")
+    return path if scheme in ("file", "local") else None
+
+
 class Store:
     """What lies below a URL. Names are relative to it, '/' between folders.
 

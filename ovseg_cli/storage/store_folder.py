@@ -138,6 +138,13 @@ class StoreFolder(OutputFolder):
         if self._waiting >= PIECE_ENTRIES or time.monotonic() - self._last >= PIECE_SECONDS:
             self._upload_journal()
 
+    def _holds_stats(self) -> bool:
+        return self.store.size(layout.STATS) >= 0
+
+    def _set_aside(self, earlier: Entry) -> None:
+        super()._set_aside(earlier)
+        self._upload_journal()
+
     def _held(self, name: str) -> int:
         folder, _, last = name.rpartition("/")
         return self._sizes(folder).get(last, -1)

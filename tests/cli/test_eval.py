@@ -2,10 +2,25 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from ovseg_cli.errors import UsageError
+
+
+@pytest.fixture
+def fake(fake):
+    """The stand-in, on a machine without a GPU."""
+
+    def choose_device(name):
+        if name == "cuda":
+            raise UsageError("no cuda device here")
+
+    fake.choose_device = choose_device
+    return fake
 
 
 @pytest.fixture
@@ -147,10 +162,103 @@ def test_label_maps_that_are_missing_or_do_not_fit(program, labelled, tmp_path, 
     assert ended.code == 2
     assert "lacks 1 of 2 label maps: b.png" in ended.err
     predictions(tmp_path / "wrong", {"a": MAPS["a"], "b": [[0, 1]]})
-    ended = program("eval", "--data", labelled, "--predictions", tmp_path / "wrong")
-    assert ended.code == 2
+    ended = program("eval", "--data", labelled, "--predictions", tmp_path / "wrong", "--json")
+    assert ended.code == 1  # it costs its own photo alone
     assert "b.png is 2×1 pixels, its photo 4×2" in ended.err
+    assert json.loads(ended.out)["mIoU"] == 1
     assert not fake.loaded
+
+
+def test_label_maps_as_segment_writes_them_lie_on_photos_that_a_camera_turned(
+    program, labelled, tmp_path
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(labelled / "images" / "a.png") as picture:
+        picture.transpose(Image.Transpose.ROTATE_90).save(labelled / "images" / "a.png", exif=exif)
+    wrote = program("segment", labelled / "images", "--classes", "cat,dog,background", "-o", "out")
+    assert wrote.code == 0
+    arguments = ("--predictions", tmp_path / "out" / "labels", "--json")
+    ended = program("eval", "--data", labelled, *arguments)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out) == json.loads(program("eval", "--data", labelled, "--json").out)
+    assert json.loads(ended.out)["pixel_accuracy"] == pytest.approx(11 / 15)
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_a_photo_that_is_damaged_costs_only_itself(program, labelled, folder):
+    damaged = labelled / folder / "b.png"
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    ended = program("eval", "--data", labelled, "--json", "--photos", "photos.csv")
+    assert ended.code == 1
+    scores = json.loads(ended.out)
+    assert scores["mIoU"] == 1 and list(scores["failures"]) == ["b"]
+    assert "b.png" in ended.err and "1 of 2 photos could not be scored" in ended.err
+    with open("photos.csv", newline="") as stream:
+        assert [row["photo"] for row in csv.DictReader(stream)] == ["a"]
+    (labelled / "val.txt").write_text("b\n")
+    ended = program("eval", "--data", labelled)
+    assert ended.code == 1
+    assert "none of its 1 photos could be scored" in ended.err
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_a_photo_that_is_missing_is_named_before_anything_is_counted(
+    program, labelled, fake, folder
+):
+    (labelled / folder / "b.png").unlink()
+    ended = program("eval", "--data", labelled)
+    assert ended.code == 2
+    assert "lacks the photo or the label map of 1 of 2 that are listed: b." in ended.err
+    assert not fake.loaded
+
+
+@pytest.mark.parametrize("option", ["--csv", "--photos", "--confusion", "--worst-dir"])
+def test_places_that_cannot_be_written_are_told_before_anything_is_counted(
+    program, labelled, fake, tmp_path, option
+):
+    (tmp_path / "file").touch()
+    ended = program("eval", "--data", labelled, option, tmp_path / "file" / "below" / "x")
+    assert ended.code == 2
+    assert f"{option} cannot write to" in ended.err and "file is no folder" in ended.err
+    assert not fake.loaded
+
+
+def test_the_same_file_twice(program, labelled, fake):
+    ended = program("eval", "--data", labelled, "--csv", "x/../y.csv", "--photos", "y.csv")
+    assert ended.code == 2
+    assert "--csv and --photos both name y.csv" in ended.err
+    assert not fake.loaded
+
+
+def test_a_file_that_cannot_be_written_in_the_end_costs_neither_scores_nor_other_files(
+    program, labelled, monkeypatch
+):
+    from ovseg_cli.errors import OutputError
+    from ovseg_cli.evaluation import tables
+
+    def full(*_):
+        raise OutputError("cannot write c.csv: No space left on device")
+
+    monkeypatch.setattr(tables, "write_classes", full)
+    ended = program("eval", "--data", labelled, "--csv", "c.csv", "--photos", "p.csv", "--json")
+    assert ended.code == 1
+    assert "c.csv: No space left" in ended.err
+    assert json.loads(ended.out)["pixel_accuracy"] == pytest.approx(11 / 15)
+    assert os.path.exists("p.csv")
+
+
+def test_a_reader_of_the_scores_that_goes_away_does_not_cost_the_files(
+    program, labelled, monkeypatch
+):
+    from ovseg_cli.cli import console
+
+    def gone(*_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(console, "data", gone)
+    assert program("eval", "--data", labelled, "--csv", "c.csv").code != 0
+    assert os.path.exists("c.csv")
 
 
 def test_boundaries_and_sizes(program, labelled):
@@ -239,9 +347,28 @@ def test_several_ways_in_one_table(program, unsure, fake):
     assert (record["data"], record["split"]) == ("pets", "val")
 
 
+@pytest.mark.parametrize("error", [UsageError("there is no such layer"), KeyboardInterrupt()])
+def test_ways_that_are_finished_are_shown_when_the_next_one_fails(
+    program, labelled, fake, monkeypatch, error
+):
+    load = fake.load_model
+
+    def break_down(*names, size, **adapted):
+        if size == 480:
+            raise error
+        return load(*names, size=size, **adapted)
+
+    monkeypatch.setattr(fake, "load_model", break_down)
+    ended = program("eval", "--data", labelled, "--compare", "size=320,480,640")
+    assert ended.code == (2 if isinstance(error, UsageError) else 130)
+    rows = [line.split("\t")[:2] for line in ended.out.splitlines()]
+    assert rows == [["size", "mIoU"], ["320", f"{(4 / 8 + 3 / 5 + 4 / 6) / 3:.4f}"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--compare", "device=cpu,cuda"], "no cuda device here"),
         (["--compare", "colour=red"], "knows no option 'colour'; there are model"),
         (["--compare", "exemplars=a,b"], "knows no option 'exemplars'; there are model"),
         (["--compare", "exemplar=cat=a.jpg"], "knows no option 'exemplar'; there are model"),
@@ -274,3 +401,11 @@ def test_ids_that_classes_json_lacks_are_said(program, labelled):
     ended = program("eval", "--data", labelled)
     assert ended.code == 2
     assert "no pixel counts" in ended.err and "0, 1, 2" in ended.err
+
+
+def test_a_set_in_which_all_is_ignored(program, labelled):
+    for key in ("a", "b"):
+        Image.new("L", (4, 2), 255).save(labelled / "labels" / f"{key}.png")
+    ended = program("eval", "--data", labelled)
+    assert ended.code == 2
+    assert "pets: no pixel counts: all are ignored" in ended.err

@@ -155,3 +155,11 @@ def test_what_one_format_cannot_write_does_not_cost_the_others(program, segment,
     assert "cutout: " in ended.err and "00.png: the photo is gone" in ended.err
     for file in ("coco/instances.json", "voc/labelmap.txt"):
         assert (tmp_path / "out/exports" / file).exists()
+
+
+def test_label_maps_in_tar_shards(program, segment, photos):
+    segment(photos, "--tar-size", "1MB")
+    ended = program("export", "out", "--to", "coco,voc")
+    assert ended.code == 2
+    assert "has its label maps in tar shards (ovseg-000000.tar)" in ended.err
+    assert "without --tar-size" in ended.err

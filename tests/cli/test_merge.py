@@ -8,6 +8,8 @@ import shutil
 import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 
+from ovseg_cli import merging
+
 TABLES = ("stats.csv", "summary.csv", "classes.json")
 CLASSES = ["--classes", "sky,road,car|automobile"]
 
@@ -98,6 +100,26 @@ class TestJoined:
         assert [failure["path"] for failure in told["failures"]] == ["photos/a/05.png"]
         with (tmp_path / "joined/stats.csv").open(newline="") as stream:
             assert len({row["image"] for row in csv.DictReader(stream)}) == 11
+
+    def test_a_shard_of_many_photos_is_brought_over_once(
+        self, program, photos, tmp_path, monkeypatch
+    ):
+        for index in (1, 2):
+            divided = ("--shard", f"{index}/2", "--tar-size", "1MB", "-o", f"part{index}")
+            assert program("segment", photos, "-r", *CLASSES, *divided).code == 0
+        copied = []
+        copy = merging.shutil.copyfile
+
+        def counted(source, target):
+            copied.append(source.name)
+            return copy(source, target)
+
+        monkeypatch.setattr(merging.shutil, "copyfile", counted)
+        ended = program("merge", "part1", "part2", "-o", "joined", "--files", "copy")
+        assert ended.code == 0 and "12 photos" in ended.err
+        assert sorted(copied) == sorted(file.name for file in tmp_path.glob("part*/*.tar"))
+        for name in copied:
+            assert (tmp_path / "joined" / name).is_file()
 
     def test_a_photo_that_is_gone_is_a_failure_and_no_gap(self, program, photos, tmp_path):
         listed = "\n".join([f"photos/a/{i:02}.png" for i in range(9)] + ["photos/gone.png"])
@@ -196,6 +218,24 @@ class TestRefused:
         journal.write_text("".join(lines[1:]))
         lost = json.loads(lines[0])["rel"]
         refused(*outs, says=["part 1 of 2 (part1) has not finished 1", lost, "--resume"])
+
+    def test_a_failure_of_another_photo_does_not_make_up_for_it(
+        self, part, program, photos, tmp_path
+    ):
+        """Of one that was finished, and failed when more was asked for."""
+        outs = [part(1, 2), part(2, 2)]
+        journal = tmp_path / "part1/.ovseg/journal-1-of-2.jsonl"
+        first, *lines = journal.read_text().splitlines(keepends=True)
+        lost, failed = (json.loads(line) for line in (first, lines[0]))
+        file = tmp_path / "part1/.ovseg/part-1-of-2.json"
+        told = json.loads(file.read_text())
+        told["report"]["failures"] = [{"path": failed["path"], "reason": "no memory"}]
+        file.write_text(json.dumps(told))
+        assert program("merge", *outs, "-o", "all").code == 1
+        journal.write_text("".join(lines))
+        ended = program("merge", *outs, "-o", "joined")
+        assert ended.code == 2 and "part 1 of 2 (part1) has not finished 1" in ended.err
+        assert lost["rel"] in ended.err
 
     def test_an_input_in_two_parts(self, part, refused, tmp_path):
         import gzip

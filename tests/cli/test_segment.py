@@ -274,6 +274,12 @@ class TestResumeAndOverwrite:
         assert "4 inputs left out" in ended.err
         assert fake.made[1].batches == []
 
+    def test_tables_of_an_earlier_run_do_not_stay_as_they_were(self, segment, photos, tmp_path):
+        segment(photos)
+        (tmp_path / photos / "00.png").unlink()
+        assert segment(photos, "--resume", "--save", "labels").code == 0
+        assert "00.png" not in (tmp_path / "out/stats.csv").read_text()
+
 
 class TestShards:
     def test_parts_are_disjoint_and_complete(self, program, tmp_path):
@@ -513,8 +519,9 @@ def test_the_attention_of_the_last_layer(segment, photos, tmp_path, fake):
 
 
 def test_overwrite_takes_away_what_was_made_of_the_earlier_results(
-    segment, program, photos, tmp_path
+    segment, program, photos, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("ovseg_cli.report.page.EMBEDDED_BYTES", 0)
     assert segment(photos, "--save", "overlay,labels,coco,svg").code == 0
     assert program("report", "out").code == 0
     assert (tmp_path / "out/exports/coco/instances.json").exists()

@@ -148,6 +148,51 @@ def test_results_in_the_place_are_no_inputs(memory, segment, tmp_path):
     assert "2 photos to segment" in ended.err and "2 finished earlier" in ended.err
 
 
+@pytest.mark.parametrize("by_url", ["input", "output"])
+def test_results_are_no_inputs_though_one_of_both_is_a_url(by_url, segment, tmp_path):
+    make_photos(tmp_path / "in", 2)
+    url = (tmp_path / "in").as_uri()
+    source, target = (url, "in") if by_url == "input" else ("in", url)
+    assert segment(source, "-r", "-o", target).code == 0
+    ended = segment(source, "-r", "-o", target, "--resume")
+    assert "2 photos to segment" in ended.err and "2 finished earlier" in ended.err
+
+
+def test_an_object_that_a_list_names_and_that_is_gone_fails_by_name(url, segment, tmp_path):
+    upload(make_photos(tmp_path / "in", 2)[0].parent, f"{url}/in")
+    listed = "".join(f"{url}/in/{name}.png\n" for name in ("00", "gone", "01")).encode()
+    ended = segment("-", "-o", "out", stdin=listed)
+    assert ended.code == 1 and f"{url}/in/gone.png: cannot be read: no such" in ended.err
+    assert "2 done, 1 failed" in ended.err
+
+
+def test_files_of_a_killed_run_do_not_pass_for_those_of_the_one_before(
+    memory, segment, tmp_path, monkeypatch
+):
+    """The same names in another order give label maps of the same size."""
+    make_photos(tmp_path / "in", 3)
+    place = f"{memory}/out"
+    command = ("in", "-o", place, "--save", "labels")
+    assert segment(*command).code == 0
+    before = download(place, tmp_path / "before")
+
+    def killed(self):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreFolder, "settle", killed)
+        patch.setattr(StoreFolder, "close", killed)
+        again = segment(*command, "--resume", "--classes", "car, road, sky")
+        assert again.code == 9
+    between = download(place, tmp_path / "between")
+    for name in ("00", "01", "02"):
+        maps = [folder / "labels" / f"{name}.png" for folder in (before, between)]
+        assert maps[0].read_bytes() != maps[1].read_bytes()
+    ended = segment(*command, "--resume")
+    assert ended.code == 0 and "3 done" in ended.err
+    assert files_below(download(place, tmp_path / "after")) == files_below(before)
+
+
 def test_patterns_and_lists(memory, segment, tmp_path):
     upload(make_photos(tmp_path / "in", 12)[0].parent, f"{memory}/in")
     ended = segment(f"{memory}/in/1*.png", "-o", "a", "--dry-run")

@@ -302,6 +302,51 @@ class TestOutput:
         assert not memory.glob("/place/out/.ovseg/filling-*")
         memory.store.clear()
 
+    def test_its_shards_are_no_inputs(self, segment, shards, tmp_path):
+        command = ("in/*.tar", "-o", "in", "--tar-size", "1MB")
+        assert segment(*command).code == 0
+        ended = segment(*command, "--resume")
+        assert "6 photos to segment" in ended.err and "6 finished earlier" in ended.err
+
+    def test_a_shard_that_cannot_be_delivered_at_once_is_delivered_later(
+        self, segment, tmp_path, monkeypatch
+    ):
+        make_photos(tmp_path / "in", 8)
+        deliver, failures = packed_folder.PackedFolder._deliver, [1, 2]
+
+        def hesitant(self, file, name):
+            if failures.pop() == 2:
+                raise ConnectionError(errno.ECONNRESET, "connection reset by peer")
+            failures.append(1)
+            deliver(self, file, name)
+
+        monkeypatch.setattr(packed_folder.PackedFolder, "_deliver", hesitant)
+        ended = segment("in", "-o", "out", "--tar-size", "10KB", "--workers", "1")
+        assert ended.code == 0 and "it is tried again" in ended.err
+        found = []
+        for file in sorted((tmp_path / "out").glob("*.tar")):
+            with tarfile.open(file) as tar:
+                found += [name for name in tar.getnames() if name.endswith(".json")]
+        assert sorted(found) == [f"{i:02}.json" for i in range(8)]
+        assert (
+            "8 finished earlier" in segment("in", "-o", "out", "--tar-size", "10KB", "--resume").err
+        )
+
+    def test_photos_do_not_count_whose_shard_is_never_delivered(
+        self, segment, tmp_path, monkeypatch
+    ):
+        make_photos(tmp_path / "in", 8)
+
+        def never(self, file, name):
+            raise ConnectionError(errno.ECONNRESET, "connection reset by peer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(packed_folder.PackedFolder, "_deliver", never)
+            ended = segment("in", "-o", "out", "--tar-size", "10KB")
+        assert ended.code == 1 and "connection reset by peer" in ended.err
+        ended = segment("in", "-o", "out", "--tar-size", "10KB", "--resume")
+        assert ended.code == 0 and "8 done" in ended.err
+
     @pytest.mark.parametrize("size", ["0", "-1", "much", "1.5GB"])
     def test_no_size(self, size, segment, tmp_path):
         make_photos(tmp_path / "in", 1)

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -34,10 +36,23 @@ def test_the_latest_word_on_a_photo_counts(run_of_three, tmp_path):
     output = OutputFolder(run_of_three, [])
     output.open(Vocabulary(["sky", "road", "car"]), run="run-1", metadata={})
     path = tmp_path / "photos/blue.png"
+    os.utime(path, ns=(1, 1))  # written to
     output.forget(ImageInput(str(path), "blue"), InputState.of(path), "gone bad")
     run = read_run(run_of_three)
     assert {photo.name for photo in run.photos} == {"street.png", "10/grey.png"}
     assert (str(path), "gone bad") in run.failures
+
+
+def test_a_photo_whose_results_bear_another_name_by_now_is_there_once(run_of_three, tmp_path):
+    output = OutputFolder(run_of_three, [])
+    output.open(Vocabulary(["sky", "road", "car"]), run="run-1", metadata={})
+    path = tmp_path / "photos/blue.png"
+    done = output.journal.entry("blue")
+    output.journal.append(replace(done, rel="blue.png"))  # a blue.jpg has come
+    output.close()
+    found = [photo.entry.rel for photo in read_run(run_of_three).photos]
+    assert sorted(found) == ["10/grey", "blue.png", "street"]
+    assert done.path == str(path)
 
 
 def test_photos_of_another_run_are_left_out(run_of_three, tmp_path):
