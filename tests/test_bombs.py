@@ -204,7 +204,7 @@ def test_a_label_map_of_matlab_s_is_refused_unread(tmp_path, monkeypatch):
     savemat(tmp_path / "a.mat", {"LabelMap": np.zeros((50, 60), np.uint8)}, do_compression=True)
     assert stored_labels.label_map_of_mat(tmp_path / "a.mat").shape == (50, 60)
     monkeypatch.setattr(stored_labels, "MAX_PIXELS", 2999)
-    with pytest.raises(UsageError, match="a label map of"):
+    with pytest.raises(InputError, match="a label map of"):
         stored_labels.label_map_of_mat(tmp_path / "a.mat")
 
 

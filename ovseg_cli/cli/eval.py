@@ -102,7 +102,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--worst-dir",
     type=_FOLDER,
     metavar="DIR",
-    help="Write the worst photos there, tinted by prediction and by truth, side by side.",
+    help="Write the worst photos there, tinted by prediction and by truth, side by side; those of "
+    "an earlier call are removed.",
 )
 @click.option(
     "--worst",
@@ -115,16 +116,24 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @compute_options
 @common_options
-def command(**options: Any) -> None:
+def command(**options: Any) -> int:
     """Segment the photos of a labelled set with its own names and count what is right.
 
-    One confusion matrix over all photos; pixels labelled 255 are left out. Where the set has a
-    class named background, that is what fits none of the names, as with --other; pixels left
-    unlabelled count as background there, elsewhere as wrong. Benchmarks are scored with the class
-    names, and synonyms, of the preset of that name.
+    One confusion matrix over all photos; pixels labelled 255, or 65535 in 16 bits, are left out.
+    Where the set has a class named background, that is what fits none of the names, as with
+    --other; pixels left unlabelled count as background there, elsewhere as wrong. Benchmarks are
+    scored with the class names, and synonyms, of the preset of that name. mIoU is the mean over the
+    classes that occur: one that is predicted but is nowhere in the truth counts as 0, as
+    MMSegmentation has it.
+
+    Photos of your own are turned upright after their EXIF data, as 'ovseg segment' does it, unless
+    only unturned they have the size of their label map.
 
     Boundary IoU compares only the band along each class's border whose width is 2 % of the photo's
     diagonal (Cheng et al., 2021). accuracy_small, _medium and _large are the shares of right pixels
     in connected regions of the truth below 1 %, below 10 % and from 10 % of the photo's area.
+
+    Exit codes: 0 all done, 1 some photos could not be scored or files not written (each is named),
+    2 wrong usage.
     """
-    eval_run.run(eval_run.Request(**options))
+    return eval_run.run(eval_run.Request(**options))

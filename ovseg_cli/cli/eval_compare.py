@@ -47,6 +47,16 @@ def variants(base: Compute, compared: Sequence[str]) -> list[Variant]:
     ]
 
 
+def require_runnable(chosen: Sequence[Variant]) -> None:
+    """Raise UsageError for one whose model or device is not here, before hours of work."""
+    from ovseg_cli.segmenter import choose_device
+
+    for variant in chosen:
+        variant.compute.require_model()
+        if variant.compute.runtime == Compute.runtime:  # other engines choose for themselves
+            choose_device(variant.compute.device)
+
+
 def _converted(option: str, value: str) -> tuple[str, Any]:
     """The field of `Compute` and its value, checked as the option itself checks it."""
     field = option.replace("-", "_")

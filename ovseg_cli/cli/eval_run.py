@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg_cli.cli import console
+from ovseg_cli.cli import console, eval_files
 from ovseg_cli.cli.compute import Compute
-from ovseg_cli.cli.eval_compare import Variant, variants
+from ovseg_cli.cli.eval_compare import Variant, require_runnable, variants
 from ovseg_cli.cli.options import listed_names
 from ovseg_cli.cli.vocabulary_echo import echo_rivals
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from ovseg_cli.data.pixel_set import PixelSet
@@ -51,20 +51,25 @@ class Request:
             "--threshold": self.threshold is not None,
             "--rename": self.rename,
         }
-        files = {
-            "--csv": self.csv_file,
-            "--photos": self.photos_file,
-            "--confusion": self.confusion,
-            "--worst-dir": self.worst_dir,
-        }
         for option, given, others, reason in (
             ("--predictions", self.predictions, of_model, "no model is asked"),
-            ("--compare", self.compared, files, "there are several results"),
+            ("--compare", self.compared, self.targets, "there are several results"),
             ("--tune", self.tune, {"--threshold": self.threshold is not None}, "it finds one"),
         ):
             wrong = [other for other, value in others.items() if value]
             if given and wrong:
                 raise UsageError(f"{option} and {wrong[0]} exclude each other: {reason}")
+
+    @property
+    def targets(self) -> dict[str, Path]:
+        """The files and folders to be written, by their options."""
+        places = {
+            eval_files.CLASSES: self.csv_file,
+            eval_files.PHOTOS: self.photos_file,
+            eval_files.CONFUSION: self.confusion,
+            eval_files.WORST: self.worst_dir,
+        }
+        return {option: place for option, place in places.items() if place is not None}
 
 
 @dataclass(frozen=True)
@@ -78,16 +83,19 @@ class Subject:
     unseen: list[int]
 
 
-def run(request: Request) -> None:
-    """Evaluate as asked, and say or write the result."""
+def run(request: Request) -> int:
+    """Evaluate as asked, and say and write the result. Returns the exit code."""
     chosen = variants(request.compute, request.compared)
+    eval_files.check(request.targets)
     subject = _opened(request)
     if request.compared:
-        _compare(request, subject, chosen)
-        return
+        return _compare(request, subject, chosen)
     evaluation = _counted(request, subject, request.compute)
-    _write_files(request, subject, evaluation)
-    _show(request, subject, evaluation)
+    try:
+        _show(request, subject, evaluation)
+    finally:  # a reader of the scores that goes away does not cost the files
+        written = eval_files.write(request.targets, subject.photos, subject.names, evaluation)
+    return 0 if written and not evaluation.failures else 1
 
 
 def _opened(request: Request) -> Subject:
@@ -99,6 +107,7 @@ def _opened(request: Request) -> Subject:
     split = request.split or (entry.splits[0] if entry else "val")
     root = request.data
     photos = open_benchmark(entry, root, split) if entry else read_pixel_set(root, split)
+    photos.require_files()
     if request.only:
         photos = photos.only(listed_names(request.only).names)
     given = request.unseen
@@ -127,7 +136,7 @@ def _renamed(
 
 
 def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation:
-    """All photos predicted and counted, with a bar."""
+    """All photos predicted and counted, with a bar; what failed is named on standard error."""
     from ovseg_cli.evaluation.run import Evaluation, evaluate
     from ovseg_cli.evaluation.threshold import ConfidenceCounts
 
@@ -141,20 +150,27 @@ def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation
     )
     predict = _predict(request, subject, compute)
     with console.progress(len(photos.keys)) as progress:
-        for _ in evaluate(predict, photos, evaluation):
+        for key in evaluate(predict, photos, evaluation):
+            if key in evaluation.failures:
+                console.error(evaluation.failures[key])
             progress.advance()
-    _tell_strangers(evaluation, photos)
+    _tell_left_out(evaluation, photos)
     return evaluation
 
 
-def _tell_strangers(evaluation: Evaluation, photos: PixelSet) -> None:
-    """Say what was left out because classes.json does not have it; UsageError where that is all."""
+def _tell_left_out(evaluation: Evaluation, photos: PixelSet) -> None:
+    """Say which photos and ids do not count; raises InputError or UsageError where none does."""
+    if not evaluation.photos:
+        raise InputError(f"{photos.name}: none of its {len(photos.keys)} photos could be scored")
+    if evaluation.failures:
+        console.warning(
+            f"{photos.name}: {len(evaluation.failures)} of {len(photos.keys)} photos could not be "
+            "scored: the scores are of the others"
+        )
     ids = ", ".join(map(str, sorted(evaluation.strangers)[:10]))
     if not evaluation.matrix.counts.any():
-        found = f" (they hold {ids})" if ids else ""
-        raise UsageError(
-            f"{photos.name}: no pixel counts: no id in its labels{found} is in classes.json"
-        )
+        reason = f"no id in its labels ({ids}) is in classes.json" if ids else "all are ignored"
+        raise UsageError(f"{photos.name}: no pixel counts: {reason}")
     if ids:
         console.warning(
             f"{photos.name}: labels hold ids that are not in classes.json ({ids}): such pixels are "
@@ -189,25 +205,6 @@ def _scores(subject: Subject, evaluation: Evaluation) -> dict[str, float]:
     return scores
 
 
-def _write_files(request: Request, subject: Subject, evaluation: Evaluation) -> None:
-    from ovseg_cli.evaluation.tables import write_classes, write_photos
-
-    if request.csv_file:
-        write_classes(request.csv_file, subject.names, evaluation)
-    if request.photos_file:
-        write_photos(request.photos_file, evaluation)
-    if request.confusion:
-        from ovseg_cli.evaluation.matrix_picture import draw_confusion
-        from ovseg_cli.exports import write_png
-
-        picture = draw_confusion(evaluation.matrix.counts, subject.names)
-        write_png(request.confusion, picture, {})
-    if request.worst_dir:
-        from ovseg_cli.evaluation.worst_photos import write_worst
-
-        write_worst(request.worst_dir, subject.photos, subject.names, evaluation)
-
-
 def _show(request: Request, subject: Subject, evaluation: Evaluation) -> None:
     from ovseg_cli.evaluation.region_sizes import SIZES
 
@@ -222,6 +219,7 @@ def _show(request: Request, subject: Subject, evaluation: Evaluation) -> None:
         record |= _without_nan(scores)
         record["regions"] = dict(zip(SIZES, regions.regions.tolist(), strict=True))
         record |= {"iou": _without_nan(iou), "boundary_iou": _without_nan(boundary)}
+        record["failures"] = evaluation.failures
         console.json_line(record)
     else:
         for name, value in {**iou, **scores}.items():
@@ -247,17 +245,24 @@ def _show_table(subject: Subject, evaluation: Evaluation) -> None:
     )
 
 
-def _compare(request: Request, subject: Subject, chosen: Sequence[Variant]) -> None:
-    """One line of scores for each way of running the model."""
-    from ovseg_cli import weights
+def _compare(request: Request, subject: Subject, chosen: Sequence[Variant]) -> int:
+    """One line of scores for each way of running the model. Returns the exit code."""
+    require_runnable(chosen)
+    results: list[dict[str, Any]] = []
+    code = 0
+    try:
+        for variant in chosen:
+            console.note(f"{variant.label} ...")
+            evaluation = _counted(request, subject, variant.compute)
+            code = 1 if evaluation.failures else code
+            results.append({**variant.values, **_without_nan(_scores(subject, evaluation))})
+    finally:  # what is counted is shown, whatever ended the rest
+        if results:
+            _show_compared(request, subject, results)
+    return code
 
-    for variant in chosen:
-        weights.find(variant.compute.model)  # a wrong name shows before hours of work
-    results = []
-    for variant in chosen:
-        console.note(f"{variant.label} ...")
-        evaluation = _counted(request, subject, variant.compute)
-        results.append({**variant.values, **_without_nan(_scores(subject, evaluation))})
+
+def _show_compared(request: Request, subject: Subject, results: list[dict[str, Any]]) -> None:
     columns = list(results[0])
     rows = [[_cell(result[name]) for name in columns] for result in results]
     if request.as_json:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ovseg_cli.data.ade847 import ADE847_IDS
-from ovseg_cli.data.pixel_set import PixelSet
+from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_lines
 from ovseg_cli.data.stored_labels import label_map_of_mat, objects_of_ade
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import preset
@@ -85,8 +85,7 @@ def _voc(entry: Benchmark, root: Path, split: str) -> PixelSet:
 
 def _context(entry: Benchmark, root: Path, split: str) -> PixelSet:
     photos = _below(root, "VOCdevkit/VOC2010", "VOC2010")
-    listed = [line.partition(":") for line in _lines(root / "labels.txt")]
-    numbers = {_plain(text): int(number) for number, _, text in listed}
+    numbers = dict(map(_numbered, _lines(root / "labels.txt")))
     numbers.setdefault("diningtable", numbers.get("table", 0))  # the list of 59 calls it so
     names = preset(entry.classes).names
     missing = [text for text in names if not numbers.get(_plain(text))]
@@ -143,19 +142,27 @@ def _ade847(entry: Benchmark, root: Path, split: str) -> PixelSet:
 
 
 def _coco(entry: Benchmark, root: Path, split: str) -> PixelSet:
+    """With background, 255 is background, too: so GroupViT's COCO-Object has it.
+
+    Its conversion (Xu et al., CVPR 2022, convert_coco_object.py) makes every value that is no
+    thing's background, that of unlabelled pixels included.
+    """
     categories = [number for number in range(1, 183) if number not in COCO_GAPS]
     names = preset(entry.classes).names
     pixels = tuple(number - 1 for number in categories)  # as the label maps store them
+    maps = _one_of(root / "stuffthingmaps" / split, root / "annotations" / split)
+    # MMSegmentation's conversion leaves its own maps beside the others, with other ids.
+    keys = [key for key in _stems(maps, ".png") if not key.endswith("TrainIds")]
     return PixelSet(
         name=entry.name,
         root=root,
-        keys=_stems(root / "stuffthingmaps" / split, ".png"),
+        keys=tuple(keys),
         names=names,
         ids=pixels[: len(names)],
-        other_ids=pixels[len(names) :] if entry.background else (),
+        other_ids=(*pixels[len(names) :], IGNORE) if entry.background else (),
         files=lambda root, key: (
             _one_of(root / split / f"{key}.jpg", root / "images" / split / f"{key}.jpg"),
-            root / "stuffthingmaps" / split / f"{key}.png",
+            maps / f"{key}.png",
         ),
     )
 
@@ -205,10 +212,18 @@ def _one_of(*files: Path) -> Path:
 
 def _lines(file: Path) -> tuple[str, ...]:
     try:
-        lines = file.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    return tuple(line.strip() for line in lines if line.strip())
+        return read_lines(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise UsageError(f"{file} cannot be read: {reason}") from error
+
+
+def _numbered(line: str) -> tuple[str, int]:
+    """Name and id of a line "ID: NAME" of Pascal Context's list."""
+    number, _, text = line.partition(":")
+    if not number.isdecimal() or len(number) > 5 or int(number) > IGNORE_16:
+        raise UsageError(f"labels.txt: {line[:40]!r} is not NUMBER: NAME, as in '2: aeroplane'")
+    return _plain(text), int(number)
 
 
 def _stems(folder: Path, suffix: str) -> tuple[str, ...]:
@@ -243,7 +258,9 @@ _coco_entry = partial(
     source="cocodataset.org (val2017.zip) and github.com/nightrome/cocostuff "
     "(stuffthingmaps_trainval2017.zip)",
     terms="annotations CC BY 4.0, photos under flickr's terms",
-    layout="val2017/*.jpg and stuffthingmaps/val2017/*.png",
+    layout="val2017/*.jpg, or images/val2017/*.jpg, and stuffthingmaps/val2017/*.png, or "
+    "annotations/val2017/*.png: the zip of label maps has no folder of its own, so that it is "
+    "unzipped within stuffthingmaps or annotations",
     splits=("val2017", "train2017"),
 )
 BENCHMARKS = (

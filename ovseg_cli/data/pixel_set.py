@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.errors import InputError, UsageError, VocabularyError
 from ovseg_cli.json_files import read_json
-from ovseg_cli.media.images import read_values
+from ovseg_cli.media.images import read_image, read_values
+from ovseg_cli.vocabulary import Vocabulary
 
 IGNORE = 255  # label of a pixel that counts neither in training nor in scores
 IGNORE_16 = 65535  # the same in sets of 255 classes and more
 BACKGROUND = "background"  # the class name that means "none of this set's names"
+_NAMED = 5  # missing files that a message names
 
 
 def _own_files(root: Path, key: str) -> tuple[Path, Path]:
@@ -25,16 +27,49 @@ def _own_files(root: Path, key: str) -> tuple[Path, Path]:
 
 
 def read_ids(file: Path) -> np.ndarray:
-    """A label map of one channel, 8 or 16 bits: (H, W). Raises UsageError for any other."""
-    stored = _read(file)
-    if stored.ndim != 2 or stored.dtype == bool:
-        raise UsageError(f"{file}: the label map is not one of 8 or 16 bits a pixel")
-    return stored
+    """A label map of one channel, 8 or 16 bits: (H, W). Raises InputError for any other."""
+    return checked_ids(_read(file), file)
+
+
+def checked_ids(stored: np.ndarray, file: Path) -> np.ndarray:
+    """The ids of a label map (H, W), uint8 or uint16; raises InputError for what is none.
+
+    Whole numbers of more bits are taken where they all fit 16: older Pillows read PNG so.
+    """
+    if stored.ndim != 2 or stored.dtype.kind not in "ui":
+        raise InputError(f"{file}: the label map is not one of 8 or 16 bits a pixel")
+    if stored.dtype == np.uint8:
+        return stored
+    if stored.size and not 0 <= stored.min() <= stored.max() <= IGNORE_16:
+        raise InputError(
+            f"{file}: the label map has values from {stored.min()} to {stored.max()}, not of 0 to "
+            f"{IGNORE_16}: save it with 8 or 16 bits a pixel"
+        )
+    return stored.astype(np.uint16, copy=False)
 
 
 def read_colours(file: Path) -> np.ndarray:
-    """A picture's colours: (H, W, 3) uint8 RGB. Raises UsageError where it cannot be read."""
+    """A picture's colours as stored: (H, W, 3) uint8 RGB. Raises InputError."""
     return _read(file, "RGB")
+
+
+def _read_upright(file: Path, size_hw: tuple[int, int]) -> np.ndarray:
+    """A photo's colours (H, W, 3) uint8 as `ovseg segment` sees it, upright after its EXIF data.
+
+    size_hw: of its label map; where only the photo as stored has that size, it is not turned,
+    since its labels were not either. Raises InputError.
+    """
+    upright = read_image(file).pixels
+    if upright.shape[:2] == size_hw or upright.shape[1::-1] != size_hw:
+        return upright
+    stored = read_image(file, exif=False).pixels
+    return stored if stored.shape[:2] == size_hw else upright
+
+
+def some_of(texts: Sequence[str]) -> str:
+    """The first few, with commas between, and how many more there are."""
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more
 
 
 @dataclass(frozen=True)
@@ -82,34 +117,63 @@ class PixelSet:
     def load(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Photo (H, W, 3) uint8 RGB and labels (H, W) uint8, or uint16 in sets of many classes.
 
-        A label is a position in `names`, `other` for background, or `ignore`.
+        A label is a position in `names`, `other` for background, or `ignore`. Raises as
+        `load_stored` does.
         """
         image, stored = self.load_stored(key)
         return image, self.labels_of(stored)
 
     def load_stored(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Photo (H, W, 3) uint8 RGB and ids (H, W) as its label file has them."""
+        """Photo (H, W, 3) uint8 RGB and ids (H, W) as its label file has them.
+
+        Photos in the own layout are upright, see `_read_upright`; those of benchmarks are as they
+        are stored, as their labels are. Raises UsageError where there is no photo, InputError where
+        one of the two cannot be read or they differ in size.
+        """
         photo, labels = self.files(self.root, key)
-        image, stored = read_colours(photo), self.stored(labels)
+        stored = self.stored(labels)
+        height, width = stored.shape
+        image = _read_upright(photo, (height, width)) if self._is_own else read_colours(photo)
         if stored.shape != image.shape[:2]:
-            raise UsageError(
+            raise InputError(
                 f"{self.name}/{key}: the label map is {stored.shape}, the photo {image.shape[:2]}"
             )
         return image, stored
+
+    def require_files(self) -> None:
+        """Raise UsageError that names what is listed but has no photo or no label map."""
+        missing = [key for key in self.keys if not self._is_there(key)]
+        if missing:
+            raise UsageError(
+                f"{self.name} lacks the photo or the label map of {len(missing)} of "
+                f"{len(self.keys)} that are listed: {some_of(missing)}. Add them, or take them off "
+                "the list"
+            )
+
+    def _is_there(self, key: str) -> bool:
+        try:
+            return all(map(os.path.isfile, self.files(self.root, key)))
+        except UsageError:  # there is no such photo
+            return False
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether it is in our own layout, not in that of a benchmark."""
+        return self.files is _own_files
 
     def labels_of(self, stored: np.ndarray) -> np.ndarray:
         """Labels, as of `load`, for ids as the set's label files have them."""
         return self._lookup().take(stored, mode="clip")
 
     def strangers(self, stored: np.ndarray) -> set[int]:
-        """Ids in a label file that are no class's and not IGNORE: they count nowhere.
+        """Ids in a label file that are no class's and do not mean ignored: they count nowhere.
 
         In the layouts of benchmarks they are meant so: there are none to be told of.
         """
-        if self.files is not _own_files:
+        if not self._is_own:
             return set()
         found = np.flatnonzero(np.bincount(stored.ravel())).tolist()
-        return set(found).difference(self.ids, self.other_ids, (IGNORE,))
+        return set(found).difference(self.ids, self.other_ids, (IGNORE, IGNORE_16))
 
     @property
     def ignore(self) -> int:
@@ -130,13 +194,12 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
     try:
         classes = read_json(root / "classes.json")
         by_id = {int(number): str(name) for number, name in classes.items()}
-        lines = (root / f"{split}.txt").read_text("utf-8").splitlines()
+        keys = read_lines(root / f"{split}.txt")
     except (OSError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UsageError(
             f"{root} is not a labelled data set (classes.json, {split}.txt, images/, labels/): "
             f"{error}"
         ) from error
-    keys = tuple(line.strip() for line in lines if line.strip())
     if not keys:
         raise UsageError(f"{root / split}.txt names no photo")
     if any(not 0 <= number < IGNORE for number in by_id):
@@ -145,6 +208,10 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
     named = sorted(number for number in by_id if number not in background)
     if len(named) >= IGNORE:
         raise UsageError(f"{root}: {len(named)} classes do not fit 8-bit label maps")
+    try:
+        Vocabulary(by_id[number] for number in named)
+    except VocabularyError as error:  # no name, a blank one, one twice: nothing could tell them
+        raise UsageError(f"{root / 'classes.json'}: {error}") from error
     return PixelSet(
         name=root.name,
         root=root,
@@ -153,6 +220,12 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
         ids=tuple(named),
         other_ids=tuple(background),
     )
+
+
+def read_lines(file: Path) -> tuple[str, ...]:
+    """The lines of a list in UTF-8 that are not blank. Raises OSError and UnicodeDecodeError."""
+    lines = file.read_text("utf-8-sig").splitlines()  # as editors on Windows begin it
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _photo(folder: Path, key: str) -> Path:
@@ -168,4 +241,4 @@ def _read(path: Path, mode: str | None = None) -> np.ndarray:
     try:
         return read_values(path, mode)
     except InputError as error:  # missing or damaged
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}") from error

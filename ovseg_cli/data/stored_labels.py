@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.data.pixel_set import read_colours
-from ovseg_cli.errors import UsageError
+from ovseg_cli.data.pixel_set import checked_ids, read_colours
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.media.images import MAX_PIXELS
 
 
 def label_map_of_mat(file: Path) -> np.ndarray:
-    """`LabelMap` of a file of MATLAB's: (H, W). Raises UsageError."""
+    """`LabelMap` of a file of MATLAB's: (H, W) uint8 or uint16.
+
+    Raises InputError for a file that has none, UsageError without scipy.
+    """
     try:
         from scipy.io import loadmat, whosmat
     except ImportError as error:
@@ -24,9 +27,10 @@ def label_map_of_mat(file: Path) -> np.ndarray:
         shapes = {name: shape for name, shape, _ in whosmat(file)}
         if prod(shapes["LabelMap"]) > MAX_PIXELS:  # before so much memory is taken
             raise ValueError(f"a label map of {shapes['LabelMap']}")
-        return np.asarray(loadmat(file, variable_names=["LabelMap"])["LabelMap"])
+        stored = np.asarray(loadmat(file, variable_names=["LabelMap"])["LabelMap"])
     except Exception as error:  # scipy's reader fails in many ways on what is no such file
-        raise UsageError(f"{file} cannot be read: {error!r}") from error
+        raise InputError(f"{file} cannot be read: {error!r}") from error
+    return checked_ids(stored, file)
 
 
 def objects_of_ade(file: Path) -> np.ndarray:

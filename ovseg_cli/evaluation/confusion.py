@@ -49,6 +49,8 @@ class ConfusionMatrix:
     def mean_iou(self, classes: Sequence[int] | None = None) -> float:
         """mIoU over the classes that occur in ground truth or prediction; NaN for none.
 
+        So one that is only predicted counts as 0, as MMSegmentation has it.
+
         classes: only these count, such as the unseen ones.
         """
         return mean_of_present(self.iou() if classes is None else self.iou()[list(classes)])

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_ids
-from ovseg_cli.errors import UsageError
+from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_ids, some_of
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.segmentation import UNLABELED
-
-NAMED = 5  # missing files that a message names
 
 
 class PredictionFiles:
@@ -30,10 +28,8 @@ class PredictionFiles:
         self.own_ids = own_ids
         missing = [f"{key}.png" for key in data.keys if not os.path.isfile(self._file(key))]
         if missing:
-            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
             raise UsageError(
-                f"{folder} lacks {len(missing)} of {len(data.keys)} label maps: "
-                f"{', '.join(missing[:NAMED])}{more}"
+                f"{folder} lacks {len(missing)} of {len(data.keys)} label maps: {some_of(missing)}"
             )
 
     def _file(self, key: str) -> Path:
@@ -42,13 +38,14 @@ class PredictionFiles:
     def __call__(self, key: str, image: np.ndarray) -> tuple[np.ndarray, None]:
         """The labels (H, W) int32 of one photo (H, W, 3).
 
-        Raises UsageError for a file that cannot be read, of another size or with a strange value.
+        Raises InputError for a file that cannot be read or of another size, UsageError for one
+        with a strange value: then --prediction-ids are wrong for all.
         """
         file = self._file(key)
         stored = read_ids(file)
         if stored.shape != image.shape[:2]:
             height, width = image.shape[:2]
-            raise UsageError(
+            raise InputError(
                 f"{file} is {stored.shape[1]}×{stored.shape[0]} pixels, its photo {width}×{height}"
             )
         if self.own_ids:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ovseg_cli.data.pixel_set import PixelSet
+from ovseg_cli.errors import InputError
 from ovseg_cli.evaluation.boundary import BoundaryCounts
 from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.evaluation.region_sizes import RegionCounts
@@ -49,6 +50,7 @@ class Evaluation:
     photos: list[PhotoScore] = field(default_factory=list)
     worst: list[tuple[PhotoScore, np.ndarray]] = field(default_factory=list)  # with labels (H, W)
     strangers: set[int] = field(default_factory=set)  # see `PixelSet.strangers`
+    failures: dict[str, str] = field(default_factory=dict)  # key -> why it is not counted
 
     def __post_init__(self) -> None:
         self.matrix = ConfusionMatrix(self.classes)
@@ -96,19 +98,23 @@ class Evaluation:
 
 
 def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterator[str]:
-    """Count every photo of a labelled set; yields its key once it is counted.
+    """Count every photo of a labelled set; yields its key once it is counted, or has failed.
 
+    One that cannot be read, or whose sizes differ, is left out; `evaluation.failures` says why.
     predict: knows the set's names in their order; where the set has background, one class more
     that takes it. There what is left unlabelled counts as background, too, elsewhere as wrong.
     """
     for key in data.keys:
-        image, stored = data.load_stored(key)
-        truth = data.labels_of(stored)
-        labels, confidence = predict(key, image)
-        if data.has_other:
-            labels = np.where(labels == UNLABELED, np.int32(data.other), labels)
-        evaluation.add(key, truth, labels, confidence)
-        evaluation.strangers |= data.strangers(stored)
+        try:
+            image, stored = data.load_stored(key)
+            labels, confidence = predict(key, image)
+        except InputError as error:
+            evaluation.failures[key] = str(error)
+        else:
+            if data.has_other:
+                labels = np.where(labels == UNLABELED, np.int32(data.other), labels)
+            evaluation.add(key, data.labels_of(stored), labels, confidence)
+            evaluation.strangers |= data.strangers(stored)
         yield key
 
 

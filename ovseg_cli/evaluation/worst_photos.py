@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ovseg_cli.legend import PAPER, drawable
 from ovseg_cli.render import overlay
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.whole_files import output_errors
 
 GAP = 12  # pixels between the two
 _INK = (32, 32, 32)
@@ -26,7 +28,8 @@ def write_worst(
 ) -> list[Path]:
     """Write FOLDER/RANK-KEY.jpg for each photo that `evaluation` kept, the worst as 01.
 
-    names: of all classes, background included. Returns the files. Raises OutputError.
+    Pictures of this set's photos that an earlier call has left there are removed. names: of all
+    classes, background included. Returns the files. Raises OutputError.
     """
     vocabulary, files = Vocabulary(names), []
     for rank, (score, labels) in enumerate(evaluation.worst, start=1):
@@ -39,7 +42,18 @@ def write_worst(
             ("truth", _segmentation(true, vocabulary)),
         )
         files += write_jpeg(folder / f"{rank:02}-{slug(score.key)}.jpg", picture)
+    _remove_earlier(folder, data, files)
     return files
+
+
+def _remove_earlier(folder: Path, data: PixelSet, written: Sequence[Path]) -> None:
+    """Remove RANK-KEY.jpg of any rank and of this set's keys alone: others may be their user's."""
+    ours = set(map(slug, data.keys))
+    with output_errors(folder):
+        for file in set(folder.glob("*.jpg")).difference(written):
+            named = re.fullmatch(r"[0-9]{2,4}-(.*)", file.stem)
+            if named and named[1] in ours and file.is_file():
+                file.unlink()
 
 
 def _segmentation(labels: np.ndarray, vocabulary: Vocabulary) -> Segmentation:

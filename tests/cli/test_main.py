@@ -73,7 +73,7 @@ def debug(context, parameter, value):
     ("error", "code", "message"),
     [
         (UsageError("no such thing"), 2, "ovseg: error: no such thing\n"),
-        (CheckpointError("broken\nfetch it anew"), 1, "ovseg: error: broken\nfetch it anew\n"),
+        (CheckpointError("broken\nfetch it anew"), 2, "ovseg: error: broken\nfetch it anew\n"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("division"), 1, "bug in ovseg"),
         (MemoryError(), 1, "bug in ovseg"),

@@ -123,8 +123,23 @@ def test_coco(tmp_path, photos):
     assert set(COCO_UNSEEN) <= set(data.names)
     _, labels = loaded("coco80", tmp_path)
     assert labels == [[0, 79, IGNORE], [IGNORE, IGNORE, IGNORE]]
+    # Unlabelled pixels are background, too: GroupViT's convert_coco_object.py makes 0 of all values
+    # above 90, and by its COCO-Object the published scores are.
     _, labels = loaded("coco81", tmp_path)
-    assert labels == [[0, 79, 80], [80, IGNORE, IGNORE]]
+    assert labels == [[0, 79, 80], [80, 80, IGNORE]]
+
+
+def test_coco_as_the_readme_of_coco_stuff_unpacks_it(tmp_path):
+    """With what the conversions of MMSegmentation and GroupViT leave beside the label maps."""
+    save(tmp_path / "images/val2017/000000000139.jpg")
+    maps = tmp_path / "annotations/val2017"
+    save(maps / "000000000139.png", [[0, 89, 91], [181, 255, 11]])
+    for kind in ("labelTrainIds", "instanceTrainIds"):
+        save(maps / f"000000000139_{kind}.png", [[0, 0, 0], [0, 0, 0]])
+    data, labels = loaded("coco171", tmp_path)
+    assert data.keys == ("000000000139",)
+    assert labels == [[0, 79, 80], [170, IGNORE, IGNORE]]
+    assert "unzipped within stuffthingmaps or annotations" in benchmark("coco171").layout
 
 
 def test_the_unseen_classes_are_the_paper_s(shared_dir):
@@ -162,6 +177,31 @@ def test_a_folder_without_it_is_told_where_to_get_it(tmp_path, name):
         open_benchmark(entry, tmp_path)
     with pytest.raises(UsageError, match="has no split 'nope'"):
         open_benchmark(entry, tmp_path, "nope")
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tmp_path):
+    save(tmp_path / "JPEGImages/2007_1.jpg")
+    save(tmp_path / "SegmentationClass/2007_1.png", [[0, 1, 20], [255, 5, 0]])
+    lists = tmp_path / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_bytes(b"\xef\xbb\xbf2007_1\r\n")
+    data, _ = loaded("voc20", tmp_path)
+    assert data.keys == ("2007_1",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"x: aeroplane\n", "labels.txt: 'x: aeroplane' is not NUMBER: NAME"),
+        (b"-2: aeroplane\n", "labels.txt: '-2: aeroplane' is not NUMBER: NAME"),
+        (b"99999: aeroplane\n", "labels.txt: '99999: aeroplane' is not NUMBER: NAME"),
+        (b"2: caf\xe9\n", r"labels\.txt cannot be read: it is not text in UTF-8"),
+    ],
+)
+def test_a_list_of_pascal_context_that_is_none(tmp_path, content, message):
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(UsageError, match=f"does not hold pc59 .*{message}"):
+        open_benchmark(benchmark("pc59"), tmp_path)
 
 
 def test_an_unknown_benchmark():

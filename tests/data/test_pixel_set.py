@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
-from ovseg_cli.errors import UsageError
+from ovseg_cli.data.pixel_set import IGNORE, read_ids, read_pixel_set
+from ovseg_cli.errors import InputError, UsageError
 
 
 def test_names_are_in_the_order_of_their_ids_and_background_is_none(garden):
@@ -92,6 +92,12 @@ def break_it(root, what):
         (root / "classes.json").write_text('{"255": "tree"}')
     elif what == "many":
         (root / "classes.json").write_text(json.dumps({n: f"name {n}" for n in range(255)}))
+    elif what == "no name":
+        (root / "classes.json").write_text("{}")
+    elif what == "background alone":
+        (root / "classes.json").write_text('{"0": "background"}')
+    elif what == "a name twice":
+        (root / "classes.json").write_text('{"0": "tree", "1": "Tree"}')
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,9 @@ def break_it(root, what):
         ("names as keys", "garden is not a labelled data set"),
         ("large id", r"a class id is not in 0\.\.254"),
         ("many", "255 classes do not fit"),
+        ("no name", r"classes\.json: no class names given"),
+        ("background alone", r"classes\.json: no class names given"),
+        ("a name twice", r"classes\.json: class name .tree. occurs 2 times"),
     ],
 )
 def test_layouts_that_are_not_as_expected(garden, what, message):
@@ -117,17 +126,103 @@ def test_photos_and_labels_that_are_missing_damaged_or_do_not_fit(garden):
     data = read_pixel_set(garden, "train")
     label, photo = garden / "labels" / "a.png", garden / "images" / "a.png"
     Image.new("L", (5, 3)).save(label)
-    with pytest.raises(UsageError, match=r"garden/a: the label map is \(3, 5\), the photo \(3, 4"):
+    with pytest.raises(InputError, match=r"garden/a: the label map is \(3, 5\), the photo \(3, 4"):
         data.load("a")
     Image.new("RGB", (5, 3)).save(label)
-    with pytest.raises(UsageError, match=r"labels/a\.png: the label map is not one of 8"):
+    with pytest.raises(InputError, match=r"labels/a\.png: the label map is not one of 8"):
         data.load("a")
     label.write_bytes(label.read_bytes()[:30])
-    with pytest.raises(UsageError, match=r"labels/a\.png cannot be read"):
+    with pytest.raises(InputError, match=r"labels/a\.png cannot be read"):
         data.load("a")
     label.unlink()
-    with pytest.raises(UsageError, match=r"labels/a\.png cannot be read"):
+    with pytest.raises(InputError, match=r"labels/a\.png cannot be read"):
         data.load("a")
+    Image.new("L", (4, 3)).save(label)
     photo.unlink()
     with pytest.raises(UsageError, match=r"no photo named a\.jpg"):
         data.load("a")
+
+
+def turned(data, orientation, stored, labels):
+    """Photo a with these pixels as stored and this orientation, and its label map."""
+    (data / "images" / "a.png").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(data / "images" / "a.jpg", exif=exif, quality=100)
+    Image.fromarray(labels).save(data / "labels" / "a.png")
+
+
+@pytest.fixture
+def half():
+    """(16, 32, 3), black with a white right half."""
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, 16:] = 255
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("orientation", "white"),
+    [(3, np.s_[:, :16]), (6, np.s_[16:]), (8, np.s_[:16])],
+)
+def test_photos_are_upright_as_their_label_maps_are(garden, half, orientation, white):
+    labels = np.zeros((16, 32) if orientation == 3 else (32, 16), np.uint8)
+    turned(garden, orientation, half, labels)
+    image, found = read_pixel_set(garden, "train").load("a")
+    assert image.shape[:2] == found.shape
+    expected = np.zeros(found.shape, bool)
+    expected[white] = True
+    assert ((image[..., 0] > 127) == expected).all()
+
+
+def test_a_photo_whose_label_map_is_not_turned_is_not_either(garden, half):
+    turned(garden, 6, half, np.zeros((16, 32), np.uint8))
+    image, _ = read_pixel_set(garden, "train").load("a")
+    assert image[:, 20:].min() > 200 and image[:, :12].max() < 50
+    Image.new("L", (30, 16)).save(garden / "labels" / "a.png")  # fits neither
+    with pytest.raises(InputError, match=r"\(16, 30\), the photo \(32, 16\)"):
+        read_pixel_set(garden, "train").load("a")
+
+
+def test_what_is_listed_but_is_not_there_is_named(garden):
+    data = read_pixel_set(garden, "train")
+    data.require_files()
+    (garden / "labels" / "b.png").unlink()
+    with pytest.raises(UsageError, match=r"lacks the photo or the label map of 1 of 2 .*: b\. Add"):
+        data.require_files()
+    (garden / "images" / "a.png").unlink()
+    with pytest.raises(UsageError, match=r"of 2 of 2 that are listed: a, b\."):
+        data.require_files()
+
+
+def test_label_maps_of_16_bits_and_of_more_that_fit_these(tmp_path):
+    ids = np.array([[0, 300, 65535]])
+    for kind, name in ((np.uint16, "a.png"), (np.int32, "a.tif")):
+        Image.fromarray(ids.astype(kind)).save(tmp_path / name)
+        assert read_ids(tmp_path / name).tolist() == ids.tolist()
+        assert read_ids(tmp_path / name).dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.array([[0.5, 1]], np.float32), "not one of 8 or 16 bits"),
+        (np.array([[-5, 1]], np.int32), "values from -5 to 1, not of 0 to 65535"),
+        (np.array([[0, 2_000_000_000]], np.int32), "values from 0 to 2000000000"),
+        (np.array([[False, True]]), "not one of 8 or 16 bits"),
+    ],
+)
+def test_pictures_that_are_no_label_maps(tmp_path, pixels, message):
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=f"a.tif: the label map .*{message}"):
+        read_ids(tmp_path / "a.tif")
+
+
+def test_ids_of_no_class_are_strangers_but_not_what_is_ignored(garden):
+    data = read_pixel_set(garden, "train")
+    assert data.strangers(np.array([[0, 2, 7, 255]], np.uint8)) == {7}
+    assert data.strangers(np.array([[0, 5, 300, 65535]], np.uint16)) == {300}
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(garden):
+    (garden / "train.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
+    assert read_pixel_set(garden, "train").keys == ("a", "b")

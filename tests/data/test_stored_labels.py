@@ -6,7 +6,7 @@ from PIL import Image
 
 from ovseg_cli.data.ade847 import ADE847_IDS
 from ovseg_cli.data.stored_labels import label_map_of_mat, objects_of_ade
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError
 
 
 def test_objects_of_ade_are_in_red_and_green(tmp_path):
@@ -20,8 +20,21 @@ def test_files_that_cannot_be_read(tmp_path):
     pytest.importorskip("scipy.io")
     (tmp_path / "x").write_bytes(b"nothing")
     for read in (objects_of_ade, label_map_of_mat):
-        with pytest.raises(UsageError, match="x cannot be read"):
+        with pytest.raises(InputError, match="x cannot be read"):
             read(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (np.array([[1.0, 2.0]]), "not one of 8 or 16 bits"),
+        (np.array([[-1, 2]], np.int16), "values from -1 to 2, not of 0 to 65535"),
+    ],
+)
+def test_label_maps_of_matlab_s_that_are_none(tmp_path, stored, message):
+    pytest.importorskip("scipy.io").savemat(tmp_path / "x.mat", {"LabelMap": stored})
+    with pytest.raises(InputError, match=f"x.mat: the label map .*{message}"):
+        label_map_of_mat(tmp_path / "x.mat")
 
 
 def test_ade_s_numbers_grow_with_its_names(shared_dir):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.evaluation.predictions import PredictionFiles
 from ovseg_cli.segmentation import UNLABELED
 
@@ -75,26 +75,27 @@ def test_missing_files_are_named(pets, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ids", "kind", "message"),
+    ("ids", "kind", "error", "message"),
     [
-        ([[0, 1], [2, 0]], np.uint8, "a.png is 2×2 pixels, its photo 3×2"),
+        ([[0, 1], [2, 0]], np.uint8, InputError, "a.png is 2×2 pixels, its photo 3×2"),
         (
             [[0, 1, 3], [2, 0, 0]],
             np.uint8,
+            UsageError,
             "a.png has the value 3: a class is its position, 0 to 2",
         ),
-        ([[0, 1, 256], [2, 0, 0]], np.uint16, "a.png has the value 256"),
-        ([[[0] * 3] * 3] * 2, np.uint8, "not one of 8 or 16 bits a pixel"),
+        ([[0, 1, 256], [2, 0, 0]], np.uint16, UsageError, "a.png has the value 256"),
+        ([[[0] * 3] * 3] * 2, np.uint8, InputError, "not one of 8 or 16 bits a pixel"),
     ],
 )
-def test_maps_that_do_not_fit_are_named(pets, tmp_path, ids, kind, message):
+def test_maps_that_do_not_fit_are_named(pets, tmp_path, ids, kind, error, message):
     write(tmp_path / "out", ids, kind)
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(error, match=re.escape(message)):
         PredictionFiles(tmp_path / "out", pets)("a", PHOTO)
 
 
 def test_a_damaged_map(pets, tmp_path):
     write(tmp_path / "out", [[0, 1, 2], [2, 0, 0]])
     (tmp_path / "out/a.png").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match=r"a\.png cannot be read"):
+    with pytest.raises(InputError, match=r"a\.png cannot be read"):
         PredictionFiles(tmp_path / "out", pets)("a", PHOTO)

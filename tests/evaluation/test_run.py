@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ovseg_cli.data.pixel_set import IGNORE
+from ovseg_cli.errors import InputError
 from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.evaluation.run import Evaluation, by_model, evaluate
 from ovseg_cli.evaluation.threshold import ConfidenceCounts
@@ -38,6 +39,25 @@ def test_photos_and_sums(pets):
     assert scores["pixel_accuracy"] == 8 / 11
     # In photos this small every pixel lies at a border.
     assert scores["boundary_mIoU"] == scores["mIoU"]
+
+
+def test_photos_that_fail_are_left_out(pets):
+    """One cannot be read, or nothing can be predicted of it."""
+
+    def unlucky(key, image):
+        if key == "a":
+            raise InputError("a.png is odd")
+        return predict(key, image)
+
+    evaluation = Evaluation(3, pets.ignore)
+    assert list(evaluate(unlucky, pets, evaluation)) == ["a", "b/c"]
+    assert evaluation.failures == {"a": "a.png is odd"}
+    assert [photo.key for photo in evaluation.photos] == ["b/c"]
+    (pets.root / "labels/b/c.png").write_bytes(b"no picture")
+    evaluation = Evaluation(3, pets.ignore)
+    assert list(evaluate(predict, pets, evaluation)) == ["a", "b/c"]
+    assert [photo.key for photo in evaluation.photos] == ["a"]
+    assert "c.png cannot be read" in evaluation.failures["b/c"]
 
 
 def test_seen_and_unseen(pets):

@@ -25,6 +25,19 @@ def test_the_worst_are_written_by_rank(pets, tmp_path):
         assert picture.format == "JPEG" and picture.mode == "RGB"
 
 
+def test_pictures_of_an_earlier_call_are_removed_and_no_others(pets, tmp_path):
+    folder = tmp_path / "worst"
+    folder.mkdir()
+    others = {"01-holiday.jpg", "a.jpg", "1-a.jpg", "notes.txt", "02-a.png"}
+    for name in ("02-a.jpg", "1000-b-c.jpg", *others):
+        (folder / name).touch()
+    evaluation = Evaluation(3, pets.ignore, keep_worst=1)
+    wrong = np.full((2, 3), -1, np.int32)
+    list(evaluate(lambda key, image: (wrong, None), pets, evaluation))
+    write_worst(folder, pets, pets.names, evaluation)
+    assert {file.name for file in folder.iterdir()} == {"01-a.jpg", *others}
+
+
 def test_both_stand_side_by_side():
     words, size = Vocabulary(["cat", "dog"]), (300, 400)
     frame = Frame(np.full((*size, 3), 100, np.uint8))
