@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -71,12 +71,14 @@ def read_run(out: Path) -> FinishedRun:
     classes = read_classes(out)
     record = _read_record(out)
     latest: dict[str, Entry] = {}
+    names: dict[str, str] = {}  # in the tables, by REL, where no path tells them
     try:
         for entry in Journal(out / layout.STATE).entries():
             if entry.rel not in latest or entry.order >= latest[entry.rel].order:
                 latest[entry.rel] = entry
         if not latest:  # copied without its hidden folder
-            latest = {entry.rel: entry for entry in _entries_of_stats(out)}
+            for name, entry in _entries_of_stats(out):
+                latest[entry.rel], names[entry.rel] = entry, name
     except OSError as error:
         raise UsageError(f"cannot read {printable(str(out))}: {error.strerror}") from error
     newest = max(latest.values(), key=lambda entry: entry.order, default=None)
@@ -85,7 +87,7 @@ def read_run(out: Path) -> FinishedRun:
     return FinishedRun(
         out=out,
         classes=classes,
-        photos=tuple(_finished_photo(out, entry) for entry in done),
+        photos=tuple(_finished_photo(out, entry, names.get(entry.rel)) for entry in done),
         failures=tuple(_failures(own, record)),
         record=record,
         left_over=len(latest) - len(own),
@@ -147,8 +149,8 @@ def is_sound(entry: Entry, classes: int) -> bool:
     return is_plausible(entry) and all(class_id < classes for class_id, _, _ in entry.areas)
 
 
-def _finished_photo(out: Path, entry: Entry) -> FinishedPhoto:
-    name = tables.image_name(entry.rel, entry.path) if entry.path else entry.rel
+def _finished_photo(out: Path, entry: Entry, name: str | None) -> FinishedPhoto:
+    name = tables.image_name(entry.rel, entry.path) if name is None else name
     return FinishedPhoto(name, entry, _saved(out, entry, OVERLAY), _saved(out, entry, LABELS))
 
 
@@ -161,8 +163,8 @@ def _saved(out: Path, entry: Entry, kind: str) -> Path | None:
     return None
 
 
-def _entries_of_stats(out: Path) -> Iterator[Entry]:
-    """What stats.csv tells of the photos, where there is one."""
+def _entries_of_stats(out: Path) -> Iterator[tuple[str, Entry]]:
+    """What stats.csv tells of the photos, where there is one, with their names in it."""
     areas: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
     sizes: dict[str, tuple[int, int]] = {}
     try:
@@ -179,17 +181,28 @@ def _entries_of_stats(out: Path) -> Iterator[Entry]:
     except (ValueError, TypeError, LookupError, csv.Error) as error:
         shown = printable(str(out / layout.STATS))
         raise UsageError(f"{shown} is not a table as ovseg segment writes it") from error
+    stems = {image: os.path.splitext(image)[0] for image in sizes}
+    shared = Counter(stems.values())
     for image, (width, height) in sizes.items():
-        stem = os.path.splitext(image)[0]
-        files = {
-            kind: {target.relative_to(out).as_posix(): 0}
-            for kind in (OVERLAY, LABELS)
-            for target in (WRITERS[kind].target(out, rel) for rel in (image, stem))
-            if os.path.isfile(target)
-        }
-        yield Entry(
-            image, "", -1, 0, "", width=width, height=height, areas=tuple(areas[image]), files=files
+        stem = stems[image]
+        rels = [image, stem] if shared[stem] > 1 else [stem, image]
+        found = {rel: _results_of(out, rel) for rel in rels}
+        rel = next(filter(found.get, rels), rels[0])
+        told = tuple(areas[image])
+        yield (
+            image,
+            Entry(rel, "", -1, 0, "", width=width, height=height, areas=told, files=found[rel]),
         )
+
+
+def _results_of(out: Path, rel: str) -> dict[str, dict[str, int]]:
+    """The overlay and label map of a photo that lie in the folder."""
+    return {
+        kind: {target.relative_to(out).as_posix(): 0}
+        for kind in (OVERLAY, LABELS)
+        for target in [WRITERS[kind].target(out, rel)]
+        if os.path.isfile(target)
+    }
 
 
 def _failures(entries: Sequence[Entry], record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -181,10 +181,11 @@ class Model:
         """The classes' scores S of a photo: (K, H, W) float32 at its own size, on the CPU.
 
         S[k] is the sum over regions n of p[n, k] times n's share of the pixel (`score_map`). With
-        mask proposals S is not normalised and may exceed 1.
+        mask proposals S is not normalised and may exceed 1. A large JPEG is decoded in full, so
+        that its scores are those of its pixels.
         """
         segmenter = Segmenter(self, _vocabulary(names))
-        frame = _frame(image, segmenter.input_size)
+        frame = _frame(image)
         with torch.inference_mode():
             (scores,) = segmenter.score_maps([frame])
             found = full_scores(scores, frame.size_hw)[:-1].cpu()
@@ -300,7 +301,10 @@ def _vocabulary(names: Sequence[str] | Vocabulary) -> Vocabulary:
     return names if isinstance(names, Vocabulary) else Vocabulary(names)
 
 
-def _frame(image: Any, seen_at: Callable[[tuple[int, int]], tuple[int, int]]) -> Frame:
+def _frame(
+    image: Any, seen_at: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+) -> Frame:
+    """seen_at: see `read_image`."""
     if isinstance(image, np.ndarray):
         return Frame(image)
     from ovseg_cli.media.images import frame_of, read_image

@@ -410,6 +410,15 @@ def test_image_kinds_give_the_same(pyramid, tmp_path):
             pyramid.segment(other, NAMES)
 
 
+def test_scores_are_those_of_a_jpeg_s_own_pixels(pyramid, tmp_path):
+    """`segment` may decode a large one at a part of its size."""
+    photo = noise(1200, 1600)
+    Image.fromarray(photo).save(tmp_path / "large.jpg", quality=95)
+    decoded = np.array(Image.open(tmp_path / "large.jpg"))
+    found = pyramid.scores(tmp_path / "large.jpg", NAMES)
+    assert torch.equal(found, pyramid.scores(decoded, NAMES))
+
+
 def test_text_features_are_kept_and_used_again(pyramid, tmp_path, monkeypatch):
     Segmenter(pyramid, Vocabulary(NAMES))
     (kept,) = (tmp_path / "home" / "text").iterdir()

@@ -141,7 +141,7 @@ class _Run:
             metadata=self.provenance.metadata(),
             overwrite=plan.overwrite,
         )
-        if plan.overwrite and plan.shard is None and not plan.destination.is_store:
+        if plan.overwrite and not plan.destination.is_store:
             discard_derived(plan.output.root)
         if plan.shard is not None:
             self.part = PartNotes(plan, run)

@@ -111,10 +111,23 @@ def test_without_the_hidden_folder_the_tables_tell(run_of_three, make_run):
     shutil.rmtree(run_of_three / ".ovseg")
     run = read_run(run_of_three)
     assert [p.name for p in run.photos] == [p.name for p in journal.photos]
+    assert [p.entry.rel for p in run.photos] == [p.entry.rel for p in journal.photos]
     assert [p.entry.areas for p in run.photos] == [p.entry.areas for p in journal.photos]
     assert [p.overlay for p in run.photos] == [p.overlay for p in journal.photos]
     assert [p.labels for p in run.photos] == [p.labels for p in journal.photos]
     assert all(p.entry.path == "" for p in run.photos)
+
+
+def test_without_the_hidden_folder_each_photo_has_its_own_files(run_of_three):
+    shutil.rmtree(run_of_three / ".ovseg")
+    rels = {"a.png": "a", "a.png.jpg": "a.png", "b.jpg": "b.jpg", "b.tif": "b.tif"}
+    with (run_of_three / "stats.csv").open("w") as table:
+        table.write("image,width,height,class_id,class,pixels,fraction,mean_confidence\n")
+        table.writelines(f"{name},2,1,0,sky,2,1,0.5\n" for name in rels)
+    for rel in rels.values():
+        (run_of_three / f"labels/{rel}.png").touch()
+    found = {p.name: (p.entry.rel, p.labels) for p in read_run(run_of_three).photos}
+    assert found == {n: (rel, run_of_three / f"labels/{rel}.png") for n, rel in rels.items()}
 
 
 def test_a_foreign_journal_names_no_file_outside(run_of_three, tmp_path):
