@@ -19,7 +19,7 @@ from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.superseded import Files, intact, is_repeated, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary, printable
-from ovseg_cli.whole_files import is_temporary, left_over, remove
+from ovseg_cli.whole_files import is_temporary, left_over, remove, require_writable
 
 _WRITTEN_ANEW = 3  # times, while other parts finish more: they write the tables, too
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
@@ -52,13 +52,7 @@ class OutputFolder:
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Raise UsageError where the folder cannot be written or holds results already."""
-        place = self.root
-        while not os.path.lexists(place):
-            place = place.parent
-        if not place.is_dir():
-            raise UsageError(f"cannot write to {self.root}: {place} is not a folder")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise UsageError(f"cannot write to {self.root}: no permission to write in {place}")
+        require_writable(self.root)
         try:
             state = self.root / layout.STATE
             for path in (*self.result_folders(), state, *state.glob("*")):

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ovseg_cli.errors import OutputError
+from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.vocabulary import printable
 
 
@@ -29,6 +29,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
         except BaseException:
             remove([temporary])
             raise
+
+
+def require_writable(folder: Path) -> None:
+    """Raise UsageError where a folder, or the first above it that is there, is not for writing."""
+    place = folder
+    while not os.path.lexists(place):
+        place = place.parent
+    shown = f"cannot write to {printable(str(folder))}"
+    if not place.is_dir():
+        raise UsageError(f"{shown}: {printable(str(place))} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{shown}: no permission to write in {printable(str(place))}")
 
 
 def is_temporary(name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ovseg_cli.cli import console
 from ovseg_cli.errors import OvsegError, UsageError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.whole_files import require_writable
 
 if TYPE_CHECKING:
     from ovseg_cli.data.pixel_set import PixelSet
@@ -25,22 +25,11 @@ def check(targets: Mapping[str, Path]) -> None:
     """
     taken: dict[str, str] = {}  # place -> option
     for option, target in targets.items():
-        _check_place(option, target if option == WORST else target.parent)
+        require_writable(target if option == WORST else target.parent)
         place = os.path.realpath(target)
         if place in taken:
             raise UsageError(f"{taken[place]} and {option} both name {target}: give each its own")
         taken[place] = option
-
-
-def _check_place(option: str, folder: Path) -> None:
-    place = folder
-    while not os.path.lexists(place):
-        place = place.parent
-    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"{option} cannot write to {printable(str(folder))}: {printable(str(place))} is no "
-            "folder, or not to be written"
-        )
 
 
 def write(

@@ -17,6 +17,7 @@ from ovseg_cli.layout import CLASSES, REPORT, STATE
 from ovseg_cli.media.video import CAMERA
 from ovseg_cli.tables import holds_other_names
 from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.whole_files import require_writable
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,7 @@ def check(plan: Plan) -> None:
             raise UsageError(f"--resume cannot go on with {printable(source)}: it is over")
         if plan.live is not None and not is_stream(source):
             raise UsageError(f"--live is for cameras and streams, not {printable(source)}")
-    place = plan.out
-    while not os.path.lexists(place):
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to {plan.out}: {place} is no folder, or not to be written")
+    require_writable(plan.out)
     _check_names(plan)
     if plan.resume or plan.overwrite:
         return

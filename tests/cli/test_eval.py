@@ -220,7 +220,7 @@ def test_places_that_cannot_be_written_are_told_before_anything_is_counted(
     (tmp_path / "file").touch()
     ended = program("eval", "--data", labelled, option, tmp_path / "file" / "below" / "x")
     assert ended.code == 2
-    assert f"{option} cannot write to" in ended.err and "file is no folder" in ended.err
+    assert "cannot write to" in ended.err and "file is not a folder" in ended.err
     assert not fake.loaded
 
 

@@ -217,7 +217,7 @@ def test_wrong_usage(video, clip, tmp_path, arguments, reason):
 
 def test_an_output_that_cannot_be_opened(program, clip, tmp_path):
     ended = program("video", clip, *OPTIONS[:2], "-o", "clip.mp4/below")
-    assert ended.code == 2 and "is no folder" in ended.err
+    assert ended.code == 2 and "is not a folder" in ended.err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".ovseg").write_text("")
     ended = program("video", clip, *OPTIONS)
