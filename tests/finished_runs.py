@@ -47,9 +47,9 @@ class MadeRun:
         self._output = OutputFolder(self.out, select(save, self.vocabulary))
         self._output.open(self.vocabulary, run="run", metadata={})
 
-    def add(self, rel, labels, name=None, photo=None):
+    def add(self, rel, labels, name=None, photo=None, exif=True):
         path = photo or photo_at(self.folder / "photos" / (name or f"{rel}.png"), labels.shape)
-        frame = read_image(path)
+        frame = read_image(path, exif=exif)
         assert frame.size_hw == labels.shape
         confidence = np.full(labels.shape, 0.5, np.float32)
         segmentation = Segmentation(labels.astype(np.int32), confidence, self.vocabulary)

@@ -43,8 +43,9 @@ def command(out: Path, data: Path | None, split: str, output: Path | None) -> No
 
     It shows the totals of the classes, every photo with a slider between photo and overlay, the
     least confident first, filters by name, class, area and confidence, failures with their
-    reasons, and what was run. It opens from disk and asks no network for anything. Thumbnails
-    lie beside it in a folder of its name, report-files: they belong together.
+    reasons, and what was run. It opens from disk and asks no network for anything. Its pictures
+    are in it, so that it can be sent as it is. Those of a large run, of more than 24 MB, lie beside
+    it in a folder of its name, report-files: they belong together.
 
     \b
     Example:
@@ -52,7 +53,7 @@ def command(out: Path, data: Path | None, split: str, output: Path | None) -> No
     """
     from ovseg_cli.finished_run import read_run
     from ovseg_cli.report.page import thumbnails_folder, write_page
-    from ovseg_cli.report.thumbnails import remove_others, write_thumbnails
+    from ovseg_cli.report.thumbnails import write_thumbnails
 
     target = output or out / PAGE
     if target.is_dir():
@@ -65,9 +66,10 @@ def command(out: Path, data: Path | None, split: str, output: Path | None) -> No
         for made in write_thumbnails(run, folder):
             thumbnails.append(made)
             progress.advance()
-    write_page(target, run, thumbnails, accuracy)
-    remove_others(folder, thumbnails)
+    alone = write_page(target, run, thumbnails, accuracy)
     console.note(f"{len(run.photos)} done, {len(run.failures)} failed: {target}")
+    if not alone:
+        console.note(f"its pictures are too many for one file and lie in {folder}: copy both")
 
 
 def _accuracy(run: FinishedRun, data: Path, split: str) -> Accuracy:

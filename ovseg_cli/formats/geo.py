@@ -3,7 +3,8 @@
 rasterio, an optional extra, is imported within functions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,8 +23,24 @@ from ovseg_cli.vocabulary import printable
 from ovseg_cli.whole_files import atomic_path
 
 # Pillow's names of formats -> GDAL's, where they differ. GDAL is told which one it is to be: it
-# also knows files that name others to be read, on the network, too.
-_DRIVERS = {"TIFF": "GTiff", "JPEG2000": "JP2OpenJPEG", "DIB": "BMP"}
+# also knows files that name others to be read, on the network, too. PPM is left out: GDAL's PNM
+# knows two of its many kinds only.
+_DRIVERS = {"TIFF": "GTiff", "MPO": "JPEG", "JPEG2000": "JP2OpenJPEG", "DIB": "BMP"}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the pixels of a photo lie: by a transform, or by control points, or nowhere."""
+
+    crs: Any = None  # the coordinate system; None and empty = none
+    transform: Any = None  # from pixels to coordinates; None = there are points, or nothing
+    points: tuple[Any, ...] = ()  # rasterio's GroundControlPoint
+
+    def of_raster(self) -> Mapping[str, Any]:
+        """What rasterio is told of it, where a raster is written."""
+        if self.points:
+            return {"crs": self.crs or load_rasterio().CRS(), "gcps": self.points}
+        return {"crs": self.crs, "transform": self.transform}
 
 
 def load_rasterio() -> ModuleType:
@@ -41,16 +58,17 @@ def write_geotiff(run: LabelledRun, folder: Path, options: ExportOptions) -> Ite
     """Write REL.tif: the label map with the photo's coordinate system and transform.
 
     Values as in OUT/labels, 255 (16-bit: 65535) being "no data"; with 8 bits the classes' colours
-    are in it, too. A photo without coordinates gives a TIFF without.
+    are in it, too. Control points are copied; a photo without coordinates gives a TIFF without.
     """
     rasterio = load_rasterio()
     small = len(run.classes) <= UNLABELED_8
     kind, nothing = (np.uint8, UNLABELED_8) if small else (np.uint16, UNLABELED_16)
     for photo in run:
         height, width = photo.size_hw
-        crs, transform = _place(photo)
+        place = _place(photo)
         values = photo.labels().astype(kind)
         target = folder / f"{photo.rel}.tif"
+        _check_is_utf8(target)
         with (
             atomic_path(target) as temporary,
             rasterio.open(
@@ -61,10 +79,9 @@ def write_geotiff(run: LabelledRun, folder: Path, options: ExportOptions) -> Ite
                 height=height,
                 count=1,
                 dtype=values.dtype,
-                crs=crs,
-                transform=transform,
                 nodata=nothing,
                 compress="deflate",
+                **place.of_raster(),
             ) as written,
         ):
             written.write(values, 1)
@@ -78,37 +95,76 @@ def write_geojson(run: LabelledRun, folder: Path, options: ExportOptions) -> Ite
     """Write REL.geojson: a polygon for each connected region, along the edges of its pixels.
 
     Coordinates are the photo's own, its system named in "crs" as GeoJSON had it in 2008 and as
-    GDAL and QGIS read it; of a photo without coordinates they are pixels, y growing downwards.
+    GDAL and QGIS read it; of a photo without coordinates they are pixels, y growing downwards. Of
+    control points the transform is taken that comes nearest to them.
     """
     for photo in run:
         yield write_text(folder / f"{photo.rel}.geojson", _collection(run, photo))
 
 
-def _place(photo: LabelledPhoto) -> tuple[Any, Any]:
-    """The coordinate system (None = none) and the transform from pixels to coordinates."""
+def _place(photo: LabelledPhoto) -> _Place:
+    """Where the photo lies; raises InputError where it is gone, damaged or turned."""
     rasterio = load_rasterio()
-    shown = printable(str(photo.path))
+    path = photo.path
+    _check_is_utf8(path)
+    shown = printable(str(path))
     try:
-        kind = format_of(photo.path)
-        with rasterio.open(photo.path, driver=_DRIVERS.get(kind, kind)) as source:
-            size_hw, crs, transform = source.shape, source.crs, source.transform
-    except (InputError, OSError, rasterio.errors.RasterioError) as error:  # GDAL knows no such kind
+        kind = format_of(path)
+        driver = _DRIVERS.get(kind, kind)
+        with rasterio.Env() as gdal:
+            if driver not in gdal.drivers():  # and so nothing can have given it coordinates
+                return _Place()
+            with rasterio.open(path, driver=driver) as source:
+                size_hw, crs, transform = source.shape, source.crs, source.transform
+                points, crs_of_points = source.gcps
+    except (InputError, OSError, rasterio.errors.RasterioError) as error:
         raise InputError(f"{shown}: its coordinates cannot be read ({error})") from error
-    if crs is None and transform.is_identity:
-        return None, transform
+    if crs is None and transform.is_identity and not points:
+        return _Place()
     if size_hw != photo.size_hw:
         raise InputError(
             f"{shown}: turned upright it no longer fits its coordinates; run ovseg segment with "
             "--no-exif"
         )
-    return crs, transform
+    if points and transform.is_identity:
+        return _Place(crs_of_points, points=tuple(points))
+    return _Place(crs, transform)
+
+
+def _check_is_utf8(path: Path) -> None:
+    """Raise InputError for a path that rasterio cannot pass on to GDAL."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{printable(str(path))}: GDAL opens no file whose path is not UTF-8: rename the "
+            "photo, or the folder that it is in"
+        ) from error
+
+
+def _to_coordinates(place: _Place, shown: str) -> Any:
+    """The transform from pixels to coordinates; raises InputError where points do not give one."""
+    affine = load_rasterio().Affine
+    if not place.points:
+        return place.transform or affine.identity()
+    # Not rasterio's from_gcps: where GDAL finds none it returns whatever lay in the memory.
+    known = np.array([(point.col, point.row, 1, point.x, point.y) for point in place.points])
+    known = known[np.isfinite(known).all(axis=1)]
+    solution, _, rank, _ = np.linalg.lstsq(known[:, :3], known[:, 3:], rcond=None)
+    if rank < 3:
+        raise InputError(
+            f"{shown}: its {len(place.points)} control points do not tell where all of it lies: "
+            "three that are not in line are needed"
+        )
+    return affine(*solution.T.ravel().tolist())
 
 
 def _collection(run: LabelledRun, photo: LabelledPhoto) -> Iterator[str]:
-    crs, transform = _place(photo)
+    place = _place(photo)
+    transform = _to_coordinates(place, printable(photo.name))
     yield '{"type":"FeatureCollection",'
-    if crs is not None:
-        yield f'"crs":{json_text(_named(crs))},'
+    if place.crs:
+        yield f'"crs":{json_text(_named(place.crs))},'
     yield '"features":'
     yield from json_list(_features(run, photo, transform))
     yield "}\n"

@@ -13,6 +13,7 @@ from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, read_run
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import InputState
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
 
@@ -20,7 +21,8 @@ from ovseg_cli.vocabulary import printable
 class LabelledRun:
     """An output folder of `ovseg segment`; iterate over its photos as often as is needed.
 
-    Raises UsageError where the folder is no output folder, or holds no photo that is finished.
+    Raises UsageError where the folder is no output folder, holds no photo that is finished, or has
+    its label maps in tar shards.
     """
 
     def __init__(self, out: Path) -> None:
@@ -28,6 +30,14 @@ class LabelledRun:
         self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
         if not self._run.photos:
             raise UsageError(f"{printable(str(out))} holds no finished photo: nothing to export")
+        labels = (photo.labels for photo in self._run.photos)
+        packed = {file.name for file in labels if file is not None and file.suffix == ".tar"}
+        if packed:
+            raise UsageError(
+                f"{printable(str(out))} has its label maps in tar shards "
+                f"({printable(min(packed))}), from which nothing is exported: run ovseg segment "
+                "without --tar-size, into another folder"
+            )
         self._photos = sorted(self._run.photos, key=lambda photo: photo.entry.rel)
 
     def __len__(self) -> int:
@@ -93,12 +103,28 @@ class LabelledPhoto:
 
     @property
     def path(self) -> Path:
-        """The photo itself, absolute; raises InputError where it is gone."""
-        path = Path(self.finished.entry.path)
-        if not self.finished.entry.path or not os.path.isfile(path):
+        """The photo itself, absolute; raises InputError where it is no file, or gone."""
+        if not self.is_there:
+            known = self.finished.entry.path
             raise InputError(
-                f"{printable(self.finished.entry.path or self.name)}: the photo is gone, and this "
-                "format needs it"
+                f"{printable(known or self.name)}: {_absence(known)}, and this format needs it"
+            )
+        return Path(self.finished.entry.path)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the photo is a file that is still where it was."""
+        return bool(self.finished.entry.path) and os.path.isfile(self.finished.entry.path)
+
+    @property
+    def unchanged_path(self) -> Path:
+        """As `path`; raises InputError where the file has changed since the run, too."""
+        path, entry = self.path, self.finished.entry
+        state = InputState.of(path)
+        if (state.size, state.modified_ns) != (entry.size, entry.modified_ns):
+            raise InputError(
+                f"{printable(str(path))}: the photo has changed since the run: run ovseg segment "
+                "again with --resume"
             )
         return path
 
@@ -142,9 +168,30 @@ class LabelledPhoto:
 
     def pixels(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB of the photo; raises InputError where it is gone or has changed."""
+        pixels = self._read(self.run.exif)
+        if pixels.shape[:2] != self.size_hw:
+            raise InputError(f"{printable(str(self.path))}: no longer the photo that was segmented")
+        return pixels
+
+    def is_turned_by_others(self) -> bool:
+        """Whether a program that heeds EXIF shows the photo otherwise than the run has seen it.
+
+        Raises InputError where the photo is gone or has changed.
+        """
+        return not self.run.exif and not np.array_equal(self.pixels(), self._read(exif=True))
+
+    def _read(self, exif: bool) -> np.ndarray:
         height, width = self.size_hw
-        path = self.path
-        frame = read_image(path, exif=self.run.exif, max_pixels=height * width)
-        if frame.size_hw != self.size_hw:
-            raise InputError(f"{printable(str(path))}: no longer the photo that was segmented")
-        return frame.pixels
+        return read_image(self.unchanged_path, exif=exif, max_pixels=height * width).pixels
+
+
+def _absence(path: str) -> str:
+    """Why a photo cannot be had, of which the run has noted where it was."""
+    if not path:
+        return "the folder does not tell where the photo is"
+    if not os.path.isabs(path):
+        return "the photo is in a store: segment a copy on this disk"
+    archive = next((above for above in PurePath(path).parents if os.path.isfile(above)), None)
+    if archive is not None:
+        return f"the photo is within {printable(archive.name)}: unpack that and segment the folder"
+    return "the photo is gone"

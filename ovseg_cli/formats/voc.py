@@ -44,16 +44,17 @@ def write_cvat(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
     """Write annotations.zip for CVAT's "Upload annotations".
 
     SegmentationClass holds the classes' colours, with unlabelled pixels in the colour of the first
-    line of labelmap.txt. SegmentationObject makes of each class one object and leaves unlabelled
-    pixels out, so that CVAT gets no mask of them. Raises UsageError where classes share a colour.
+    line of labelmap.txt, whose name no class has. SegmentationObject makes of each class one object
+    and leaves unlabelled pixels out, so that CVAT gets no mask of them. Raises UsageError where
+    classes share a colour.
     """
     colors = np.concatenate([run.colors, np.zeros((1, 3), np.uint8)])  # the last: unlabelled = -1
     if len(np.unique(colors, axis=0)) < len(colors):
         raise UsageError("CVAT knows classes by their colours: those in classes.json must differ")
-    names = _label_names(["background", *run.names])
+    *names, unlabelled = _label_names([*run.names, "background"])  # classes choose first
     target = folder / "annotations.zip"
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        label_map = "".join(_label_map(names, [colors[-1], *run.colors]))
+        label_map = "".join(_label_map([unlabelled, *names], [colors[-1], *run.colors]))
         _add(archive, "labelmap.txt", label_map.encode())
         listed = "".join(f"{line(photo.rel)}\n" for photo in run)
         _add(archive, _LIST, listed.encode())

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from ovseg_cli.exports import write_png
 from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.outlines import joined_rings
@@ -22,15 +24,21 @@ def write_yolo(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
     """Write labels/REL.txt with a line for each region, and data.yaml; link the photos beside.
 
     A line is the class id and the polygon's x and y as shares of width and height. Holes are
-    joined to the outline by cuts. images/REL.SUFFIX is a link to the photo, a copy where links
-    cannot be made, and missing where the photo is gone.
+    joined to the outline by cuts. Where REL has a folder images the labels lie beside that, in a
+    folder labels, since there readers look for them. images/REL.SUFFIX is a link to the photo, a
+    copy where links cannot be made, a PNG where readers would turn the photo and the run has not,
+    and missing where the photo is gone. Raises InputError where it has changed.
     """
     for photo in run:
-        yield write_text(folder / "labels" / f"{photo.rel}.txt", _lines(photo))
-        source = Path(photo.finished.entry.path)
-        if photo.finished.entry.path and os.path.isfile(source):
-            yield _link(source, folder / "images" / f"{photo.rel}{source.suffix}")
+        yield write_text(folder / f"{_label_name(photo.rel)}.txt", _lines(photo))
+        if photo.is_there:
+            yield from _put_photo(photo, folder / "images")
     yield write_text(folder / "data.yaml", _description(run))
+
+
+def _label_name(rel: str) -> str:
+    """As readers derive it of a photo's: the last folder images of its path becomes labels."""
+    return "/labels/".join(f"/images/{rel}".rsplit("/images/", 1)).removeprefix("/")
 
 
 def _lines(photo: LabelledPhoto) -> Iterator[str]:
@@ -45,6 +53,15 @@ def _lines(photo: LabelledPhoto) -> Iterator[str]:
             points = (ring + (left + _WITHIN_PIXEL, top + _WITHIN_PIXEL)) / (width, height)
             shares = " ".join(f"{share:.7g}" for share in points.ravel().tolist())
             yield f"{part.value} {shares}\n"
+
+
+def _put_photo(photo: LabelledPhoto, folder: Path) -> Iterator[Path]:
+    if photo.is_turned_by_others():
+        seen = Image.fromarray(photo.pixels())
+        yield from write_png(folder / f"{photo.rel}.png", seen, {})
+    else:
+        source = photo.unchanged_path
+        yield _link(source, folder / f"{photo.rel}{source.suffix}")
 
 
 def _link(source: Path, target: Path) -> Path:

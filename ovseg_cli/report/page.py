@@ -1,4 +1,4 @@
-"""Put the page together: one HTML file that needs no other but its thumbnails."""
+"""Put the page together: one HTML file that needs no other, or of a large run its thumbnails."""
 
 import base64
 import hashlib
@@ -7,9 +7,9 @@ import math
 import os
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,19 @@ from ovseg_cli.tables import parent_areas
 from ovseg_cli.vocabulary import printable
 from ovseg_cli.whole_files import atomic_path, remove
 
+# Of JPEG, for a page to hold its own thumbnails: those of some 500 photos. As base64 they make a
+# page of 32 MB, which a browser opens within a second; it takes in all before it shows any, so that
+# more would have to be waited for.
+EMBEDDED_BYTES = 24_000_000
+
 _GENERATOR = b'<meta name="generator" content="ovseg '  # in page.html
 SCRIPTS = ("elements.js", "sections.js", "photos.js")  # one script, in this order
+
+# What the script takes these parts of run.json for.
+_RECORD = {name: str for name in ("command", "status", "version", "device", "precision")} | {
+    name: dict for name in ("model", "options", "timing", "counts")
+}
+_TIMING = {"started": str}
 
 # "<" could end the script element, "&" and ">" begin something in older parsers; U+2028 and U+2029
 # end lines in older JavaScript. json.dumps has escaped those two, as all that is not ASCII.
@@ -35,7 +46,7 @@ _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 def thumbnails_folder(target: Path) -> Path:
-    """Where the thumbnails of a page go: beside it, named after it."""
+    """Where thumbnails are made, and those of a large run stay: beside the page, named after it."""
     return target.parent / f"{target.stem}-files"
 
 
@@ -44,11 +55,29 @@ def write_page(
     run: FinishedRun,
     thumbnails: Sequence[Thumbnails],
     accuracy: Accuracy | None = None,
-) -> None:
-    """Write the page of a run, with one entry of `thumbnails` a photo. Raises OutputError."""
-    text = page(contents(target, run, thumbnails, accuracy))
+) -> bool:
+    """Write the page of a run, with one entry of `thumbnails` a photo; returns if it stands alone.
+
+    If so, the thumbnails are in it, and no longer in their folder; else those of earlier pages go
+    from there. Raises OutputError.
+    """
+    folder = thumbnails_folder(target)
     with atomic_path(target) as temporary:
+        alone = stands_alone(folder, thumbnails)
+        text = page(contents(target, run, thumbnails, accuracy, embed=alone))
         temporary.write_bytes(text.encode())
+    remove_others(folder, () if alone else thumbnails)
+    return alone
+
+
+def stands_alone(folder: Path, thumbnails: Sequence[Thumbnails]) -> bool:
+    """Whether the thumbnails are small enough, together, to be within the page."""
+    total = 0
+    for name in (name for each in thumbnails for name in each.files()):
+        total += (folder / name).stat().st_size
+        if total > EMBEDDED_BYTES:
+            return False
+    return True
 
 
 def discard_page(target: Path) -> None:
@@ -63,8 +92,6 @@ def discard_page(target: Path) -> None:
         return
     remove([target])
     remove_others(folder, ())
-    with suppress(OSError):  # others' files stay
-        folder.rmdir()
 
 
 def page(values: Mapping[str, Any]) -> str:
@@ -85,21 +112,26 @@ def contents(
     run: FinishedRun,
     thumbnails: Sequence[Thumbnails],
     accuracy: Accuracy | None = None,
+    *,
+    embed: bool,
 ) -> dict[str, Any]:
-    """All that the page shows, ready for JSON; names have no control or direction characters."""
-    below = f"{quote_from_bytes(os.fsencode(thumbnails_folder(target).name))}/"
+    """All that the page shows, ready for JSON; names have no control or direction characters.
+
+    embed: the thumbnails themselves, not their addresses.
+    """
+    source = partial(_embedded if embed else _beside, thumbnails_folder(target))
     return {
         "name": printable(run.out.resolve().name),
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "classes": _classes(run, accuracy),
         "kinds": _kinds(run),
         "photos": [
-            _photo(target, photo, small, below, accuracy)
+            _photo(target, photo, small, source, accuracy)
             for photo, small in zip(run.photos, thumbnails, strict=True)
         ],
         "failures": [[printable(path), printable(reason)] for path, reason in run.failures],
         "left_over": run.left_over,
-        "run": _printable(run.record),
+        "run": _record(run.record),
         "accuracy": None if accuracy is None else _accuracy(accuracy),
     }
 
@@ -155,7 +187,7 @@ def _photo(
     target: Path,
     photo: FinishedPhoto,
     small: Thumbnails,
-    below: str,
+    source: Callable[[str], str],
     accuracy: Accuracy | None,
 ) -> dict[str, Any]:
     entry = photo.entry
@@ -167,8 +199,8 @@ def _photo(
         "confidence": round(photo.confidence, 6),
         # Class id (-1: unlabelled), share of the photo, mean confidence.
         "areas": [[i, round(n / size, 6), round(mean, 4)] for i, n, mean in entry.areas],
-        "photo": small.photo and below + small.photo,
-        "overlay": small.overlay and below + small.overlay,
+        "photo": small.photo and source(small.photo),
+        "overlay": small.overlay and source(small.overlay),
         "missing": small.missing,
         "links": {
             "photo": _address(target, Path(entry.path)) if small.photo else "",
@@ -178,6 +210,16 @@ def _photo(
     if accuracy is not None:
         values["iou"] = _number(accuracy.photos.get(entry.rel))
     return values
+
+
+def _beside(folder: Path, name: str) -> str:
+    """The address of a thumbnail that lies in the page's folder."""
+    return f"{quote_from_bytes(os.fsencode(folder.name))}/{name}"
+
+
+def _embedded(folder: Path, name: str) -> str:
+    """A thumbnail as an address that holds all of it; raises OSError."""
+    return f"data:image/jpeg;base64,{base64.b64encode((folder / name).read_bytes()).decode()}"
 
 
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
@@ -210,8 +252,23 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
+def _record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json tells, with all text safe to show.
+
+    It may come from elsewhere: what is not of the type that the page's script takes it for is left
+    out.
+    """
+    told: dict[str, Any] = _printable(record)
+    for values, kinds in ((told, _RECORD), (told.get("timing"), _TIMING)):
+        if isinstance(values, dict):
+            for name in values.keys() & kinds.keys():
+                if not isinstance(values[name], kinds[name]):
+                    del values[name]
+    return told
+
+
 def _printable(values: Any) -> Any:
-    """run.json with all text safe to show."""
+    """The same with all text safe to show, and without numbers that JSON does not have."""
     if isinstance(values, Mapping):
         return {printable(str(key)): _printable(value) for key, value in values.items()}
     if isinstance(values, list | tuple):

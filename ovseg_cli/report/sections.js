@@ -146,8 +146,8 @@ const PLOT = { left: 46, top: 10, width: 420, height: 300 };
 
 /** From where to where an axis goes, and its ticks: as much of 0 to 1 as the values need. */
 function axis(values) {
-  let least = Math.floor(Math.min(...values, 1) * 10 + 1e-9);
-  let most = Math.ceil(Math.max(...values, 0) * 10 - 1e-9);
+  let least = Math.floor(values.reduce((a, b) => Math.min(a, b), 1) * 10 + 1e-9);
+  let most = Math.ceil(values.reduce((a, b) => Math.max(a, b), 0) * 10 - 1e-9);
   if (!values.length) [least, most] = [0, 10];
   while (most - least < 3) {
     if (most < 10) most += 1;

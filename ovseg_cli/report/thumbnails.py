@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from ovseg_cli.vocabulary import ClassName, Vocabulary
 from ovseg_cli.whole_files import atomic_path, remove
 
 LONGER_SIDE = 480  # pixels: a card is about 320 wide, on a phone's finer screen more
-_OWN_NAME = re.compile(r"[0-9a-f]{20}-(photo|overlay)\.jpg")
+_OWN_NAME = re.compile(r"[0-9a-f]{20}-(photo|overlay|grey)\.jpg")
 _HIGHEST_LEGEND = 8192  # pixels; 41 lines of the largest letters are less
 _PAPER = 200  # grey level below an overlay that is made without its photo
 
@@ -39,6 +40,10 @@ class Thumbnails:
     photo: str
     overlay: str
     missing: str = ""  # why there is no photo
+
+    def files(self) -> Iterator[str]:
+        """The names of those that there are."""
+        return filter(None, (self.photo, self.overlay))
 
 
 def write_thumbnails(run: FinishedRun, folder: Path) -> Iterator[Thumbnails]:
@@ -56,10 +61,12 @@ def write_thumbnails(run: FinishedRun, folder: Path) -> Iterator[Thumbnails]:
 
 
 def remove_others(folder: Path, kept: Sequence[Thumbnails]) -> None:
-    """Remove thumbnails of earlier pages that the page no longer shows, as far as possible."""
-    names = {name for each in kept for name in (each.photo, each.overlay)}
+    """Remove thumbnails that are not kept, and the folder if it is empty then, where possible."""
+    names = {name for each in kept for name in each.files()}
     own = [file for file in folder.glob("*.jpg") if _OWN_NAME.fullmatch(file.name)]
     remove(file for file in own if file.name not in names)
+    with suppress(OSError):  # others' files stay
+        folder.rmdir()
 
 
 class _Maker:
@@ -70,17 +77,13 @@ class _Maker:
 
     def __call__(self, photo: FinishedPhoto) -> Thumbnails:
         key = _key(photo)
-        names = Thumbnails(f"{key}-photo.jpg", f"{key}-overlay.jpg")
-        small, missing = self._photo(photo, names.photo)
-        overlay = photo.overlay is not None or photo.labels is not None
-        if overlay and not (self.folder / names.overlay).exists():
-            picture = self._overlay(photo, small, names.photo)
-            overlay = picture is not None
-            if picture is not None:
-                _write(self.folder / names.overlay, picture)
+        name = f"{key}-photo.jpg"
+        small, missing = self._photo(photo, name)
+        kept = self.folder / name
+        below = kept if small is None and _is_kept(kept) else small
         return Thumbnails(
-            photo="" if missing else names.photo,
-            overlay=names.overlay if overlay else "",
+            photo="" if missing else name,
+            overlay=self._overlay(photo, key, below),
             missing=missing,
         )
 
@@ -95,7 +98,7 @@ class _Maker:
                 return None, "the photo has changed since the run"
         except (OSError, ValueError):
             return None, "the photo is no longer where it was"
-        if (self.folder / name).exists():
+        if _is_kept(self.folder / name):
             return None, ""
         try:
             limit = max(MAX_PIXELS, entry.width * entry.height)
@@ -108,33 +111,45 @@ class _Maker:
         _write(self.folder / name, small)
         return small, ""
 
-    def _overlay(
-        self, photo: FinishedPhoto, small: Image.Image | None, name: str
-    ) -> Image.Image | None:
-        """The photo's part of the saved overlay, or one made of the label map."""
+    def _overlay(self, photo: FinishedPhoto, key: str, below: Image.Image | Path | None) -> str:
+        """The name of the photo's part of the saved overlay, or of one made of the label map.
+
+        below: the small photo that it is made upon, or its file. Made without, upon grey, it has a
+        name of its own, so that another is made once the photo is back.
+        """
+        if photo.overlay is None and photo.labels is None:
+            return ""
+        name = f"{key}-overlay.jpg"
+        if _is_kept(self.folder / name):
+            return name
+        if photo.overlay is None and below is None:
+            name = f"{key}-grey.jpg"
         try:
-            if photo.overlay is not None:
-                return _without_legend(photo)
-            if small is None and (self.folder / name).exists():
-                with Image.open(self.folder / name) as kept:
-                    small = kept.convert("RGB")
-            return self._tinted(photo, small)
+            picture = _without_legend(photo) if photo.overlay else self._tinted(photo, below)
         except Exception:
             # Damaged since, in one of Pillow's many ways: the page does without.
-            return None
+            return ""
+        _write(self.folder / name, picture)
+        return name
 
-    def _tinted(self, photo: FinishedPhoto, small: Image.Image | None) -> Image.Image:
+    def _tinted(self, photo: FinishedPhoto, below: Image.Image | Path | None) -> Image.Image:
         assert photo.labels is not None
         stored = Image.fromarray(read_values(photo.labels))
         labels = np.array(stored.resize(_size(photo), Image.Resampling.NEAREST)).astype(np.int32)
         labels[labels == np.iinfo(label_kind(len(self.vocabulary))).max] = UNLABELED
-        below = np.full((*labels.shape, 3), _PAPER, np.uint8)
-        if small is not None:
-            below = np.array(small)
+        if below is None:
+            pixels = np.full((*labels.shape, 3), _PAPER, np.uint8)
+        else:
+            pixels = read_values(below, "RGB") if isinstance(below, Path) else np.array(below)
         segmentation = Segmentation(labels, np.zeros(labels.shape, np.float32), self.vocabulary)
-        out = np.empty_like(below)
-        tinted(Frame(below), segmentation, out=out)
+        out = np.empty_like(pixels)
+        tinted(Frame(pixels), segmentation, out=out)
         return Image.fromarray(out)
+
+
+def _is_kept(file: Path) -> bool:
+    """Whether a thumbnail is there; a link may lead to what is to be in no page."""
+    return file.is_file() and not file.is_symlink()
 
 
 def _without_legend(photo: FinishedPhoto) -> Image.Image:

@@ -1,4 +1,5 @@
 import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -163,3 +164,12 @@ def test_label_maps_in_tar_shards(program, segment, photos):
     assert ended.code == 2
     assert "has its label maps in tar shards (ovseg-000000.tar)" in ended.err
     assert "without --tar-size" in ended.err
+
+
+def test_photos_within_an_archive(program, segment, photos, tmp_path):
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        tar.add(tmp_path / photos / "00.png", "00.png")
+    segment("in.tar")
+    ended = program("export", "out", "--to", "cutout", "--class", "sky")
+    assert ended.code == 1
+    assert "in.tar/00.png: the photo is within in.tar: unpack that and segment" in ended.err

@@ -23,7 +23,14 @@ def page_data(path):
     return json.loads(text.split('type="application/json">')[1].split("</script>")[0])
 
 
-def test_the_page_and_its_thumbnails(program, done):
+@pytest.fixture
+def large(monkeypatch):
+    """As if no thumbnail had room in a page."""
+    monkeypatch.setattr("ovseg_cli.report.page.EMBEDDED_BYTES", 0)
+
+
+def test_the_page(program, done):
+    before = set(files_below(done))
     ended = program("report", "out")
     assert (ended.code, ended.out) == (0, "")
     assert "3 done, 1 failed: out/report.html" in ended.err
@@ -32,18 +39,38 @@ def test_the_page_and_its_thumbnails(program, done):
     assert data["failures"][0][1] == "the file is empty"
     assert data["run"]["command"].startswith("ovseg segment photos --classes")
     shown = {photo[kind] for photo in data["photos"] for kind in ("photo", "overlay")}
+    assert len(shown) == 6 and all(text.startswith("data:image/jpeg;") for text in shown)
+    assert set(files_below(done)) - before == {"report.html"} and "copy both" not in ended.err
+    assert program("report", "out", "--quiet").err == ""
+
+
+def test_the_page_of_a_large_run_and_its_thumbnails(program, done, large):
+    ended = program("report", "out")
+    assert (ended.code, ended.out) == (0, "")
+    assert "too many for one file and lie in out/report-files: copy both" in ended.err
+    photos = page_data(done / "report.html")["photos"]
+    shown = {photo[kind] for photo in photos for kind in ("photo", "overlay")}
     assert shown == {f"report-files/{file.name}" for file in (done / "report-files").iterdir()}
     assert program("report", "out", "--quiet").err == ""
 
 
-def test_another_place(program, done, tmp_path):
+def test_thumbnails_of_an_earlier_report_go_once_they_are_in_the_page(program, done, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("ovseg_cli.report.page.EMBEDDED_BYTES", 0)
+        program("report", "out")
+    assert (done / "report-files").is_dir()
+    assert program("report", "out").code == 0
+    assert not (done / "report-files").exists()
+
+
+def test_another_place(program, done, tmp_path, large):
     before = set(files_below(done))
     assert program("report", "out", "-o", "pages/mine.html").code == 0
     assert (tmp_path / "pages/mine.html").exists() and set(files_below(done)) == before
     assert len(list((tmp_path / "pages/mine-files").iterdir())) == 6
 
 
-def test_making_it_again_replaces_it(program, segment, done, tmp_path):
+def test_making_it_again_replaces_it(program, segment, done, tmp_path, large):
     program("report", "out")
     old = {file.name for file in (done / "report-files").iterdir()}
     make_photo(tmp_path / "photos/new.png", seed=9)

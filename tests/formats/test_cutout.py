@@ -4,6 +4,7 @@ from finished_runs import blobs, photo_at
 from PIL import Image
 
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.media.images import read_image
 
 
@@ -45,6 +46,31 @@ def test_a_photo_that_is_gone_is_named(run):
     run.photos["deep er/a"].unlink()
     with pytest.raises(InputError, match=r"deep er/a\.jpg: the photo is gone"):
         run.export("cutout", class_name="sky")
+
+
+def test_a_photo_that_has_changed_is_named(run):
+    photo_at(run.photos["deep er/a"], run.labels["deep er/a"].shape, seed=9)
+    with pytest.raises(InputError, match=r"deep er/a\.jpg: the photo has changed.*--resume"):
+        run.export("cutout", class_name="sky")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "a: the folder does not tell where the photo is, and this format needs it"),
+        ("s3://bucket/a.png", "s3://bucket/a.png: the photo is in a store: segment a copy on"),
+        ("{}/x.tar/in/a.png", "x.tar/in/a.png: the photo is within x.tar: unpack that and segment"),
+    ],
+)
+def test_a_photo_that_is_no_file_of_this_disk_is_told_so(make_run, path, said):
+    made = make_run().add("a", blobs())
+    (made.folder / "x.tar").write_bytes(b"")
+    journal = Journal(made.out / ".ovseg")
+    journal.load()
+    values = vars(journal.entry("a"))
+    journal.append(Entry(**{**values, "path": path.format(made.folder)}))
+    with pytest.raises(InputError, match=said):
+        made.export("cutout", class_name="sky")
 
 
 def test_an_unknown_class(run):

@@ -1,4 +1,5 @@
 import json
+import os
 import socket
 import sys
 import warnings
@@ -6,11 +7,14 @@ import warnings
 import numpy as np
 import pytest
 from finished_runs import blobs, photo_at
+from PIL import Image
 
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.media.images import format_of
 
 rasterio = pytest.importorskip("rasterio")
 from rasterio import features  # noqa: E402
+from rasterio.control import GroundControlPoint  # noqa: E402
 
 PLACE = rasterio.Affine(0.5, 0.01, 500_000.25, -0.02, -0.5, 5_300_000.75)  # turned a little
 
@@ -149,3 +153,79 @@ def test_a_photo_that_gdal_cannot_read(make_run):
     made.photos["a"].write_bytes(b"no image")
     with pytest.raises(InputError, match=r"a\.png: its coordinates cannot be read"):
         made.export("geotiff")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+@pytest.mark.parametrize("name", ["geotiff", "geojson"])
+def test_a_photo_whose_name_is_no_utf8_is_named(make_run, name):
+    made = make_run().add("caf\udce9", blobs(), name="caf\udce9.png")
+    with pytest.raises(InputError, match=r"caf\\udce9\.png: .* not UTF-8: rename the photo"):
+        made.export(name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_folder_whose_name_is_no_utf8_is_named(run):
+    with pytest.raises(InputError, match=r"caf\\udce9/a\.tif: .* not UTF-8"):
+        run.export("geotiff", run.folder / "caf\udce9")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("MPO", "RGB"), ("PPM", "RGB"), ("PPM", "1"), ("AVIF", "RGB")]
+)
+def test_photos_of_other_kinds_have_no_coordinates(make_run, kind, mode):
+    """Phones and drones write MPO, as .jpg; of AVIF and some kinds of PPM GDAL knows nothing."""
+    made = make_run()
+    photo = made.folder / "a.jpg"
+    picture = Image.new(mode, (120, 90))
+    several = {"save_all": True, "append_images": [picture]} if kind == "MPO" else {}
+    try:
+        picture.save(photo, kind, **several)
+    except KeyError:
+        pytest.skip(f"this Pillow writes no {kind}")
+    assert format_of(photo) == kind
+    made.add("a", blobs(), photo=photo)
+    with rasterio.open(made.export("geotiff") / "a.tif") as read:
+        assert read.crs is None and read.transform.is_identity
+        values = read.read(1).astype(int)
+    np.testing.assert_array_equal(np.where(values == 255, -1, values), made.labels["a"])
+    document = json.loads((made.export("geojson") / "a.geojson").read_text("utf-8"))
+    identity = rasterio.Affine.identity()
+    np.testing.assert_array_equal(rasterized(document, (90, 120), identity), made.labels["a"])
+
+
+def with_points(path, size_hw, corners, crs):
+    """A TIFF that lies where PLACE puts it, by ground control points at some (row, column)."""
+    geotiff(path, size_hw, None, rasterio.Affine.identity())
+    points = [
+        GroundControlPoint(row, column, *rasterio.transform.xy(PLACE, row, column, offset="ul"))
+        for row, column in corners
+    ]
+    with rasterio.open(path, "r+") as written:
+        written.gcps = (points, rasterio.CRS.from_user_input(crs) if crs else rasterio.CRS())
+    return path
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", None])
+def test_control_points_are_kept(make_run, crs):
+    made = make_run()
+    corners = [(0, 0), (0, 120), (90, 0), (90, 120)]
+    photo = with_points(made.folder / "a.tif", (90, 120), corners, crs)
+    made.add("a", blobs(), photo=photo)
+    with rasterio.open(made.export("geotiff") / "a.tif") as read, rasterio.open(photo) as given:
+        points, kept = read.gcps
+        assert [p.asdict() for p in points] == [p.asdict() for p in given.gcps[0]]
+        assert kept == given.gcps[1] and len(points) == 4
+    document = json.loads((made.export("geojson") / "a.geojson").read_text("utf-8"))
+    assert ("crs" in document) == (crs is not None)
+    np.testing.assert_array_equal(rasterized(document, (90, 120), PLACE), made.labels["a"])
+
+
+@pytest.mark.parametrize("corners", [[(0, 0)], [(0, 0), (0, 120)], [(0, 0), (45, 60), (90, 120)]])
+def test_control_points_that_do_not_tell_where_the_polygons_lie(make_run, corners):
+    made = make_run()
+    photo = with_points(made.folder / "a.tif", (90, 120), corners, "EPSG:32632")
+    made.add("a", blobs(), photo=photo)
+    with rasterio.open(made.export("geotiff") / "a.tif") as read:
+        assert len(read.gcps[0]) == len(corners)
+    with pytest.raises(InputError, match=r"a\.tif: its \d control points do not tell"):
+        made.export("geojson")

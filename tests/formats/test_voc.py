@@ -55,6 +55,11 @@ class TestVoc:
         text = (made.export("voc") / "labelmap.txt").read_text()
         assert list(label_map(text)) == ["a b", "a b (2)", "a b (2) (2)", "void"]
 
+    def test_a_class_named_void_keeps_its_name(self, make_run):
+        made = make_run(["road", "void"]).add("a", blobs(classes=2))
+        text = (made.export("voc") / "labelmap.txt").read_text()
+        assert list(label_map(text)) == ["road", "void", "void (2)"]
+
     @pytest.mark.parametrize("name", ["a\nb", " a", "#a", "a\x85b"])
     def test_a_photo_whose_name_is_no_line(self, make_run, name):
         made = make_run().add(name, blobs(), name="x.png")
@@ -111,11 +116,12 @@ class TestCvat:
             for number in set(np.unique(objects)) - {0}:
                 assert len(np.unique(labels[objects == number])) == 1, "an object has one class"
 
-    def test_a_class_named_background_is_not_what_is_unlabelled(self, make_run):
+    def test_a_class_named_background_keeps_its_name_and_is_not_what_is_unlabelled(self, make_run):
         made = make_run(["background", "road"]).add("a", np.array([[-1, 0], [1, 1]]))
-        classes, _, names = cvat_maps(made.export("cvat"), "a")
-        assert names == ["background", "background (2)", "road"]
+        classes, objects, names = cvat_maps(made.export("cvat"), "a")
+        assert names == ["background (2)", "background", "road"]
         assert classes.tolist() == [[0, 1], [2, 2]]
+        assert objects.tolist() == [[0, 1], [2, 2]], "nothing is of the line that comes first"
 
     def test_list_of_photos(self, run):
         with zipfile.ZipFile(run.export("cvat") / "annotations.zip") as archive:

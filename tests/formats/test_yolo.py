@@ -1,14 +1,18 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import yaml
-from finished_runs import HOSTILE, blobs
+from finished_runs import HOSTILE, blobs, photo_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
+from ovseg_cli.errors import InputError
 from ovseg_cli.formats.outlines import edge_rings, joined_rings
+from ovseg_cli.media.images import read_image
 
 
 def as_ultralytics_reads(file, size_hw):
@@ -55,14 +59,25 @@ def test_data_yaml(run):
     assert (folder / data["train"]).is_dir() and (folder / data["val"]).is_dir()
 
 
+def labels_of(image):
+    """How ultralytics finds the labels of an image."""
+    return Path("/labels/".join(str(image).rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt")
+
+
 def test_every_photo_stands_beside_its_labels(run):
     folder = run.export("yolo")
     for rel, photo in run.photos.items():
         (image,) = (p for p in (folder / "images" / rel).parent.iterdir() if p.is_file())
         assert image.read_bytes() == photo.read_bytes()
-        # How ultralytics finds the labels of an image.
-        labels = str(image).replace("/images/", "/labels/").rsplit(".", 1)[0] + ".txt"
-        assert labels == str(folder / "labels" / f"{rel}.txt")
+        assert labels_of(image) == folder / "labels" / f"{rel}.txt"
+
+
+@pytest.mark.parametrize("rel", ["images/a", "day 1/images/a", "images/x/images/y/a", "images"])
+def test_photos_below_a_folder_named_images_keep_their_labels(make_run, rel):
+    made = make_run().add(rel, blobs())
+    folder = made.export("yolo")
+    read = as_ultralytics_reads(labels_of(folder / "images" / f"{rel}.png"), (90, 120))
+    np.testing.assert_array_equal(read, made.labels[rel])
 
 
 def test_where_links_cannot_be_made_photos_are_copied(run, monkeypatch):
@@ -78,6 +93,28 @@ def test_a_photo_that_is_gone_has_labels_all_the_same(run):
     run.photos["a"].unlink()
     folder = run.export("yolo")
     assert (folder / "labels/a.txt").exists() and not (folder / "images/a.png").is_symlink()
+
+
+def test_a_photo_that_has_changed_is_named(run):
+    photo_at(run.photos["deep er/a"], (64, 200), seed=9)
+    with pytest.raises(InputError, match=r"deep er/a\.jpg: the photo has changed since the run"):
+        run.export("yolo")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_where_readers_would_turn_a_photo_they_get_what_was_segmented(make_run, orientation):
+    """cv2.imread, with which ultralytics reads, turns a photo after its EXIF orientation."""
+    made = make_run()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = photo_at(made.folder / "photos/a.jpg", (60, 80), exif=exif)
+    made.add("a", blobs((60, 80)), photo=photo, exif=False)
+    made.record(options={"exif": False})
+    (image,) = (made.export("yolo") / "images").iterdir()
+    assert image.is_symlink() == (orientation == 1)
+    np.testing.assert_array_equal(
+        np.asarray(cv2.imread(str(image)))[..., ::-1], read_image(photo, exif=False).pixels
+    )
 
 
 def test_points_lines_and_rings_within_rings(make_run):

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from mock_segmenter import make_photo
 
 from ovseg_cli.finished_run import read_run
 from ovseg_cli.report.accuracy import Accuracy
-from ovseg_cli.report.page import thumbnails_folder, write_page
+from ovseg_cli.report.page import EMBEDDED_BYTES, thumbnails_folder, write_page
 from ovseg_cli.report.thumbnails import Thumbnails, write_thumbnails
 
 NAMES = "[...document.querySelectorAll('.card h3')].map(title => title.textContent)"
@@ -65,13 +66,43 @@ def test_it_renders(browser, run_of_three):
     assert browser.complaints == []
 
 
-def test_nothing_is_asked_of_any_network(browser, run_of_three):
-    """All that the page asks for are its own thumbnails, on disk."""
+@pytest.mark.parametrize("most", [0, EMBEDDED_BYTES])
+def test_nothing_is_asked_of_any_network(browser, run_of_three, monkeypatch, most):
+    """All that the page asks for are its own thumbnails, on disk, or in it."""
+    monkeypatch.setattr("ovseg_cli.report.page.EMBEDDED_BYTES", most)
     browser.open(write_report(run_of_three))
     browser.until(f"{SCROLL}, [...document.images].every(image => image.complete)")
-    own = run_of_three.as_uri()
+    own = "data:image/jpeg;" if most else run_of_three.as_uri()
+    assert browser.requests[0] == (run_of_three / "report.html").as_uri()
     assert len(browser.requests) == 7  # the page, three photos and three overlays
-    assert all(url.startswith(own) for url in browser.requests)
+    assert all(url.startswith(own) for url in browser.requests[1:])
+
+
+def test_the_page_alone_shows_its_pictures(browser, run_of_three, tmp_path):
+    """As it is when somebody has been sent it."""
+    write_report(run_of_three)
+    page = (run_of_three / "report.html").rename(tmp_path / "sent.html")
+    shutil.rmtree(run_of_three)
+    browser.open(page.as_uri())
+    browser.until(f"{SCROLL}, [...document.images].every(image => image.naturalWidth === 60)")
+    assert browser.evaluate("document.images.length") == 6
+    assert browser.complaints == []
+
+
+def test_the_axes_of_very_many_photos(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    ticks = browser.evaluate("axis(Array.from({length: 300000}, (_, n) => n / 300000)).ticks")
+    assert ticks == [0, 0.2, 0.4, 0.6, 0.8, 1]
+
+
+def test_a_run_json_from_elsewhere_costs_only_what_it_tells(browser, run_of_three):
+    for text in (
+        '{"timing": null, "model": 7, "counts": [], "options": "x", "status": {}}',
+        '{"timing": {"started": 2026}, "command": 5, "counts": {"not_processed": {}}}',
+    ):
+        (run_of_three / "run.json").write_text(text)
+        browser.open(write_report(run_of_three))
+        assert len(browser.evaluate(NAMES)) == 3 and browser.complaints == []
 
 
 def test_the_policy_stops_what_would_ask(browser, run_of_three):
@@ -336,7 +367,8 @@ def test_scores_beside_the_photos(browser, run_of_three):
     assert browser.complaints == []
 
 
-def test_five_thousand_photos_stay_usable(browser, run_of_thousands):
+def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
+    monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
     ious = {photo.entry.rel: photo.confidence**2 for photo in run.photos}
     small = [

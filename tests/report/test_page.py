@@ -34,9 +34,18 @@ class Elements(HTMLParser):
 
 
 def whole(out, target):
+    """What the page shows, with its thumbnails beside it."""
     run = read_run(out)
     small = list(write_thumbnails(run, thumbnails_folder(target)))
-    return contents(target, run, small)
+    return contents(target, run, small, embed=False)
+
+
+def written(out):
+    """Whether the page stands alone, and what is in it."""
+    run, target = read_run(out), out / "report.html"
+    alone = write_page(target, run, list(write_thumbnails(run, thumbnails_folder(target))))
+    found = Elements(target.read_text("utf-8"))
+    return alone, json.loads(next(t for _, a, t in found.texts if a.get("id") == "data"))
 
 
 def test_contents(run_of_three, tmp_path):
@@ -57,6 +66,49 @@ def test_contents(run_of_three, tmp_path):
     assert values["failures"] == [[str(tmp_path / "photos/broken.png"), "the file is empty"]]
     assert values["accuracy"] is None and "iou" not in street
     assert values["kinds"] == []
+
+
+def test_the_page_stands_alone(run_of_three):
+    run, folder = read_run(run_of_three), run_of_three / "report-files"
+    small = list(write_thumbnails(run, folder))
+    expected = {name: (folder / name).read_bytes() for each in small for name in each.files()}
+    alone, values = written(run_of_three)
+    assert alone and len(expected) == 6 and not folder.exists()
+    for photo, each in zip(values["photos"], small, strict=True):
+        for kind in ("photo", "overlay"):
+            head, _, data = photo[kind].partition(",")
+            assert head == "data:image/jpeg;base64"
+            assert base64.b64decode(data) == expected[getattr(each, kind)]
+
+
+def test_the_thumbnails_of_a_large_run_stay_beside_its_page(run_of_three, monkeypatch):
+    folder = run_of_three / "report-files"
+    list(write_thumbnails(read_run(run_of_three), folder))
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    monkeypatch.setattr("ovseg_cli.report.page.EMBEDDED_BYTES", size - 1)
+    alone, values = written(run_of_three)
+    names = {photo[kind] for photo in values["photos"] for kind in ("photo", "overlay")}
+    assert not alone and names == {f"report-files/{file.name}" for file in folder.iterdir()}
+    # Once there is room in the page, those of the earlier one go, and nothing of anybody else's.
+    (folder / "mine.jpg").write_bytes(b"mine")
+    monkeypatch.setattr("ovseg_cli.report.page.EMBEDDED_BYTES", size)
+    assert written(run_of_three)[0]
+    assert [file.name for file in folder.iterdir()] == ["mine.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_thumbnail_that_is_a_link_elsewhere_does_not_get_into_the_page(run_of_three, tmp_path):
+    """A folder from elsewhere may bring it along, and the page may be sent back."""
+    folder, secret = run_of_three / "report-files", tmp_path / "secret"
+    secret.write_bytes(b"a secret")
+    small = list(write_thumbnails(read_run(run_of_three), folder))
+    for name in (name for each in small for name in each.files()):
+        (folder / name).unlink()
+        (folder / name).symlink_to(secret)
+    for photo in written(run_of_three)[1]["photos"]:
+        for kind in ("photo", "overlay"):
+            assert base64.b64decode(photo[kind].partition(",")[2])[:2] == b"\xff\xd8"
+    assert secret.read_bytes() == b"a secret"
 
 
 def test_unlabelled_pixels_have_a_row(run_of_three):
@@ -149,6 +201,14 @@ def test_numbers_that_json_does_not_have(run_of_three):
     values = whole(run_of_three, run_of_three / "report.html")
     assert values["run"] == {"timing": {"a": None, "b": None, "c": 1.5}}
     page(values)
+
+
+def test_what_a_foreign_run_json_has_for_something_else_is_left_out(run_of_three):
+    record = {"timing": {"started": 5, "total": 1.5}, "model": None, "options": [1], "counts": "x"}
+    record |= {"command": 3, "status": {}, "version": "1.2.3", "anything": None}
+    (run_of_three / "run.json").write_text(json.dumps(record))
+    values = whole(run_of_three, run_of_three / "report.html")
+    assert values["run"] == {"timing": {"total": 1.5}, "version": "1.2.3", "anything": None}
 
 
 def test_the_parts_of_the_page_are_packaged():

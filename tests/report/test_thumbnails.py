@@ -83,6 +83,26 @@ def test_photos_that_are_gone_or_changed_have_their_overlay_alone(make_run, tmp_
     assert pixels(files / small["same.png"].overlay).shape == (40, 60, 3)
 
 
+def test_an_overlay_that_was_made_without_its_photo_is_made_again(make_run, tmp_path, files):
+    path = photo_of(tmp_path, (60, 40))
+    out = make_run([(path, "photo")], save=["labels"])
+    expected = made(out, tmp_path / "elsewhere")["photo.png"].overlay
+    away = path.rename(tmp_path / "away.png")
+    grey = made(out, files)["photo.png"].overlay
+    assert made(out, files)["photo.png"].overlay == grey
+    away.rename(path)
+    back = made(out, files)["photo.png"]
+    assert not back.missing and grey != back.overlay == expected
+    seen = pixels(files / back.overlay)
+    np.testing.assert_array_equal(seen, pixels(tmp_path / "elsewhere" / expected))
+    assert abs(seen - pixels(files / grey)).mean() > 20
+    remove_others(files, [back])
+    assert {file.name for file in files.iterdir()} == {back.photo, back.overlay}
+    # The photo away again: what was made upon it is still the best.
+    path.rename(away)
+    assert made(out, files)["photo.png"].overlay == expected
+
+
 def test_a_damaged_overlay_costs_only_itself(make_run, tmp_path, files):
     out = make_run([(photo_of(tmp_path, (60, 40), f"{n}.png"), n) for n in "ab"])
     (out / "overlays/a.jpg").write_bytes(b"not a picture")
