@@ -32,7 +32,7 @@ class CheckpointError(OvsegError):
 
 
 class NetworkError(OvsegError):
-    """A server cannot be reached, refuses, or breaks off."""
+    """A server cannot be reached, refuses, breaks off, or sends something else."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         """status: HTTP's, where the server gave one."""

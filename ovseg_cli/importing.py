@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,12 @@ from ovseg_cli.json_files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+ZIP = b"PK\x03\x04"  # how torch's files begin
+WRAPPINGS = ("model", "state_dict")  # keys under which programs store a model's tensors
+PREFIXES = ("module.", "model.")  # what wrappers of a whole model put before all its names
+READ_AT_ONCE = 1 << 20  # bytes
 
 
 def import_checkpoint(
@@ -54,33 +61,31 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a foreign file (safetensors, or torch's), without running code from it.
+    """The tensors of a foreign file (safetensors, torch's, or a pickle of NumPy arrays).
 
-    Raises UsageError where there is no file, CheckpointError where it holds anything else.
+    No code from it is run. What programs wrap the tensors in is taken off: a dict around them, and
+    what all their names begin with. Raises UsageError where there is no file, CheckpointError where
+    it holds anything else.
     """
     import torch
-    from safetensors.torch import load_file
 
     if not path.is_file():
         raise UsageError(f"no checkpoint at {path}")
     try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        else:
-            _refuse_compressed(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _read(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # the readers fail in many ways on what is no checkpoint
-        # The first sentence: torch goes on with the advice to let the file's code run.
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        told = f" ({reason})" if " " in reason else ""  # else it is a bare number, or key
         raise CheckpointError(
-            f"{path} cannot be read as plain tensors{told}; code in checkpoints is never run: "
-            "save it as a dict of tensors, or as safetensors"
+            f"{path} cannot be read as plain tensors{_reason(error)}; code in checkpoints is never "
+            "run: save it as a dict of tensors, or as safetensors"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
+    for key in WRAPPINGS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or not state:
-        raise CheckpointError(f"{path} holds no dict of tensors (key 'model')")
+        raise CheckpointError(f"{path} holds no dict of tensors (key 'model' or 'state_dict')")
+    state = {key: _as_tensor(path, key, value) for key, value in state.items()}
     strangers = [
         f"{str(key)[:80]!r} is not a tensor"
         for key, value in state.items()
@@ -88,6 +93,64 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ] or [f"{key[:80]!r} {fault}" for key, value in state.items() if (fault := _fault(value))]
     if strangers:
         raise CheckpointError(f"{path}: {strangers[0]}")
+    return _without_prefix(state)
+
+
+def _read(path: Path) -> Any:
+    """What a file holds, told by how it begins; its ending may be any."""
+    import torch
+    from safetensors.torch import load_file
+
+    from ovseg_cli.model.pickled_arrays import SAFE_GLOBALS, load_plain
+
+    with path.open("rb") as file:
+        start = file.read(9)
+        if _is_safetensors(start):
+            return load_file(path)
+        file.seek(0)
+        if start.startswith(ZIP):
+            _check_archive(path)
+        else:
+            content = load_plain(file)
+            if not isinstance(content, int):  # torch's older files begin with a number
+                return content
+            file.seek(0)
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            # Not of the path: some versions of torch go by its ending.
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Whether a file's first nine bytes are the length of a header and its opening bracket."""
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= weights.LARGEST_HEADER
+
+
+def _as_tensor(path: Path, key: Any, value: Any) -> Any:
+    """The tensor of a NumPy array; anything else stays. Raises CheckpointError for odd arrays."""
+    from ovseg_cli.model.pickled_arrays import StoredArray
+
+    if not isinstance(value, StoredArray):
+        return value
+    try:
+        return value.tensor()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {str(key)[:80]!r} is not a plain array: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a reader failed, in brackets, or nothing where it does not say."""
+    if found := re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error)):
+        return f" (it asks for {found[1]!r:.80}, which is not allowed)"
+    # The first sentence: torch goes on with the advice to let the file's code run.
+    reason = str(error).partition("\n")[0].partition(". ")[0]
+    return f" ({reason})" if " " in reason else ""  # else it is a bare number, or key
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what a wrapper of the whole model put before each of them."""
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            return _without_prefix({name.removeprefix(prefix): t for name, t in state.items()})
     return state
 
 
@@ -104,11 +167,29 @@ def _fault(tensor: Tensor) -> str:
     return ""
 
 
-def _refuse_compressed(path: Path) -> None:
-    """torch stores tensors as they are; an archive that claims to hold far more is a trap."""
-    if not zipfile.is_zipfile(path):
+def _check_archive(path: Path) -> None:
+    """Raise CheckpointError for a damaged member, ValueError for an archive that is a trap.
+
+    torch stores tensors as they are, so one that claims to hold far more than its size is none.
+    """
+    if not zipfile.is_zipfile(path):  # cut short: torch's reader says what is missing
         return
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    if size > path.stat().st_size:
-        raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")
+        if size > path.stat().st_size:
+            raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")
+        for member in archive.infolist():
+            if member.CRC:  # torch can leave the sums out, and writes 0 then
+                _check_member(path, archive, member)
+
+
+def _check_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """torch's reader looks at no check sum; Python's does once a member is read to its end."""
+    try:
+        with archive.open(member) as stored:
+            while stored.read(READ_AT_ONCE):
+                pass
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(
+            f"{path} is damaged at {member.filename!r:.80}: copy or download it again"
+        ) from error

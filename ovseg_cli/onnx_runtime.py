@@ -111,7 +111,10 @@ class OnnxNetwork(Network):
             return every_patch(logits)
         (mask_logits,) = masks
         grid_hw = mask_logits.shape[2], mask_logits.shape[3]
-        return NetworkOutput(mask_logits, logits, grid_hw, graph.mask_stride, graph.sharp_masks)
+        input_hw = images.shape[2], images.shape[3]
+        return NetworkOutput(
+            mask_logits, logits, grid_hw, graph.mask_stride, graph.sharp_masks, input_hw
+        )
 
     def patch_features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         """See `Network`."""

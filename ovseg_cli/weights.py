@@ -133,7 +133,6 @@ def find(name_or_path: str | Path) -> ModelEntry:
 
 def load(path: Path) -> Checkpoint:
     """Read a model file, tensors as float32. Raises CheckpointError where it is not one of ours."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -146,7 +145,7 @@ def load(path: Path) -> Checkpoint:
     except (AttributeError, LookupError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; download or import it again") from error
     state = {
-        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in tensors.items()
     }
     return Checkpoint(config, state, about.get("description", ""), about.get("licence", "unknown"))
@@ -170,6 +169,7 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{name} holds values that are not finite; nothing is written")
+    tensors = _apart(tensors)
     about = {
         "config": checkpoint.config.to_dict(),
         "description": checkpoint.description,
@@ -184,6 +184,18 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
             partial.chmod(mode)
     except SafetensorError as error:  # of a full disk
         raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same values, each in memory of its own: safetensors refuses tensors that overlap."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        shared = storage.nbytes() > tensor.nbytes or storage.data_ptr() in seen
+        seen.add(storage.data_ptr())
+        apart[name] = tensor.clone() if shared else tensor
+    return apart
 
 
 def verify(entry: ModelEntry) -> None:

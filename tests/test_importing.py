@@ -1,13 +1,18 @@
 """Checkpoints of other programs: read as plain tensors, or refused without running anything."""
 
+import argparse
 import os
 import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from small_models import openai_style_state
 
+from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.importing import import_checkpoint, read_options, read_tensors
 
@@ -82,3 +87,108 @@ def test_no_advice_to_run_the_code_of_a_file(tmp_path, content):
     with pytest.raises(CheckpointError, match="cannot be read as plain tensors") as raised:
         read_tensors(tmp_path / "a.pth")
     assert "weights_only" not in str(raised.value) and "Re-running" not in str(raised.value)
+
+
+def pickled(protocol):
+    """Writes as detectron2 writes its `.pkl`."""
+    return lambda value, path: path.write_bytes(pickle.dumps(value, protocol=protocol))
+
+
+@pytest.mark.parametrize("writer", [torch.save, *map(pickled, range(6))])
+def test_numpy_arrays_are_tensors(tmp_path, writer):
+    arrays = {
+        "single": np.arange(6, dtype="f4").reshape(2, 3),
+        "columns first": np.asfortranarray(np.arange(6, dtype="f8").reshape(2, 3)),
+        "big-endian": np.arange(3, dtype=">f4"),
+        "half": np.arange(3, dtype="f2"),
+        "whole": np.arange(3),
+        "truth": np.array([True, False]),
+        "none": np.zeros((0, 3), dtype="f4"),
+        "one": np.array(2.5),
+        "number": np.float32(1.5),
+    }
+    beside = {"iteration": np.int64(5), "best": np.float64(0.5), "__author__": "A", "raw": b"\xff"}
+    writer({"model": arrays, **beside}, tmp_path / "c.pkl")
+    found = read_tensors(tmp_path / "c.pkl")
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        native = np.asarray(array, dtype=np.asarray(array).dtype.newbyteorder("="))
+        assert torch.equal(found[name], torch.tensor(native)), name
+        assert found[name].dtype == torch.tensor(native).dtype
+
+
+@pytest.mark.parametrize("writer", [torch.save, pickled(2), pickled(5)])
+@pytest.mark.parametrize("array", [np.array(["text"]), np.array([(1, 2.0)], dtype="i4,f8")])
+def test_arrays_of_other_things_are_named(tmp_path, writer, array):
+    writer({"model": {"odd": array}}, tmp_path / "c.pkl")
+    with pytest.raises(CheckpointError, match="'odd' is not a plain array: .*no plain numbers"):
+        read_tensors(tmp_path / "c.pkl")
+
+
+@pytest.mark.parametrize("writer", [torch.save, pickled(2), pickled(5)])
+def test_what_is_not_allowed_is_named(tmp_path, writer):
+    writer({"model": {"a": np.zeros(3)}, "args": argparse.Namespace(lr=1)}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match=r"asks for 'argparse\.Namespace', .*not allowed"):
+        read_tensors(tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": {f"module.{name}": t for name, t in state.items()}},
+        lambda state: {f"model.{name}": t for name, t in state.items()},
+        lambda state: {f"module.model.{name}": t for name, t in state.items()},
+    ],
+)
+def test_wrappings_are_taken_off(tmp_path, wrap):
+    state = {"a.weight": torch.randn(2, 3), "b": torch.randn(1)}
+    torch.save(wrap(state), tmp_path / "c.pth")
+    found = read_tensors(tmp_path / "c.pth")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_a_prefix_of_some_names_stays(tmp_path):
+    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "c.pth")
+    assert read_tensors(tmp_path / "c.pth").keys() == {"module.a", "b"}
+
+
+@pytest.mark.parametrize("name", ["c.pth", "c.safetensors", "c.SAFETENSORS", "c"])
+@pytest.mark.parametrize("writer", [save_file, torch.save, pickled(2)])
+def test_the_ending_of_a_name_does_not_matter(tmp_path, name, writer):
+    values = torch.randn(3)
+    stored = values if writer in (save_file, torch.save) else values.numpy()
+    writer({"a": stored}, tmp_path / name)
+    assert torch.equal(read_tensors(tmp_path / name)["a"], values)
+
+
+def test_a_changed_byte_is_found_and_its_member_named(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save({"a": torch.zeros(1000), "b": torch.ones(1000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        (member,) = (name for name in archive.namelist() if name.endswith("/data/1"))
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(1000).numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"is damaged at '{member}': copy or download it"):
+        read_tensors(path)
+
+
+def test_archives_without_check_sums_are_read(tmp_path):
+    values = torch.randn(1000)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": values}, tmp_path / "c.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_tensors(tmp_path / "c.pth")["a"], values)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_numbers_of_any_precision_give_a_model_of_float32(tmp_path, kind):
+    state = {name: value.to(kind) for name, value in openai_style_state().items()}
+    torch.save(state, tmp_path / "c.pth")
+    options = {"visual_heads": 2, "text_heads": 2}
+    loaded = weights.load(import_checkpoint(tmp_path / "c.pth", "c", options).path)
+    assert {value.dtype for value in loaded.state_dict.values()} == {torch.float32}

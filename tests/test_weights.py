@@ -45,6 +45,26 @@ def test_half_precision_on_disk_is_float32_in_memory(tmp_path):
     torch.testing.assert_close(loaded, values.half().float(), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_any_precision_on_disk_is_float32_in_memory(tmp_path, kind):
+    values = torch.randn(100, dtype=kind)
+    weights.save(checkpoint(a=values), tmp_path / "m.safetensors")
+    loaded = weights.load(tmp_path / "m.safetensors").state_dict["a"]
+    assert torch.equal(loaded, values.float()) and loaded.dtype == torch.float32
+
+
+def test_tensors_that_share_memory_are_written_each_for_itself(tmp_path):
+    table = torch.randn(6, 4)
+    tensors = {"a": table, "again": table, "row": table[1:2], "rows": table[1:3].t()}
+    tensors |= {"empty": table[:0], "other": torch.zeros(0)}
+    weights.save(checkpoint(**tensors), tmp_path / "m.safetensors")
+    loaded = weights.load(tmp_path / "m.safetensors").state_dict
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
+    assert (tmp_path / "m.safetensors").stat().st_size < 4000
+    weights.verify(weights.find(tmp_path / "m.safetensors"))
+
+
 def test_half_precision_does_not_touch_integers(tmp_path):
     counts = torch.tensor([2049, 2**40])  # float16 has neither
     weights.save(checkpoint(a=counts), tmp_path / "m.safetensors", half=True)

@@ -8,7 +8,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
-from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.errors import CheckpointError, NetworkError, UsageError
 from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def download_model(name: str, as_json: bool) -> None:
     if published.sha256 is None and remote.sha256 is None:
         console.warning("nobody states this file's SHA-256: only its form is checked")
     with console.progress(remote.size_bytes or 0, unit="B") as bar:
-        entry = download.obtain(published, remote, lambda done, total: bar.move_to(done))
+        try:
+            entry = download.obtain(published, remote, lambda done, total: bar.move_to(done))
+        except CheckpointError as error:  # what the server sends is no fault of the command's
+            raise NetworkError(str(error)) from error
     _show(_record(entry), as_json)
 
 

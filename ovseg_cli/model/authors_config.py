@@ -11,8 +11,10 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.model.config import (
     CLIP_MEAN,
     CLIP_STD,
+    LARGEST,
     LOCAL,
     SEVERANCES,
+    SMALLEST_STD,
     BackboneConfig,
     ClipVisualConfig,
     DeOPConfig,
@@ -28,6 +30,7 @@ CLIP = "clip_adapter.clip_model"
 PROMPT = "clip_adapter.prompt_learner"
 PREDICTOR = "sem_seg_head.predictor"
 PIXELS = "sem_seg_head.pixel_decoder"
+CLASSES = f"{PREDICTOR}.class_embed"
 
 
 def _is_count(value: Any) -> bool:
@@ -39,9 +42,10 @@ def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
 
 
 def _is_rgb(value: Any) -> bool:
-    return _is_list(value, lambda v: type(v) in (int, float) and v >= 0) and len(value) == 3
+    return _is_list(value, lambda v: type(v) in (int, float)) and len(value) == 3
 
 
+NO_PADDING = (0, -1)  # size_divisibility in detectron2's configurations
 # Each option: what it must be, in words and as a test.
 OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **{
@@ -52,9 +56,12 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
             "proposal_heads",
             "cal_heads",
             "max_size",
-            "size_divisibility",
         )
     },
+    "size_divisibility": (
+        "a positive integer, or 0 or -1 for no padding",
+        lambda value: _is_count(value) or (type(value) is int and value in NO_PADDING),
+    ),
     "min_size": ("a positive integer or null", lambda value: value is None or _is_count(value)),
     "severance": (f"one of {', '.join(SEVERANCES)}", lambda value: value in SEVERANCES),
     "severed_layers": (
@@ -65,8 +72,11 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a list of positive integers",
         lambda value: _is_list(value, _is_count),
     ),
-    "pixel_mean": ("three numbers of 0 or more", _is_rgb),
-    "pixel_std": ("three positive numbers", lambda value: _is_rgb(value) and min(value) > 0),
+    "pixel_mean": ("three numbers", _is_rgb),
+    "pixel_std": (
+        f"three numbers of {SMALLEST_STD} or more",
+        lambda value: _is_rgb(value) and min(value) >= SMALLEST_STD,
+    ),
 }
 
 
@@ -108,13 +118,14 @@ def derive_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:
 
     Raises CheckpointError where no tensor tells a size.
     """
+    joint_width = shapes.size(
+        f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1", "query_embedding.weight:1"
+    )
     return DeOPConfig(
-        joint_width=shapes.size(
-            f"{CLIP}.visual.proj:1", f"{CLIP}.text_projection:1", "query_embedding.weight:1"
-        ),
+        joint_width=joint_width,
         input=input_config(InputConfig(), options),
         backbone=_backbone(shapes, options),
-        proposal=_proposal(shapes, options),
+        proposal=_proposal(shapes, options, joint_width),
         visual=_visual(shapes, options),
         text=_text(shapes, options),
         heatmap=HeatmapConfig(
@@ -166,13 +177,34 @@ def derive_clip_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig
 
 def input_config(given: InputConfig, options: Mapping[str, Any]) -> InputConfig:
     """How photos become input, with what the options say otherwise."""
+    divisibility = options.get("size_divisibility", given.size_divisibility)
     return InputConfig(
         min_size=options.get("min_size", given.min_size),
-        max_size=options.get("max_size", given.max_size),
-        size_divisibility=options.get("size_divisibility", given.size_divisibility),
+        # Beyond the largest, it says that there is no limit.
+        max_size=min(options.get("max_size", given.max_size), LARGEST),
+        size_divisibility=1 if divisibility in NO_PADDING else divisibility,
         pixel_mean=tuple(options.get("pixel_mean", given.pixel_mean)),
         pixel_std=tuple(options.get("pixel_std", given.pixel_std)),
     )
+
+
+def heads_of(key: str, width: int, options: Mapping[str, Any]) -> int:
+    """The heads of a tower of CLIP: what the option `key` says, or one for each 64 of its width.
+
+    Raises UsageError for a tower narrower than that, without the option.
+    """
+    if key not in options and width < 64:
+        raise UsageError(
+            f"a tower of width {width} does not have CLIP's heads of 64: say {key} in the model's "
+            "configuration (--config)"
+        )
+    return int(options.get(key, width // 64))
+
+
+def has_class_head(shapes: Shapes) -> bool:
+    """Whether the class head, which only training looks at, has the two layers that we know."""
+    layers = {f"{CLASSES}.layers.{n}.{kind}" for n in (0, 1) for kind in ("weight", "bias")}
+    return layers == {name for name in shapes if name.startswith(f"{CLASSES}.")}
 
 
 def _backbone(shapes: Shapes, options: Mapping[str, Any]) -> BackboneConfig:
@@ -199,10 +231,13 @@ def _backbone(shapes: Shapes, options: Mapping[str, Any]) -> BackboneConfig:
     )
 
 
-def _proposal(shapes: Shapes, options: Mapping[str, Any]) -> ProposalConfig:
+def _proposal(shapes: Shapes, options: Mapping[str, Any], joint_width: int) -> ProposalConfig:
     layer = f"{PREDICTOR}.transformer.decoder.layers.0"
-    classes = f"{PREDICTOR}.class_embed.layers"
-    masks = f"{PIXELS}.mask_features"
+    masks, memory = f"{PIXELS}.mask_features", f"{PREDICTOR}.input_proj"
+    hidden = shapes.size(
+        f"{memory}.weight:0", f"{memory}.bias:0", f"{PREDICTOR}.query_embed.weight:1"
+    )
+    class_hidden, class_channels = _class_widths(shapes, joint_width)
     return ProposalConfig(
         pixel_channels=shapes.size(
             f"{PIXELS}.layer_4.weight:0",
@@ -216,11 +251,10 @@ def _proposal(shapes: Shapes, options: Mapping[str, Any]) -> ProposalConfig:
         ),
         # Masks of one network meet queries of the other: both tell how many there are.
         queries=shapes.size(f"{PREDICTOR}.query_embed.weight:0", "query_embedding.weight:0"),
-        hidden=shapes.size(
-            f"{PREDICTOR}.input_proj.weight:0",
-            f"{PREDICTOR}.input_proj.bias:0",
-            f"{PREDICTOR}.query_embed.weight:1",
-        ),
+        hidden=hidden,
+        # MaskFormer has none where res5 is as wide as the transformer already.
+        input_proj=any(name.startswith(f"{memory}.") for name in shapes)
+        or _backbone(shapes, options).out_channels[-1] != hidden,
         heads=options.get("proposal_heads", ProposalConfig.heads),
         layers=shapes.count(rf"{re.escape(PREDICTOR)}\.transformer\.decoder\.layers\.(\d+)\."),
         feedforward=shapes.size(
@@ -228,10 +262,19 @@ def _proposal(shapes: Shapes, options: Mapping[str, Any]) -> ProposalConfig:
             f"{layer}.linear1.bias:0",
             f"{layer}.linear2.weight:1",
         ),
-        class_hidden=shapes.size(
-            f"{classes}.0.weight:0", f"{classes}.0.bias:0", f"{classes}.1.weight:1"
-        ),
-        class_channels=shapes.size(f"{classes}.1.weight:0", f"{classes}.1.bias:0"),
+        class_hidden=class_hidden,
+        class_channels=class_channels,
+    )
+
+
+def _class_widths(shapes: Shapes, joint_width: int) -> tuple[int, int]:
+    """Hidden and output width of the class head; of one that is unlike ours, the usual ones."""
+    if not has_class_head(shapes):
+        return ProposalConfig.class_hidden, joint_width
+    first, last = f"{CLASSES}.layers.0", f"{CLASSES}.layers.1"
+    return (
+        shapes.size(f"{first}.weight:0", f"{first}.bias:0", f"{last}.weight:1"),
+        shapes.size(f"{last}.weight:0", f"{last}.bias:0"),
     )
 
 
@@ -252,7 +295,7 @@ def _visual(shapes: Shapes, options: Mapping[str, Any]) -> ClipVisualConfig:
         patch_size=shapes.size(f"{tower}.conv1.weight:2", f"{tower}.conv1.weight:3"),
         width=width,
         layers=layers,
-        heads=options.get("visual_heads", width // 64),
+        heads=heads_of("visual_heads", width, options),
         mlp_width=shapes.size(
             f"{first}.mlp.c_fc.weight:0",
             f"{first}.mlp.c_fc.bias:0",
@@ -277,7 +320,7 @@ def _text(shapes: Shapes, options: Mapping[str, Any]) -> TextConfig:
     }
     return TextConfig(
         width=width,
-        heads=options.get("text_heads", width // 64),
+        heads=heads_of("text_heads", width, options),
         layers=shapes.count(rf"{re.escape(CLIP)}\.transformer\.resblocks\.(\d+)\."),
         context=shapes.size(f"{CLIP}.positional_embedding:0"),
         prompt_prefix=prompts["prefix"],

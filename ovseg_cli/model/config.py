@@ -18,6 +18,7 @@ CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
 
 # No model has larger sizes, nor so many layers: a file that says so is damaged, or a trap.
 LARGEST, MOST_LAYERS = 10_000_000, 1000
+SMALLEST_STD = 1e-3  # of pixels; float32 could not hold what is divided by far less
 COUNTS = ("context_layers", "depths", "layers", "severed_layers", "shallow_layers")
 
 
@@ -43,8 +44,8 @@ class InputConfig:
             or (self.min_size is not None and self.min_size < 1)
         ):
             raise ValueError("min_size, max_size and size_divisibility are at least one pixel")
-        if not min(self.pixel_std) > 0:
-            raise ValueError(f"pixel_std is greater than 0, not {self.pixel_std}")
+        if not min(self.pixel_std) >= SMALLEST_STD:
+            raise ValueError(f"pixel_std is {SMALLEST_STD} or more, not {self.pixel_std}")
         if not 0.1 <= self.mirror_scale <= 10:
             raise ValueError(f"mirror_scale is between 0.1 and 10, not {self.mirror_scale}")
 
@@ -70,6 +71,7 @@ class ProposalConfig:
     norm_groups: int = 32  # of the FPN's GroupNorm
     queries: int = 100
     hidden: int = 256  # transformer width
+    input_proj: bool = True  # False: res5 has this width, and goes to the transformer as it is
     heads: int = 8
     layers: int = 6
     feedforward: int = 2048

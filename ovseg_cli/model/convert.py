@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, zeros
+import torch
+from torch import Tensor
 
 from ovseg_cli.model.authors_config import (
+    CLASSES,
     CLIP,
     CLIP_OPTIONS,
     PIXELS,
@@ -17,9 +19,13 @@ from ovseg_cli.model.authors_config import (
     check_options,
     derive_clip_config,
     derive_config,
+    has_class_head,
 )
 from ovseg_cli.model.config import DeOPConfig
-from ovseg_cli.model.strict import compare, shapes_of, sources_of
+from ovseg_cli.model.mask_former import class_head
+from ovseg_cli.model.prompts import signal_rows
+from ovseg_cli.model.shapes import Shapes
+from ovseg_cli.model.strict import compare, shapes_of, sources_of, taken
 
 # Our names become the authors' by these substitutions, one after the other.
 RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
@@ -44,13 +50,17 @@ RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\.blocks\.", ".transformer.resblocks."),
 )
 
-# Entries that a file may hold beyond the model's; none has influence at inference.
+# Entries that a file may hold or lack, of any shape; none has influence at inference.
 TOLERATED = (
     r"criterion\.empty_weight",  # class weights of the training loss
     r"(clip_adapter\.)?pixel_(mean|std)",  # detectron2's buffers; ours are in the configuration
     r".*\.num_batches_tracked",  # batch norm's step counter
     r"clip_adapter\.clip_model\.(.*\.)?attn_mask",  # the causal mask, rebuilt
     r"clip_adapter\.clip_model\.(input_resolution|context_length|vocab_size)",  # OpenAI's integers
+    rf"{re.escape(CLIP)}\.logit_scale",  # the class logits have a fixed scale
+    r"decoder\.norm\..*",  # normalises what only training looks at
+    rf"{re.escape(PROMPT)}\.pad_signal",  # after the end token, where a causal tower does not look
+    rf"{re.escape(CLASSES)}\..*",  # the class head of the training losses
 )
 
 
@@ -61,14 +71,15 @@ def convert(
 
     options: what shapes do not tell, see `authors_config.OPTIONS`; all may be left out.
     Raises UsageError for an option that is unknown or does not fit, CheckpointError for tensors
-    that are missing, surplus or misshapen; the message names them.
+    that are missing, surplus, misshapen or no floating-point numbers; the message names them.
     """
     check_options(options)
     shapes = shapes_of(state_dict, "DeOP")
     config = derive_config(shapes, options)
     sources, expected = sources_of(config, source_name)
-    compare(shapes, expected | _idle(config), "a DeOP model", TOLERATED)
-    return config, {name: state_dict[source] for source, name in sources.items()}
+    state_dict = {**_signals(state_dict, config), **state_dict, **_class_head(shapes, config)}
+    compare(shapes_of(state_dict, "DeOP"), expected, "a DeOP model", TOLERATED)
+    return config, taken(state_dict, sources)
 
 
 def is_plain_clip(state_dict: Mapping[str, Any]) -> bool:
@@ -92,11 +103,9 @@ def convert_clip(
     sources, expected = sources_of(config, source_name)
     non_object = "clip_adapter.non_object_embedding"
     shape = expected.pop(non_object)
-    compare(
-        shapes, expected | {f"{CLIP}.logit_scale": ()}, "a CLIP with a ViT", TOLERATED, f"{CLIP}."
-    )
-    state_dict[non_object] = zeros(shape)
-    return config, {name: state_dict[source].float() for source, name in sources.items()}
+    compare(shapes, expected, "a CLIP with a ViT", TOLERATED, f"{CLIP}.")
+    state_dict[non_object] = torch.zeros(shape)
+    return config, taken(state_dict, sources, f"{CLIP}.")
 
 
 def source_name(name: str) -> str:
@@ -106,14 +115,29 @@ def source_name(name: str) -> str:
     return name
 
 
-def _idle(config: DeOPConfig) -> dict[str, tuple[int, ...]]:
-    """Tensors that belong to every file of the authors but have no influence at inference."""
-    idle: dict[str, tuple[int, ...]] = {
-        f"{CLIP}.logit_scale": (),  # the class logits have a fixed scale
-        "decoder.norm.weight": (config.joint_width,),  # normalises what only training looks at
-        "decoder.norm.bias": (config.joint_width,),
-    }
-    if config.text.prompt_prefix or config.text.prompt_suffix:
-        # Stands after the end token, where a causal tower does not look.
-        idle[f"{PROMPT}.pad_signal"] = (1, config.text.width)
-    return idle
+def _signals(state_dict: Mapping[str, Tensor], config: DeOPConfig) -> dict[str, Tensor]:
+    """Start, "." and end of a learned prompt, by the authors' names: rows of the token table.
+
+    For files that do not store what the authors' program takes from there. None where there is no
+    such table, or no prompt.
+    """
+    table = state_dict.get(f"{CLIP}.token_embedding.weight")
+    prompted = config.text.prompt_prefix or config.text.prompt_suffix
+    if not prompted or table is None or table.shape != (config.text.tokens, config.text.width):
+        return {}
+    rows = signal_rows(config.text.tokens)
+    return {f"{PROMPT}.{name}_signal": table[row : row + 1] for name, row in rows.items()}
+
+
+def _class_head(shapes: Shapes, config: DeOPConfig) -> dict[str, Tensor]:
+    """A new class head, by the authors' names, in place of one that is not there or unlike ours.
+
+    Only training looks at it. It is the same one each time.
+    """
+    assert config.proposal is not None
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        fresh = class_head(config.proposal).state_dict()
+    head = {f"{CLASSES}.{name}": value for name, value in fresh.items()}
+    known = all(shapes.get(name) == tuple(value.shape) for name, value in head.items())
+    return {} if known and has_class_head(shapes) else head

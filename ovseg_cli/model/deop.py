@@ -85,7 +85,12 @@ class DeOP(Network):
             mask_logits.sigmoid(), patches.shape[1:3], mode="bilinear", align_corners=False
         )
         regions = self.heatmap_decoder(patches.permute(0, 3, 1, 2), masks)  # (B, Q, C)
-        return NetworkOutput(mask_logits, self.class_logits(regions, text), grid_of(patches))
+        return NetworkOutput(
+            mask_logits,
+            self.class_logits(regions, text),
+            grid_of(patches),
+            input_hw=(images.shape[2], images.shape[3]),
+        )
 
     def patch_features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         """Patch features (B, h, w, C) of normalised images, not normalised to unit length.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ovseg_cli.model.attention import Attention, merge_heads, split_heads
 from ovseg_cli.model.config import HeatmapConfig
-from ovseg_cli.model.positions import sine_positions
+from ovseg_cli.model.positions import check_channels, sine_positions
 from ovseg_cli.model.transformer import DecoderLayer
 
 
@@ -40,6 +40,7 @@ class HeatmapDecoder(nn.Module):
 
     def __init__(self, config: HeatmapConfig, width: int, queries: int) -> None:
         super().__init__()
+        check_channels(width)
         self.query_embedding = nn.Embedding(queries, width)
         self.layers = nn.ModuleList(
             DecoderLayer(width, config.heads, config.feedforward) for _ in range(config.layers)

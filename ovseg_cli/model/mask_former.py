@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ovseg_cli.model.config import ProposalConfig
 from ovseg_cli.model.pixel_decoder import PixelDecoder
-from ovseg_cli.model.positions import sine_positions
+from ovseg_cli.model.positions import check_channels, sine_positions
 from ovseg_cli.model.transformer import TransformerDecoder
 
 
@@ -40,6 +40,11 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
+def class_head(config: ProposalConfig) -> MLP:
+    """Maps a query into the text features' space; only the training losses look at it."""
+    return MLP(config.hidden, config.class_hidden, config.class_channels)
+
+
 class MaskProposals(nn.Module):
     """Backbone features -> N mask proposals."""
 
@@ -49,14 +54,18 @@ class MaskProposals(nn.Module):
         self.pixel_decoder = PixelDecoder(
             in_channels, config.pixel_channels, config.mask_channels, config.norm_groups
         )
-        self.input_proj = nn.Conv2d(in_channels[-1], hidden, 1)
+        if not config.input_proj and in_channels[-1] != hidden:
+            raise ValueError(f"{in_channels[-1]} channels of res5 need a projection to {hidden}")
+        check_channels(hidden)
+        self.input_proj = (
+            nn.Conv2d(in_channels[-1], hidden, 1) if config.input_proj else nn.Identity()
+        )
         self.query_embed = nn.Embedding(config.queries, hidden)
         self.transformer = TransformerDecoder(
             hidden, config.heads, config.layers, config.feedforward
         )
         self.mask_embed = MLP(hidden, hidden, hidden, config.mask_channels)
-        # Maps a query into the text features' space; only the training losses look at it.
-        self.class_embed = MLP(hidden, config.class_hidden, config.class_channels)
+        self.class_embed = class_head(config)
 
     def forward(self, features: Sequence[Tensor]) -> Proposals:
         """The proposals of the last layer, without class embeddings.

@@ -72,6 +72,7 @@ class NetworkOutput:
     grid_hw: tuple[int, int]  # the visual encoder's patch grid
     stride: int = 4  # of the mask logits, pixels of the padded input
     sharp: bool = False  # a photo's scores come of mask logits at its size, not of smaller scores
+    input_hw: tuple[int, int] | None = None  # of the padded input; None: `stride` times the masks'
 
 
 class Network(nn.Module):

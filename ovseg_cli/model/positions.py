@@ -9,6 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def check_channels(channels: int) -> None:
+    """Raise ValueError for channels that make no sine and cosine pairs of two axes."""
+    if channels % 4:
+        raise ValueError(f"{channels} channels do not make sine and cosine pairs of two axes")
+
+
 def sine_positions(
     height: int, width: int, channels: int, device: torch.device | None = None
 ) -> Tensor:
@@ -17,8 +23,7 @@ def sine_positions(
     The first half of the channels tells the row, the second the column; each coordinate runs over
     (0, 2π]. Channels come in pairs of sine and cosine whose wavelength grows to 10 000 · 2π.
     """
-    if channels % 4:
-        raise ValueError(f"{channels} channels do not make sine and cosine pairs of two axes")
+    check_channels(channels)
     half = channels // 2
     pair = torch.arange(half, device=device) // 2
     wavelength = 10000 ** (2 * pair.float() / half)

@@ -38,6 +38,11 @@ def tokenizer(tokens: int) -> Any:
     return encoder
 
 
+def signal_rows(tokens: int) -> dict[str, int]:
+    """Where start, "." and end, by the names of `LearnedPrompt`, stand in a table of tokens."""
+    return {"start": tokens - 2, "dot": DOT, "end": tokens - 1}
+
+
 class LearnedPrompt(nn.Module):
     """Vectors that stand around a name in place of words."""
 
@@ -59,9 +64,8 @@ class LearnedPrompt(nn.Module):
 
     def adopt_signals(self, token_embedding: Tensor) -> None:
         """Takes start, "." and end from a tower's table (tokens, width); for a fresh prompt."""
-        tokens = len(token_embedding)
-        for signal, row in ((self.start, tokens - 2), (self.dot, DOT), (self.end, tokens - 1)):
-            signal.copy_(token_embedding[row].detach())
+        for name, row in signal_rows(len(token_embedding)).items():
+            self.get_buffer(name).copy_(token_embedding[row].detach())
 
     def forward(self, name: Tensor) -> Tensor:
         """Embeddings of a name's tokens (n, width) -> of the whole prompt (n + p + s + 3, .)."""

@@ -117,6 +117,7 @@ class SAN(Network):
             grid_hw,
             stride=self.config.side_adapter.patch_size,
             sharp=True,
+            input_hw=(images.shape[2], images.shape[3]),
         )
 
     @property

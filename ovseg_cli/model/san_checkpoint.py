@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.model.authors_config import OPTIONS, check_options, input_config
+from ovseg_cli.model.authors_config import OPTIONS, check_options, heads_of, input_config
 from ovseg_cli.model.config import ClipVisualConfig, TextConfig
 from ovseg_cli.model.san import CLIP_SCALES, INPUT, TEXT, VISUAL, SANConfig, fused_layers
 from ovseg_cli.model.shapes import Shapes
 from ovseg_cli.model.side_adapter import SideAdapterConfig
-from ovseg_cli.model.strict import compare, shapes_of, sources_of
+from ovseg_cli.model.strict import compare, shapes_of, sources_of, taken
 
 # Where the parts of the model stand in the authors' names.
 SHALLOW = "clip_visual_extractor"
@@ -84,14 +84,14 @@ def convert_san(
 
     options: what shapes do not tell, see SAN_OPTIONS; all may be left out for published sizes.
     Raises UsageError for an option that is unknown or does not fit, CheckpointError for tensors
-    that are missing, surplus or misshapen; the message names them.
+    that are missing, surplus, misshapen or no floating-point numbers; the message names them.
     """
     check_options(options, SAN_OPTIONS)
     shapes = shapes_of(state_dict, "SAN")
     config = derive_san_config(shapes, options)
     sources, expected = sources_of(config, lambda name: san_source_name(name, config))
     compare(shapes, expected, "a SAN model", TOLERATED)
-    return config, {name: state_dict[source].float() for source, name in sources.items()}
+    return config, taken(state_dict, sources)
 
 
 def san_source_name(name: str, config: SANConfig) -> str:
@@ -144,7 +144,7 @@ def _visual(shapes: Shapes, options: Mapping[str, Any], shallow: int) -> ClipVis
         patch_size=shapes.size(f"{SHALLOW}.conv1.weight:2", f"{SHALLOW}.conv1.weight:3"),
         width=width,
         layers=layers,
-        heads=options.get("visual_heads", width // 64),
+        heads=heads_of("visual_heads", width, options),
         mlp_width=shapes.size(
             f"{first}.c_fc.weight:0", f"{first}.c_fc.bias:0", f"{first}.c_proj.weight:1"
         ),
@@ -162,7 +162,7 @@ def _text(shapes: Shapes, options: Mapping[str, Any]) -> TextConfig:
     return replace(
         TEXT,
         width=width,
-        heads=options.get("text_heads", width // 64),
+        heads=heads_of("text_heads", width, options),
         layers=shapes.count(rf"{TEXT_TOWER}\.transformer\.resblocks\.(\d+)\."),
         context=shapes.size(f"{TEXT_TOWER}.positional_embedding:0"),
     )

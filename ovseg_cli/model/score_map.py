@@ -99,14 +99,33 @@ class QueryScores(RegionScores):
     mask_logits: Tensor  # (Q, h, w) at `stride` of the padded input
     size_hw: tuple[int, int]
     stride: int = 4
+    input_hw: tuple[int, int] | None = None  # of the padded input; None: `stride` times the masks'
 
     @property
     def span_hw(self) -> tuple[float, float]:
         return self.size_hw
 
+    @property
+    def steps(self) -> tuple[float, float]:
+        """Pixels of the padded input for each row and column of the mask logits.
+
+        That is `stride`, unless the input is no multiple of it.
+        """
+        if self.input_hw is None:
+            return self.stride, self.stride
+        rows, columns = self.mask_logits.shape[1:]
+        return self.input_hw[0] / rows, self.input_hw[1] / columns
+
+    @property
+    def places(self) -> tuple[tuple[int, ...], tuple[float, float]]:
+        """What two maps have in common whose numbers lie at the same places of a photo."""
+        return self.size_hw, self.steps
+
     def shares(self, first: int, last: int, start: int = 0, end: int | None = None) -> Tensor:
         """See `RegionScores`. The logits are resized, then the sigmoid is taken."""
         end = self.size_hw[1] if end is None else end
+        if self.steps != (self.stride, self.stride):
+            return self._shares_between(first, last, start, end)
         step = self.stride
         top, left = (max(edge // step - 1, 0) for edge in (first, start))
         # One more on each side to blend with.
@@ -116,6 +135,17 @@ class QueryScores(RegionScores):
         y, x = first - step * top, start - step * left
         return part[:, y : y + last - first, x : x + end - start].sigmoid()
 
+    def _shares_between(self, first: int, last: int, start: int, end: int) -> Tensor:
+        """The same where the masks are resized by no whole number."""
+        (top, bottom, weights_y), (left, right, weights_x) = (
+            window(linear((torch.arange(a, b, dtype=torch.float64) + 0.5) / step - 0.5, source))
+            for a, b, step, source in zip(
+                (first, start), (last, end), self.steps, self.mask_logits.shape[1:], strict=True
+            )
+        )
+        part = self.mask_logits[:, top:bottom, left:right]
+        return (weights_y.to(part) @ part @ weights_x.to(part).T).sigmoid_()
+
 
 @dataclass(frozen=True, eq=False)
 class SharpQueryScores(QueryScores):
@@ -124,11 +154,11 @@ class SharpQueryScores(QueryScores):
     def at(self, size_hw: tuple[int, int]) -> LogitScores:
         """The scores at a photo's own size."""
         axes = []
-        for length, valid, count in zip(
-            size_hw, self.size_hw, self.mask_logits.shape[1:], strict=True
+        for length, valid, count, step in zip(
+            size_hw, self.size_hw, self.mask_logits.shape[1:], self.steps, strict=True
         ):
             # From the masks to the input without its padding, and from there to the photo.
-            upwards = interpolation(valid, count, valid / self.stride)
+            upwards = interpolation(valid, count, valid / step)
             axes.append((interpolation(length, valid, valid) @ upwards).to(self.mask_logits))
         return LogitScores(self.probabilities, self.mask_logits, axes[0], axes[1])
 
@@ -187,7 +217,8 @@ def score_map(output: NetworkOutput, index: int, valid_hw: tuple[int, int], patc
     probabilities = output.class_logits[index].float().softmax(-1)  # (Q, K+1)
     if output.mask_logits is not None:
         kind = SharpQueryScores if output.sharp else QueryScores
-        return kind(probabilities, output.mask_logits[index].float(), valid_hw, output.stride)
+        logits = output.mask_logits[index].float()
+        return kind(probabilities, logits, valid_hw, output.stride, output.input_hw)
     grid = probabilities.T.unflatten(1, output.grid_hw).contiguous()
     return GridScores(grid, (valid_hw[0] / patch, valid_hw[1] / patch))
 

@@ -6,6 +6,7 @@ these sizes says which tensors there must be, and the file has to hold exactly t
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ovseg_cli.errors import CheckpointError, UsageError
-from ovseg_cli.model.build import skeleton
+from ovseg_cli.model.build import config_from_dict, skeleton
 from ovseg_cli.model.config import ModelConfig
 from ovseg_cli.model.shapes import Shapes
 
@@ -31,8 +32,10 @@ def sources_of(
 ) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     """The authors' names of a model's tensors -> ours, and -> shapes.
 
-    source_name: from our names to theirs. Raises UsageError for sizes that do not fit each other.
+    source_name: from our names to theirs. Raises UsageError for sizes that do not fit each other,
+    or that no model file may have.
     """
+    _check_loadable(config)
     try:
         wanted = skeleton(config).state_dict()
     except ValueError as error:  # options that contradict each other or the tensors
@@ -68,6 +71,31 @@ def compare(
     if any(faults.values()):
         named = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
         raise CheckpointError(f"the tensors are not those of {kind}: {named}")
+
+
+def taken(
+    state_dict: Mapping[str, Tensor], sources: Mapping[str, str], prefix: str = ""
+) -> dict[str, Tensor]:
+    """A model's tensors by our names, as float32; sources: the authors' names -> ours.
+
+    Raises CheckpointError for those that hold no floating-point numbers, named without `prefix`.
+    """
+    strangers = [
+        f"{source.removeprefix(prefix)} ({state_dict[source].dtype})"
+        for source in sorted(sources)
+        if not state_dict[source].is_floating_point()
+    ]
+    if strangers:
+        raise CheckpointError(f"tensors that hold no floating-point numbers: {_some(strangers)}")
+    return {name: state_dict[source].float() for source, name in sources.items()}
+
+
+def _check_loadable(config: ModelConfig) -> None:
+    """What the loader would refuse must not be written. Raises UsageError, which names the key."""
+    try:
+        config_from_dict(json.loads(json.dumps(config.to_dict())))
+    except ValueError as error:
+        raise UsageError(f"no model can have this configuration: {error}") from error
 
 
 def _some(names: list[str], limit: int = 5) -> str:

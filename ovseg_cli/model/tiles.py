@@ -100,7 +100,7 @@ class SharpTiledScores(TiledScores):
     def _tile_at(self, tile: Tile, size_hw: tuple[int, int]) -> Tile | None:
         """What a window says of the pixels of the photo that lie in it; None: there are none."""
         assert isinstance(tile.scores, SharpQueryScores)
-        masks, stride = tile.scores.mask_logits, tile.scores.stride
+        masks = tile.scores.mask_logits
         firsts, weights, shares = [], [], []
         for axis, start in enumerate((tile.top, tile.left)):
             length, span = tile.scores.size_hw[axis], self.span_hw[axis]
@@ -109,7 +109,7 @@ class SharpTiledScores(TiledScores):
             if len(inside) == 0:
                 return None
             seen = int(min(length, span - start))  # without padding
-            upwards = interpolation(seen, masks.shape[1 + axis], seen / stride)
+            upwards = interpolation(seen, masks.shape[1 + axis], seen / tile.scores.steps[axis])
             firsts.append(int(inside[0]))
             weights.append((linear(places[inside] - 0.5, seen) @ upwards).to(masks))
             shares.append(ramp(places[inside], length, self.margin[axis]))

@@ -34,7 +34,7 @@ def mean(maps: Sequence[ScoreMap]) -> ScoreMap:
     if len(maps) == 1:
         return base
     if isinstance(base, QueryScores):
-        alike = [m for m in maps if isinstance(m, type(base)) and m.size_hw == base.size_hw]
+        alike = [m for m in maps if isinstance(m, type(base)) and m.places == base.places]
         if len(alike) == len(maps):  # a mean of sums over regions is a sum over all their regions
             return replace(
                 base,

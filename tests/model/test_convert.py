@@ -9,6 +9,7 @@ import torch
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.build import build, skeleton
 from ovseg_cli.model.config import (
+    LARGEST,
     BackboneConfig,
     ClipVisualConfig,
     DeOPConfig,
@@ -184,10 +185,8 @@ def test_basic_blocks_are_recognised():
         f"{CLIP}.visual.proj",
         f"{CLIP}.visual.conv1.weight",
         f"{CLIP}.token_embedding.weight",
-        "clip_adapter.prompt_learner.end_signal",
-        "decoder.norm.weight",
-        f"{CLIP}.logit_scale",
-        "sem_seg_head.predictor.class_embed.layers.0.bias",
+        "clip_adapter.non_object_embedding",
+        "sem_seg_head.predictor.mask_embed.layers.0.bias",
         "decoder.layers.0.linear1.weight",
     ],
 )
@@ -260,6 +259,9 @@ def test_unknown_options_are_named(checkpoint):
         ("min_size", -5),
         ("pixel_mean", [1.0, 2.0]),
         ("pixel_std", [1.0, 2.0, 0]),
+        ("pixel_std", [1.0, 2.0, 1e-300]),
+        ("size_divisibility", -2),
+        ("size_divisibility", False),
     ],
 )
 def test_option_of_the_wrong_kind_is_named(checkpoint, key, value):
@@ -294,3 +296,123 @@ def test_options_reach_the_configuration(checkpoint):
     assert config.visual.severance == "gps_mask"
     assert config.visual.severed_layers == (2,)  # the last
     assert config.input.min_size == 512
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("min_size", 10**8),
+        ("size_divisibility", 10**8),
+        ("pixel_mean", [1.0, float("inf"), 1.0]),
+        ("pixel_mean", [1.0, 1.0, float("nan")]),
+        ("pixel_std", [1.0, 10**400, 1.0]),
+        ("res5_multi_grid", [1, 10**8]),
+    ],
+)
+def test_an_option_that_no_model_file_may_have_is_named(checkpoint, key, value):
+    with pytest.raises(UsageError, match=f"no model can have .*: {key} of the"):
+        convert(checkpoint, {**OPTIONS, key: value})
+
+
+def test_options_as_detectron2_says_them(checkpoint):
+    for given, meant in ((0, 1), (-1, 1), (7, 7)):
+        config, _ = convert(checkpoint, {**OPTIONS, "size_divisibility": given})
+        assert config.input.size_divisibility == meant
+    config, _ = convert(checkpoint, {**OPTIONS, "max_size": 10**8, "pixel_mean": [-1.0, 0, 1]})
+    assert config.input.max_size == LARGEST  # no limit
+    assert config.input.pixel_mean == (-1.0, 0, 1)
+
+
+@pytest.mark.parametrize("key", ["visual_heads", "text_heads"])
+def test_heads_of_a_narrow_tower_have_to_be_said(checkpoint, key):
+    options = {name: value for name, value in OPTIONS.items() if name != key}
+    with pytest.raises(UsageError, match=f"width .* say {key} in"):
+        convert(checkpoint, options)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_numbers_of_any_precision_become_float32(checkpoint, kind):
+    _, state = convert({name: value.to(kind) for name, value in checkpoint.items()}, OPTIONS)
+    assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.bool, torch.complex64])
+def test_numbers_that_are_no_weights_are_named(checkpoint, kind):
+    checkpoint["query_embedding.weight"] = checkpoint["query_embedding.weight"].to(kind)
+    with pytest.raises(CheckpointError, match=rf"floating.*: query_embedding\.weight \({kind}\)$"):
+        convert(checkpoint, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "decoder.norm.weight",
+        f"{CLIP}.logit_scale",
+        "clip_adapter.prompt_learner.pad_signal",
+        "criterion.empty_weight",
+    ],
+)
+def test_what_has_no_influence_may_be_absent_or_of_another_shape(checkpoint, name):
+    _, expected = convert(checkpoint, OPTIONS)
+    del checkpoint[name]
+    for given in (checkpoint, {**checkpoint, name: torch.zeros(3, 3)}):
+        _, state = convert(given, OPTIONS)
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {},
+        {"weight": (157, 24), "bias": (157,)},
+        {
+            **{"layers.0.weight": (10, 24), "layers.0.bias": (10,)},
+            **{"layers.1.weight": (10, 10), "layers.1.bias": (10,)},
+            **{"layers.2.weight": (14, 10), "layers.2.bias": (14,)},
+        },
+        {"layers.0.weight": (10, 24), "layers.1.weight": (14, 10), "layers.1.bias": (14,)},
+        {
+            **{"layers.0.weight": (10, 25), "layers.0.bias": (10,)},
+            **{"layers.1.weight": (14, 10), "layers.1.bias": (14,)},
+        },
+    ],
+)
+def test_an_unknown_class_head_gives_way_to_a_new_one(checkpoint, head):
+    place = "sem_seg_head.predictor.class_embed"
+    given = {name: value for name, value in checkpoint.items() if not name.startswith(place)}
+    given |= {f"{place}.{name}": torch.zeros(shape) for name, shape in head.items()}
+    before = torch.get_rng_state()
+    (config, state), (_, again) = convert(given, OPTIONS), convert(given, OPTIONS)
+    assert torch.equal(torch.get_rng_state(), before)
+    build(config).load_state_dict(state)  # strict
+    new = [name for name in state if name.startswith("proposals.class_embed.")]
+    assert len(new) == 4 and all(torch.equal(state[name], again[name]) for name in new)
+    assert all(state[name].any() for name in new)  # it can learn
+    kept = {source_name(name) for name in state} - {source_name(name) for name in new}
+    assert kept <= set(given)
+
+
+def test_signals_that_are_not_stored_are_rows_of_the_token_table(checkpoint):
+    table = torch.arange(49408.0)[:, None].expand(-1, 8).contiguous()
+    given = {name: value for name, value in checkpoint.items() if not name.endswith("_signal")}
+    given[f"{CLIP}.token_embedding.weight"] = table
+    _, state = convert(given, OPTIONS)
+    rows = {name: int(state[f"text.prompt.{name}"][0, 0]) for name in ("start", "dot", "end")}
+    assert rows == {"start": 49406, "dot": 269, "end": 49407}  # OpenAI's table
+    bad = torch.zeros(2, 8)
+    with pytest.raises(CheckpointError, match=r"misshapen: .*end_signal is \[2, 8\]"):
+        convert({**given, "clip_adapter.prompt_learner.end_signal": bad}, OPTIONS)
+
+
+def test_proposals_without_a_projection_of_res5(checkpoint):
+    wide = replace(SMALL.backbone, out_channels=(8, 12, 16, 24))
+    config = replace(SMALL, backbone=wide, proposal=replace(SMALL.proposal, input_proj=False))
+    found, state = convert(as_published(config), OPTIONS)
+    assert found == config
+    build(config).load_state_dict(state)  # strict
+    enforced = replace(config, proposal=SMALL.proposal)  # MaskFormer's ENFORCE_INPUT_PROJ
+    assert convert(as_published(enforced), OPTIONS)[0] == enforced
+    needed = {name: t for name, t in checkpoint.items() if "input_proj" not in name}
+    with pytest.raises(CheckpointError, match=r"missing: .*input_proj\.bias, .*input_proj\.weight"):
+        convert(needed, OPTIONS)

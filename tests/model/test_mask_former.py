@@ -1,5 +1,7 @@
 """Pixel decoder, transformer and mask proposals against torch's own layers and plain loops."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,6 +114,19 @@ def test_mask_logits_are_products_of_embeddings_and_pixels(features):
         for row, column in ((0, 0), (15, 22), (3, 8)):
             expected = embeddings[1, query] @ mask_features[1, :, row, column]
             torch.testing.assert_close(result.mask_logits[1, query, row, column], expected)
+
+
+def test_where_res5_is_wide_enough_it_may_go_as_it_is(features):
+    proposals = MaskProposals(replace(SMALL, input_proj=False), (*CHANNELS[:3], 12)).eval()
+    features[3] = torch.randn(2, 12, 2, 3)
+    assert not [name for name in proposals.state_dict() if name.startswith("input_proj")]
+    with_one = MaskProposals(SMALL, (*CHANNELS[:3], 12)).eval()
+    with_one.load_state_dict(proposals.state_dict(), strict=False)
+    nn.init.dirac_(with_one.input_proj.weight)
+    nn.init.zeros_(with_one.input_proj.bias)
+    torch.testing.assert_close(proposals(features).mask_logits, with_one(features).mask_logits)
+    with pytest.raises(ValueError, match="10 channels of res5 need a projection to 12"):
+        MaskProposals(replace(SMALL, input_proj=False), CHANNELS)
 
 
 def test_each_layer_ends_with_the_proposals_of_inference(features):

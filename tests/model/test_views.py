@@ -1,5 +1,7 @@
 """Several looks at one photo, and their mean."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,6 +41,16 @@ def test_the_mean_of_sums_over_regions(other_hw):
     assert isinstance(found, QueryScores) == (other_hw == (32, 48))
     expected = (full_scores(one, (32, 48)) + full_scores(other, (32, 48))) / 2
     torch.testing.assert_close(full_scores(found, (32, 48)), expected)
+
+
+def test_masks_that_cover_inputs_of_other_sizes_are_not_thrown_together():
+    one, other = queries(1, (32, 48)), replace(queries(2, (32, 48)), input_hw=(33, 50))
+    found = mean([one, other])
+    assert not isinstance(found, QueryScores)
+    expected = (full_scores(one, (32, 48)) + full_scores(other, (32, 48))) / 2
+    torch.testing.assert_close(full_scores(found, (32, 48)), expected)
+    alike = replace(queries(1, (32, 48)), input_hw=(33, 50))
+    assert mean([alike, other]).input_hw == (33, 50)
 
 
 def test_a_map_of_another_size_is_read_where_the_first_has_its_numbers():
