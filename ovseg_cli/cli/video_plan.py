@@ -74,14 +74,26 @@ def check(plan: Plan) -> None:
             raise UsageError(f"--live is for cameras and streams, not {printable(source)}")
     require_writable(plan.out)
     _check_names(plan)
-    if plan.resume or plan.overwrite:
+    if plan.overwrite:
         return
-    for name in clip_names(plan.clips):
-        if plan.folder(name).holds_results():
+    for source, name in zip(plan.clips, clip_names(plan.clips), strict=True):
+        if plan.resume:
+            _check_source(plan, source, name)
+        elif plan.folder(name).holds_results():
             raise UsageError(
                 f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
                 "goes on with it, --overwrite replaces it, -o names another folder"
             )
+
+
+def _check_source(plan: Plan, source: str, name: str) -> None:
+    """Raise UsageError where the results there are of another clip, which they would replace."""
+    found = plan.folder(name).source()
+    if found not in (None, os.path.abspath(source)):
+        raise UsageError(
+            f"{plan.out} holds results of another clip named {printable(name)}, "
+            f"{printable(str(found))}: -o names another folder, --overwrite replaces them"
+        )
 
 
 def _check_names(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -99,13 +100,16 @@ class _Clip:
         self.reason = ""  # why it failed
         self.last = False  # whether no other clip is begun
         self.overlay: ClipOverlay | None = None
+        self.remedy = "run the same command with --resume"  # to go on after what ended it
+        if plan.overwrite:
+            self.remedy += " instead of --overwrite"
+        if is_stream(source):
+            self.remedy = "begin anew with --overwrite, or into another folder with -o"
 
     def execute(self) -> int:
         """Returns the exit code."""
         status, code, origin = "failed", 1, None
         try:
-            if self.plan.overwrite:
-                self.folder.remove()
             origin = self.origin()
             if self.plan.resume and self.folder.finished(origin, audio=self.plan.audio):
                 console.note(f"{printable(self.source)}: finished earlier")
@@ -119,14 +123,16 @@ class _Clip:
             self.fail(reason_of(error, self.source, kind="clip"))
             self.last = isinstance(error, OutputError) and is_run_wide(error)
             if isinstance(error, OutputError):
-                console.note("make room or mend it, then run the same command with --resume")
-            elif origin is not None and not self.folder.holds_results():
+                console.note(f"make room or mend it, then {self.remedy}")
+            elif origin is not None:
                 self.note_failure(origin)
         self.say_end(status)
         return code
 
     def note_failure(self, origin: Origin) -> None:
-        """Leave a run.json that says why there is nothing else."""
+        """Leave a run.json that says why there is nothing else, if there is not."""
+        if self.folder.holds_results():
+            return
         try:
             self.folder.write_report(self.describe("failed"), origin)
         except OutputError as error:
@@ -134,24 +140,31 @@ class _Clip:
 
     def origin(self) -> Origin:
         plan = self.plan
-        run = self.provenance.fingerprint(
-            choice=vars(plan.choice), smooth=plan.smooth, saves=sorted(plan.saves)
-        )
+        # Where the clip ends changes nothing of the frames before that.
+        labels = {**vars(plan.choice), "end": None, "most": None}
+        run = self.provenance.fingerprint(choice=labels, smooth=plan.smooth)
+        extent = json.dumps([plan.choice.end, plan.choice.most, sorted(plan.saves)])
         if is_stream(self.source):
-            return Origin(self.source, -1, 0, run)
+            return Origin(self.source, -1, 0, run, extent)
         path = Path(self.source)
         state = InputState.of(path)
         size, version = state.size, state.modified_ns
         if path.is_dir():
             size, version = pictures_version(path)
-        return Origin(state.path, size, version, run)
+        return Origin(state.path, size, version, run, extent)
 
     def work(self, video: Video, origin: Origin) -> tuple[str, int]:
         """Go through the frames; returns how that ended and the exit code."""
         metadata = self.provenance.metadata()
-        self.before = self.folder.open(origin, metadata, video.info.rate)
+        held, anew = self.folder.holds_results(), self.plan.overwrite
+        self.before = self.folder.open(origin, metadata, video.info.rate, anew=anew)
         if self.before:
             console.note(f"{printable(self.source)}: goes on after {self.before} frames")
+        elif held and not anew:
+            console.note(
+                f"{printable(self.source)}: begins anew: the clip, the model or an option has "
+                f"changed, or its results are not what was left in {self.plan.out}"
+            )
         device = str(self.segmenter.model.device)
         options = clip_run.RunOptions(
             batch_size=self.plan.batch_size or batch_options.auto_batch_size(device),
@@ -163,8 +176,9 @@ class _Clip:
         try:
             with closing(results), console.progress(self.expected(video), unit="frame") as progress:
                 for result in results:
-                    self.show(result)
-                    progress.advance()
+                    if not self.folder.has(result.frame):  # else segmented for its effect on others
+                        self.show(result)
+                        progress.advance()
         except BrokenPipeError:
             console.close_output()
             self.last = True
@@ -211,7 +225,7 @@ class _Clip:
         newest = Newest(frames) if self.plan.drops(self.source) else None
         try:
             warm_up: deque[tuple[Frame, bool]] = deque(maxlen=WARM_UP)
-            chosen = choice.of(frames if newest is None else newest)
+            chosen = clip_run.of_one_size(choice.of(frames if newest is None else newest))
             for position, (frame, due) in enumerate(chosen):
                 if position == 0:
                     height, width = frame.size_hw
@@ -251,8 +265,11 @@ class _Clip:
         """Put the clip's files together. Raises OutputError."""
         heard = self.plan.audio and video.info.has_audio and not is_stream(self.source)
         self.about |= {"frames_per_second": round(float(video.info.rate), 6)}
-        self.folder.finish(self.source if heard else None)
-        self.folder.write_report(self.describe(status), origin)
+        self.folder.finish(self.source if heard else None, video.zero, whole=status == "complete")
+        if self.folder.count:
+            self.folder.write_report(self.describe(status), origin)
+        else:
+            self.note_failure(origin)
 
     def describe(self, status: str) -> dict[str, Any]:
         """The contents of run.json."""
@@ -291,7 +308,7 @@ class _Clip:
         if self.folder.count:
             self.say_result(status)
         if status == "interrupted":
-            console.note("interrupted: to go on, run the same command with --resume")
+            console.note(f"interrupted: to go on, {self.remedy}")
 
     def say_result(self, status: str) -> None:
         seconds = time.perf_counter() - self.clock

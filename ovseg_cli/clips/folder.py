@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -31,13 +32,17 @@ from ovseg_cli.media.video_parts import (
     PICTURES,
     Part,
     Piece,
+    Sound,
     count_pictures,
     join,
 )
+from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import PARENTS, write_json
 from ovseg_cli.vocabulary import Vocabulary, printable
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, is_temporary, output_errors
+
+logger = logging.getLogger(__name__)
 
 STATS, TIMELINE, LABELS_VIDEO = "stats", "timeline", "labels=video"  # names in --save
 SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "confidence")
@@ -48,6 +53,8 @@ _SUFFIXES = {
     TIMELINE: "timeline.png",
 }  # of others: their name, a folder
 _NUMBER = "{:06d}"  # of a frame, in file names
+_ORIGIN = "origin.json"  # in the clip's state
+_KEPT = "kept.json"  # in the clip's state: names of --save whose files are an earlier run's
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,15 @@ class Origin:
     source: str
     size: int  # of the file, bytes; -1 where there is none
     modified_ns: int  # of a folder: a number that changes with its pictures
-    run: str  # fingerprint of the model and options
+    run: str  # fingerprint of the model and of the options that a frame's labels depend on
+    extent: str = ""  # the other options: where the clip ends, what is saved
+
+    def has_the_labels_of(self, told: object) -> bool:
+        """Whether a frame has the same labels in the results of another run, if it is in both.
+
+        told: the other run's origin as it was noted; anything else is not the same.
+        """
+        return isinstance(told, dict) and {**told, "extent": self.extent} == asdict(self)
 
 
 def check_saves(names: Sequence[str], vocabulary: Vocabulary) -> None:
@@ -87,6 +102,7 @@ class ClipFolder:
         small = label_kind(len(vocabulary)) is np.uint8
         forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
         self._videos = {name: form for name, form in forms.items() if name in self.saves}
+        self._origin: Origin | None = None
         self._rate = Fraction(0)
         self._metadata: dict[str, str] = {}
         self._overlay: ClipOverlay | None = None
@@ -94,6 +110,7 @@ class ClipFolder:
         self._records: TextIO | None = None
         self._begin = 0.0  # seconds of the first frame that is written
         self._earlier = -1  # index of the last frame that an earlier run has written
+        self._anew = False  # whether results of an earlier run go, whatever they are
 
     @property
     def report(self) -> Path:
@@ -142,61 +159,115 @@ class ClipFolder:
     def remove(self) -> None:
         """Remove what an earlier run has written of this clip. Raises OutputError."""
         refuse_links(self.out, self._state)
+        # First what tells of the rest: after a kill here nobody must go on from what is gone.
+        self._forget()
         try:
-            for target in map(self._target, SAVES):
-                if target.is_dir() and not target.is_symlink():
-                    shutil.rmtree(target)
-                else:
-                    target.unlink(missing_ok=True)
-            for path in (self.report, self._file(PARENTS)):
-                path.unlink(missing_ok=True)
-            shutil.rmtree(self._state, ignore_errors=True)
+            for target in [*map(self._target, SAVES), self._file(PARENTS)]:
+                _remove(target)
         except OSError as error:
             raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
 
-    def open(self, origin: Origin, metadata: dict[str, str], rate: Fraction) -> int:
-        """Begin, or go on where a run of the same origin was interrupted.
+    def _forget(self) -> None:
+        """Remove what is noted of an earlier run, but not its results. Raises OutputError."""
+        try:
+            for path in (self.report, self._state):
+                _remove(path)
+        except OSError as error:
+            raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
 
-        metadata goes into every label map; rate: pictures a second in the videos, about. Returns
-        how many frames are written already: as many as can be read in all of the parts. Raises
+    def open(
+        self, origin: Origin, metadata: dict[str, str], rate: Fraction, *, anew: bool = False
+    ) -> int:
+        """Get ready to begin, or to go on where a run of the same origin was interrupted.
+
+        metadata goes into every label map; rate: pictures a second in the videos, about; anew: do
+        not go on. Returns how many frames are written already: as many as can be read in all of
+        the parts. What else an earlier run has left stays until the first frame is written. Raises
         OutputError.
         """
-        self._metadata, self._rate = metadata, rate
-        folders = [self._target(name) for name in self.saves if name in WRITERS]
+        self._metadata, self._rate, self._origin = metadata, rate, origin
+        self._anew = anew
+        folders = [] if anew else self._frame_folders()  # else even a link there is removed
         for path in (*folders, self._state, *self._state.glob("*")):
             refuse_links(self.out, path)
-        try:
+        with self._state_errors():
             self._state.mkdir(parents=True, exist_ok=True)
-            records = self._kept_records(origin)
-            with self._journal.open("w", encoding="utf-8") as journal:
-                journal.writelines(record.line() for record in records)
-            (self._state / "origin.json").write_text(json.dumps(asdict(origin)), "utf-8")
-            self._records = self._journal.open("a", encoding="utf-8")
+            records = [] if anew else self._kept_records(origin)
+            if records:
+                self._go_on(records)
+        return self.count
+
+    @contextlib.contextmanager
+    def _state_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise OutputError(f"cannot write to {self._state}: {error.strerror}") from error
+
+    def _go_on(self, records: list[FrameRecord]) -> None:
+        """Leave nothing but these frames in the parts and in the journal."""
+        for name in self._videos:
+            for first, path in self._part_files(name):
+                if first >= len(records):
+                    path.unlink()
+        with (
+            atomic_path(self._journal) as temporary,  # a full disk must not cost what is noted
+            temporary.open("w", encoding="utf-8") as journal,
+        ):
+            journal.writelines(record.line() for record in records)
+        self._records = self._journal.open("a", encoding="utf-8")
         self.count = len(records)
-        if records:
-            self._begin, self._earlier = records[0].seconds, records[-1].index
-        return self.count
+        self._begin, self._earlier = records[0].seconds, records[-1].index
+
+    def _begin_anew(self) -> None:
+        """Make place for the first frame, which is there now. Raises OutputError.
+
+        Results of the same labels, of more or fewer frames or in other forms, stay until this run
+        has its own to put there.
+        """
+        assert self._origin is not None
+        stays = not self._anew and self._origin.has_the_labels_of(self._told_origin())
+        kept = [name for name in self.saves if self._target(name).is_file()] if stays else []
+        if stays:
+            self._forget()
+        else:
+            self.remove()
+        with self._state_errors():
+            self._state.mkdir(parents=True, exist_ok=True)
+            (self._state / _KEPT).write_text(json.dumps(kept), "utf-8")
+            (self._state / _ORIGIN).write_text(json.dumps(asdict(self._origin)), "utf-8")
+            self._records = self._journal.open("a", encoding="utf-8")
 
     @property
     def _journal(self) -> Path:
         return self._state / "frames.jsonl"
 
+    def _frame_folders(self) -> list[Path]:
+        """The folders with a result of each frame."""
+        return [self._target(name) for name in self.saves if name in WRITERS and name != OVERLAY]
+
+    def _told_origin(self) -> Any:
+        """The origin of what an earlier run has left, as it was noted; None where it is not."""
+        with contextlib.suppress(OSError, ValueError):
+            return read_json(self._state / _ORIGIN)
+        with contextlib.suppress(OSError, ValueError):
+            told = read_json(self.report)
+            return told.get("origin") if isinstance(told, dict) else None
+        return None
+
+    def source(self) -> str | None:
+        """The clip that an earlier run's results are of; None where nobody knows."""
+        told = self._told_origin()
+        source = told.get("source") if isinstance(told, dict) else None
+        return source if isinstance(source, str) and self.holds_results() else None
+
     def _kept_records(self, origin: Origin) -> list[FrameRecord]:
         """Of the frames that an earlier run has written those that can be gone on from."""
         with contextlib.suppress(OSError, ValueError):
-            if read_json(self._state / "origin.json") == asdict(origin):
+            if read_json(self._state / _ORIGIN) == asdict(origin):
                 records = list(self.records())
                 counts = [self._written(name) for name in self._videos]
-                kept = records[: min([len(records), *counts])]
-                for name in self._videos:
-                    for first, path in self._part_files(name):
-                        if first >= len(kept):
-                            path.unlink()
-                return kept
-        shutil.rmtree(self._state)
-        self._state.mkdir()
+                return records[: min([len(records), *counts])]
         return []
 
     def _part_files(self, name: str) -> list[tuple[int, Path]]:
@@ -220,13 +291,19 @@ class ClipFolder:
                     return
                 yield FrameRecord.of(line, len(self.vocabulary))
 
+    def has(self, frame: Frame) -> bool:
+        """Whether an earlier run has written a frame."""
+        return frame.index <= self._earlier
+
     def write(self, frame: Frame, segmentation: Segmentation, held: bool) -> None:
         """Add a frame, unless an earlier run has written it. Raises OutputError.
 
         held: the labels are those of an earlier frame.
         """
-        if frame.index <= self._earlier:
+        if self.has(frame):
             return
+        if self._records is None:
+            self._begin_anew()
         if self.count == 0:
             self._begin = frame.seconds
         number = _NUMBER.format(frame.index + 1)
@@ -277,33 +354,72 @@ class ClipFolder:
         for part in parts:
             part.close()
 
-    def finish(self, sound: str | None = None) -> None:
-        """Put together what is written so far. sound: the video whose sound goes along.
+    def finish(self, sound: str | None = None, zero: float = 0.0, *, whole: bool = True) -> None:
+        """Put together what is written so far.
+
+        sound: the video whose sound goes along; zero: what its time stamps are at the clip's first
+        frame, seconds; whole: whether the clip came to its end. Where it did not, files of an
+        earlier run with the same labels stay as they are. Raises OutputError.
+        """
+        self.close()
+        if not self.count and self.holds_results():  # those of an earlier run
+            return
+        names = [name for name in self.saves if whole or name not in self._kept()]
+        if self.count:
+            self._join([name for name in names if name in self._videos], sound, zero)
+        if STATS in names:
+            write_tables(self._target(STATS), self._file(PARENTS), self.records, self.vocabulary)
+        if TIMELINE in names:
+            picture = draw_timeline(self.records, self.vocabulary)
+            write_png(self._target(TIMELINE), Image.fromarray(picture), self._metadata)
+        if whole:
+            self._remove_other_frames()
+
+    def _kept(self) -> list[str]:
+        """The names in --save whose files are still those of an earlier run."""
+        with contextlib.suppress(OSError, ValueError):
+            kept = read_json(self._state / _KEPT)
+            return kept if isinstance(kept, list) else []
+        return []
+
+    def _remove_other_frames(self) -> None:
+        """Remove what is not of this run's frames, or was half written when it was killed.
 
         Raises OutputError.
         """
-        self.close()
-        if self.count:
-            self._join(sound)
-        if STATS in self.saves:
-            write_tables(self._target(STATS), self._file(PARENTS), self.records, self.vocabulary)
-        if TIMELINE in self.saves:
-            picture = draw_timeline(self.records, self.vocabulary)
-            write_png(self._target(TIMELINE), Image.fromarray(picture), self._metadata)
+        numbers = {_NUMBER.format(record.index + 1) for record in self.records()}
+        for folder in filter(Path.is_dir, self._frame_folders()):
+            for path in folder.iterdir():
+                other = path.stem.isdecimal() and path.stem not in numbers
+                if other or is_temporary(path.name):
+                    with output_errors(path):
+                        _remove(path)
 
-    def _join(self, sound: str | None) -> None:
+    def _join(self, names: Sequence[str], sound: str | None, zero: float) -> None:
         seconds = [record.seconds for record in itertools.islice(self.records(), self.count)]
-        end = seconds[-1] + float(1 / self._rate)
-        for name, form in self._videos.items():
+        heard = None
+        if sound is not None:
+            heard = Sound(sound, zero, self._begin, seconds[-1] + float(1 / self._rate))
+        for name in names:
             parts = self._part_files(name)
             ends = [first for first, _ in parts[1:]] + [self.count]
             pieces = [
                 Piece(path, seconds[first] - self._begin, last - first)
                 for (first, path), last in zip(parts, ends, strict=True)
             ]
-            heard = sound if name == OVERLAY else None
+            self._join_one(name, pieces, heard if name == OVERLAY else None)
+
+    def _join_one(self, name: str, pieces: Sequence[Piece], sound: Sound | None) -> None:
+        form = self._videos[name]
+        try:
             with atomic_path(self._target(name)) as temporary:
-                join(pieces, temporary, form, heard, self._begin, end)
+                join(pieces, temporary, form, sound)
+        except OutputError as error:
+            if sound is None or is_run_wide(error):
+                raise
+            # Damaged sound, or of a kind that cannot be copied, must not cost the pictures.
+            logger.warning("%s: its sound cannot go along: %s", printable(sound.source), error)
+            self._join_one(name, pieces, None)
 
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
@@ -312,6 +428,14 @@ class ClipFolder:
             shutil.rmtree(self._state, ignore_errors=True)
             with contextlib.suppress(OSError):  # other clips are under way
                 os.rmdir(self.out / STATE)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _bytes(target: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from ovseg_cli.media.result_names import comparable, numbered
 from ovseg_cli.media.video import CAMERA
 
-_LONGEST = 120  # characters of a name; suffixes follow
+_LONGEST, _LARGEST = 120, 230  # characters and bytes of a name; suffixes follow
 
 
 def is_stream(source: str) -> bool:
@@ -53,4 +54,7 @@ def _name(source: str, whole: bool) -> str:
     else:
         file = Path(source).resolve()
         name = file.name if whole or file.is_dir() else file.stem
-    return name[:_LONGEST] or "clip"
+    name = name[:_LONGEST]
+    if len(os.fsencode(name)) > _LARGEST:
+        name = os.fsencode(name)[:_LARGEST].decode(errors="ignore")
+    return name or "clip"

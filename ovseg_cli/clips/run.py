@@ -86,7 +86,7 @@ def run(
 ) -> Generator[FrameResult, None, None]:
     """Label frames and hand them to the writer; yields each when it is written, in order.
 
-    The first frame must be one that is segmented. Where stop() becomes true, what is computed is
+    frames: of one size, the first to be segmented. Where stop() becomes true, what is computed is
     still written. What goes wrong in reading, computing or writing is raised after everything
     before it has been written and yielded.
     """
@@ -218,8 +218,8 @@ class _Run:
             yield result.result()
 
 
-def _following(frames: Iterable[Chosen]) -> Iterator[tuple[Chosen | None, int]]:
-    """Each with its pixels, all at the first one's size; then None without end."""
+def of_one_size(frames: Iterable[Chosen]) -> Iterator[Chosen]:
+    """The same, fitted to the size of the first: a stream may change it at any moment."""
     size_hw = None
     for frame, due in frames:
         size_hw = size_hw or frame.size_hw
@@ -227,6 +227,12 @@ def _following(frames: Iterable[Chosen]) -> Iterator[tuple[Chosen | None, int]]:
             logger.debug("frame %d is of another size", frame.index)
             pixels = load_opencv().resize(frame.pixels, size_hw[::-1])
             frame = replace(frame, pixels=pixels)
-        yield (frame, due), size_hw[0] * size_hw[1]
+        yield frame, due
+
+
+def _following(frames: Iterable[Chosen]) -> Iterator[tuple[Chosen | None, int]]:
+    """Each with its pixels; then None without end."""
+    for frame, due in frames:
+        yield (frame, due), frame.size_hw[0] * frame.size_hw[1]
     while True:
         yield None, 0

@@ -16,7 +16,7 @@ from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -31,6 +31,7 @@ USUAL_RATE = Fraction(25)  # frames a second, of pictures and cameras that do no
 CAMERA = "camera:"
 COMPLETE = 0.95  # share of the length in a header that a whole file has, at least
 STALL = 10.0  # seconds without a byte after which a stream is given up
+RESTART = 1  # seconds that time stamps go back, at least, where they begin anew
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Video(Protocol):
     """An open video: `info`, and the frames in order, upright, with their times."""
 
     info: VideoInfo
+    zero: float  # time stamp of the first frame in the file, seconds; known once that is read
 
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """Those from `start` seconds on; `index` counts from the video's first frame."""
@@ -84,6 +86,32 @@ def open_video(source: str) -> Iterator[Video]:
         video.close()
 
 
+class Clock:
+    """Makes seconds from 0 on of time stamps that begin anywhere, and may begin anew.
+
+    They do the latter where files were strung together, as MPEG-TS can be.
+    """
+
+    def __init__(self, zero: Fraction | None = None) -> None:
+        """zero: the time stamp of second 0; None = the first one."""
+        self._zero = zero
+        self._now: Fraction | None = None
+
+    def seconds(self, stamp: Fraction | None, step: Fraction) -> Fraction:
+        """The time of a stamp. step: after the last one, where there is none or it begins anew."""
+        follows = Fraction(0) if self._now is None else self._now + step
+        if stamp is None:
+            now = follows
+        else:
+            if self._zero is None:
+                self._zero = stamp
+            now = stamp - self._zero
+            if self._now is not None and now < self._now - RESTART:
+                self._zero, now = stamp - follows, follows
+        self._now = now if self._now is None else max(now, self._now)
+        return self._now
+
+
 class _Stream:
     """Anything that ffmpeg's libraries demultiplex."""
 
@@ -91,9 +119,11 @@ class _Stream:
         self._av = load_av()
         self._source = source
         if source != "-" and "://" not in source and not Path(source).is_file():
+            if Path(source).exists():
+                raise UsageError(f"{printable(source)}: a pipe or device: give it as -, with <")
             raise UsageError(f"no such video: {printable(source)}")
         try:
-            file = sys.stdin.buffer if source == "-" else source
+            file = _standard_input() if source == "-" else source
             # Names and comments in a file may be in any encoding.
             timeout = STALL if "://" in source else None
             self._container = self._av.open(file, metadata_errors="replace", timeout=timeout)
@@ -106,6 +136,7 @@ class _Stream:
             raise InputError(f"{printable(source)}: it holds no pictures")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
+        self.zero = 0.0
         self.info = self._look()
 
     def _look(self) -> VideoInfo:
@@ -118,19 +149,19 @@ class _Stream:
 
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """See `Video`. Ends with a warning where the rest of a file is damaged or missing."""
-        seconds = first = None
+        clock, step = Clock(), 1 / self.info.rate
+        seconds = None
         index, length = -1, 0.0  # of the last frame
         for index, decoded in enumerate(self._decoded()):
-            if decoded.time is not None:
-                first = decoded.time if first is None else first
-                seconds = max(float(decoded.time - first), seconds or 0.0)
-            else:  # no time stamp: it follows at the usual distance
-                seconds = 0.0 if seconds is None else seconds + float(1 / self.info.rate)
+            stamp = None if decoded.pts is None else decoded.pts * decoded.time_base
+            if index == 0 and stamp is not None:
+                self.zero = float(stamp)
+            seconds = float(clock.seconds(stamp, step))
             length = float((decoded.duration or 0) * (decoded.time_base or 0))
             if seconds >= start:
                 yield Frame(self._upright(decoded), index, seconds, self._source)
         if seconds is not None:
-            self._check_end(index + 1, seconds + max(length, float(1 / self.info.rate)))
+            self._check_end(index + 1, seconds + max(length, float(step)))
 
     def _check_end(self, count: int, end: float) -> None:
         """Warn where the header tells of far more than these frames and seconds."""
@@ -187,10 +218,17 @@ class _Stream:
         self._container.close()
 
 
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise UsageError("-: standard input is closed: pipe a video into it, or name a file")
+    return sys.stdin.buffer
+
+
 class _Pictures:
     """A folder of numbered pictures."""
 
     def __init__(self, folder: Path) -> None:
+        self.zero = 0.0
         self._images = find_images([str(folder)])
         self.info = VideoInfo(USUAL_RATE, len(self._images))
 
@@ -224,6 +262,7 @@ class _Camera:
         if not number.isdecimal():
             raise UsageError(f"{printable(source)}: a camera is {CAMERA}0, {CAMERA}1, ...")
         self._cv2 = load_opencv()
+        self.zero = 0.0
         self._source = source
         self._device = self._cv2.VideoCapture(int(number))
         if not self._device.isOpened():

@@ -6,6 +6,8 @@ read up to where they break off. `join` copies the packets, without encoding ane
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ovseg_cli.errors import OutputError
-from ovseg_cli.media.video import load_av
+from ovseg_cli.errors import InputError, OutputError
+from ovseg_cli.media.video import Clock, load_av
+
+logger = logging.getLogger(__name__)
 
 BASE = Fraction(1, 90000)  # seconds, of the time stamps: whole for all usual rates
 
@@ -33,6 +37,7 @@ class Format:
     file: str  # the file's format, as ffmpeg names it
     part: dict[str, str]  # options for a part
     even: bool = False  # both sides must be even
+    largest: int = 65535  # pixels along a side
 
 
 # yuv420p and Baseline to High profiles are what every browser plays.
@@ -44,6 +49,7 @@ PICTURES = Format(
     file="mp4",
     part={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
     even=True,
+    largest=16384,
 )
 LABELS_8 = Format("ffv1", "gray", "gray", {"level": "3"}, "matroska", {"flush_packets": "1"})
 LABELS_16 = replace(LABELS_8, pixels="gray16le", given="gray16le")
@@ -53,7 +59,15 @@ class Part:
     """A part of a clip that is being written; `with` ends it in good order."""
 
     def __init__(self, path: Path, form: Format, size_hw: tuple[int, int], rate: Fraction) -> None:
-        """rate: frames a second, about. Raises OutputError where it cannot be written."""
+        """rate: frames a second, about.
+
+        Raises OutputError where it cannot be written, InputError for pictures that are too large.
+        """
+        if max(size_hw) > form.largest:
+            raise InputError(
+                f"pictures of {size_hw[1]}x{size_hw[0]} pixels are too large for a video in "
+                f"{form.codec}, which has at most {form.largest} along a side: --save without it"
+            )
         av = load_av()
         self._av = av
         self._path = path
@@ -126,6 +140,16 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """Whose sound goes along, and what part of it."""
+
+    source: str  # a video
+    zero: float = 0.0  # its time stamp where its pictures begin, seconds
+    begin: float = 0.0  # seconds after that
+    end: float = math.inf
+
+
+@dataclass(frozen=True)
 class Piece:
     """A part as it goes into the whole."""
 
@@ -139,32 +163,34 @@ def count_pictures(path: Path) -> int:
     av = load_av()
     try:
         with av.open(str(path)) as container:
-            return sum(packet.dts is not None for packet in _until_damage(av, container))
+            packets = _until_damage(av, container.demux(video=0))
+            return sum(packet.dts is not None for packet in packets)
     except (av.error.FFmpegError, OSError, ValueError, IndexError):
         return 0
 
 
-def _until_damage(av: Any, container: Any) -> Iterator[Any]:
-    packets = container.demux(video=0)
+def _until_damage(av: Any, packets: Iterator[Any]) -> Iterator[Any]:
+    """Those before the first that is cut off or cannot be read."""
     while True:
         try:
-            yield next(packets)
+            packet = next(packets)
         except (StopIteration, av.error.FFmpegError, OSError, ValueError):
             return
+        if packet.is_corrupt:
+            return
+        yield packet
 
 
 def join(
     pieces: Sequence[Piece],
     target: Path,
     form: Format,
-    sound: str | None = None,
-    begin: float = 0.0,
-    end: float | None = None,
+    sound: Sound | None = None,
 ) -> None:
     """Put parts into one file that can be played while it is loaded.
 
-    form: of all the parts; sound: the video whose sound between `begin` and `end` (seconds) goes
-    along, as it is; a codec that the file cannot hold is left out. Raises OutputError.
+    form: of all the parts; sound: goes along as it is, up to where it is damaged; a codec that the
+    file cannot hold is left out. Raises OutputError.
     """
     av = load_av()
     options = {"movflags": "faststart"} if form.file == "mp4" else {}
@@ -172,12 +198,12 @@ def join(
         with av.open(str(target), "w", form.file, options=options) as container:
             with av.open(str(pieces[0].path)) as first:
                 pictures = container.add_stream_from_template(first.streams.video[0])
-            source = av.open(sound) if sound is not None else None
+            source = av.open(sound.source) if sound is not None else None
             try:
                 heard = _sound(container, source)
                 packets = _of_pieces(av, pieces, pictures)
-                if source is not None and heard is not None:
-                    packets = _merged(packets, _of_sound(source, heard, begin, end))
+                if sound is not None and heard is not None:
+                    packets = _merged(packets, _of_sound(av, source, heard, sound))
                 for packet in packets:
                     container.mux(packet)
             finally:
@@ -194,33 +220,39 @@ def _sound(container: Any, source: Any) -> Any:
         return None
     stream = source.streams.audio[0]
     if stream.codec_context.name not in container.supported_codecs:
+        kind = stream.codec_context.name
+        logger.warning("%s: its sound (%s) is left out: MP4 cannot hold it", source.name, kind)
         return None
     return container.add_stream_from_template(stream)
 
 
 def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any) -> Iterator[Any]:
+    last = -1
     for piece in pieces:
         with av.open(str(piece.path)) as container:
-            packets = (packet for packet in _until_damage(av, container) if packet.dts is not None)
+            readable = _until_damage(av, container.demux(video=0))
+            packets = (packet for packet in readable if packet.dts is not None)
             for packet in islice(packets, piece.count):
                 shift = round(piece.begin / packet.time_base)
-                packet.pts += shift
-                packet.dts += shift
+                # As in a part: two pictures of one moment cannot both be stored.
+                packet.pts = packet.dts = last = max(packet.dts + shift, last + 1)
                 packet.stream = stream
                 yield packet
 
 
-def _of_sound(source: Any, stream: Any, begin: float, end: float | None) -> Iterator[Any]:
-    for packet in source.demux(audio=0):
-        if packet.dts is None:
+def _of_sound(av: Any, source: Any, stream: Any, sound: Sound) -> Iterator[Any]:
+    clock, last = Clock(Fraction(sound.zero)), -1
+    for packet in _until_damage(av, source.demux(audio=0)):
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is None:
             continue
-        seconds = float(packet.pts * packet.time_base)
-        if end is not None and seconds >= end:
+        length = (packet.duration or 0) * packet.time_base
+        seconds = clock.seconds(stamp * packet.time_base, length)
+        if seconds >= sound.end:
             return
-        if seconds >= begin:
-            shift = round(begin / packet.time_base)
-            packet.pts -= shift
-            packet.dts -= shift
+        begin = round((seconds - Fraction(sound.begin)) / packet.time_base)
+        if begin > last:  # else it is before the part, or damaged
+            packet.pts = packet.dts = last = begin
             packet.stream = stream
             yield packet
 

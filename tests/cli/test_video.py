@@ -550,7 +550,7 @@ class Endless:
     def __init__(self):
         from ovseg_cli.media.video import VideoInfo
 
-        self.info = VideoInfo(Fraction(100), None)
+        self.info, self.zero = VideoInfo(Fraction(100), None), 0.0
         self.given = 0
 
     def frames(self, start=0.0):
@@ -810,3 +810,117 @@ def test_a_slow_clip_is_not_called_cut_off(video, tmp_path):
         container.mux(stream.encode())
     ended = video("slow.mp4")
     assert ended.code == 0 and "cut off" not in ended.err
+
+
+@pytest.mark.parametrize("failure", ["not a video", "no frame lies in the part"])
+def test_what_fails_before_its_first_frame_leaves_earlier_results(video, clip, tmp_path, failure):
+    assert video(clip).code == 0
+    before = results(tmp_path / "out")
+    told = report(tmp_path)
+    if failure == "not a video":
+        clip.write_text("no video at all")
+        arguments = [clip]
+    else:
+        arguments = [clip, "--start", "9:00"]
+    for more in ("--overwrite", "--resume"):
+        ended = video(*arguments, more)
+        assert ended.code == 1 and failure in ended.err
+        assert results(tmp_path / "out") == before and report(tmp_path) == told
+
+
+def test_resume_does_not_replace_the_results_of_another_clip(video, clip, tmp_path):
+    other = write_clip(tmp_path / "other" / "clip.mp4", 3)
+    assert video(clip).code == 0
+    before = results(tmp_path / "out")
+    ended = video(other, "--resume")
+    assert ended.code == 2 and f"another clip named clip, {clip}" in ended.err
+    assert results(tmp_path / "out") == before
+    assert video(other, "--overwrite").code == 0
+    assert len(list((tmp_path / "out/clip.labels").iterdir())) == 3
+
+
+def test_results_of_other_options_are_not_mixed_with_new_ones(video, clip, tmp_path):
+    assert video(clip).code == 0
+    ended = video(clip, "--resume", "--every", 10, "--fill", "none", "--save", "labels")
+    assert ended.code == 0 and "begins anew" in ended.err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"classes.json", "clip.labels", "clip.run.json"}
+    files = sorted(path.stem for path in (tmp_path / "out/clip.labels").iterdir())
+    assert files == ["000001", "000011", "000021"]
+
+
+def test_other_files_of_the_same_labels_leave_those_there_are(video, clip, tmp_path):
+    assert video(clip, "--save", "labels").code == 0
+    before = results(tmp_path / "out")
+    assert video(clip, "--save", "stats", "--resume").code == 0
+    after = results(tmp_path / "out")
+    assert after.pop("clip.stats.csv") and after == before
+
+
+def interrupted_after(monkeypatch, count):
+    from ovseg_cli.cli import video_run
+
+    monkeypatch.setattr(video_run._Clip, "stopped", lambda self: self.folder.count >= count)
+
+
+def test_a_clip_that_changes_its_size_goes_on_at_its_first(video, tmp_path, monkeypatch):
+    (tmp_path / "clip").mkdir()
+    for index in range(60):
+        pixels = picture(index, (48, 64) if index < 10 else (40, 80))
+        Image.fromarray(pixels).save(tmp_path / f"clip/{index}.png")
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 30)
+        video("clip")
+    assert "goes on after" in video("clip", "--resume").err
+    sizes = {Image.open(path).size for path in (tmp_path / "out/clip.labels").iterdir()}
+    assert sizes == {(64, 48)}
+
+
+def test_lines_and_counts_are_of_new_frames_alone(video, tmp_path, monkeypatch):
+    write_clip(tmp_path / "clip.mp4", 120)
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 30)
+        first = video("clip.mp4", "--json")
+    rest = video("clip.mp4", "--json", "--resume")
+    lines = [
+        json.loads(line)["frame"] for line in [*first.out.splitlines(), *rest.out.splitlines()]
+    ]
+    assert lines == list(range(1, 121))
+    counts = report(tmp_path)["counts"]
+    assert counts["of_earlier_runs"] + counts["segmented"] == counts["written"] == 120
+
+
+@pytest.mark.parametrize(
+    ("source", "option", "said"),
+    [
+        ("clip.mp4", None, "run the same command with --resume"),
+        ("clip.mp4", "--overwrite", "run the same command with --resume instead of --overwrite"),
+        ("-", None, "begin anew with --overwrite"),
+    ],
+)
+def test_how_to_go_on_is_said_so_that_it_works(video, tmp_path, monkeypatch, source, option, said):
+    from ovseg_cli.cli.interruption import Interruption
+
+    data = write_clip(tmp_path / "clip.mp4", 60).read_bytes()
+    monkeypatch.setattr(Interruption, "requested", lambda self: True)
+    monkeypatch.setattr(Interruption, "exit_code", 130)
+    ended = video(source, *([option] if option else []), stdin=data)
+    assert ended.code == 130 and said in ended.err
+
+
+def test_sound_is_in_step_where_the_clock_of_the_clip_begins_late(video, tmp_path):
+    with (
+        av.open(str(write_clip(tmp_path / "a.mp4", 50, sound=True))) as source,
+        av.open(str(tmp_path / "clip.ts"), "w") as container,
+    ):
+        streams = {s.index: container.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                late = round(3600 / packet.time_base)
+                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    assert video("clip.ts", "--save", "overlay").code == 0
+    with av.open(str(tmp_path / "out/clip.overlay.mp4")) as container:
+        times = [float(p.pts * p.time_base) for p in container.demux(audio=0) if p.size]
+    assert times[0] < 0.1 and times[-1] == pytest.approx(2, abs=0.2)

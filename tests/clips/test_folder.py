@@ -1,9 +1,13 @@
 """The files of one clip: parts that survive a kill, put together in the end."""
 
+import contextlib
 import csv
+import errno
 import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,8 +180,140 @@ def test_what_another_run_left_is_begun_anew(tmp_path, change):
     clip.open(ORIGIN, {}, RATE)
     fill(clip, range(5))
     clip.close()
-    assert folder(tmp_path).open(replace(ORIGIN, **change), {}, RATE) == 0
-    assert not list((tmp_path / ".ovseg" / "a").glob("overlay-*"))
+    state = tmp_path / ".ovseg" / "a"
+    before = {path.name: path.read_bytes() for path in state.iterdir()}
+    again = folder(tmp_path)
+    assert again.open(replace(ORIGIN, **change), {}, RATE) == 0
+    # Until there is a frame to put in their place.
+    assert {path.name: path.read_bytes() for path in state.iterdir()} == before
+    fill(again, range(1))
+    assert len(list(again.records())) == 1
+    again.close()
+
+
+def test_a_kill_while_results_are_removed_leaves_nothing_to_go_on_from(tmp_path, monkeypatch):
+    clip = folder(tmp_path, ["labels"])
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(5))
+    clip.close()
+
+    def half(path):
+        for file in sorted(path.iterdir())[:3]:
+            file.unlink()
+        raise KeyboardInterrupt
+
+    right = shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda p: half(p) if p.name == "a.labels" else right(p))
+        with pytest.raises(KeyboardInterrupt):
+            folder(tmp_path, ["labels"]).remove()
+    again = folder(tmp_path, ["labels"])
+    assert again.open(ORIGIN, {}, RATE) == 0
+
+
+def test_a_disk_that_is_full_when_it_goes_on_costs_nothing(tmp_path, monkeypatch):
+    clip = folder(tmp_path)
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(30))
+    clip.close()
+
+    class Full:
+        def writelines(self, lines):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    right = Path.open
+
+    @contextlib.contextmanager
+    def opened(path, mode="r", **how):
+        with right(path, mode, **how) as stream:
+            yield Full() if mode == "w" else stream
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(OutputError, match="No space left"):
+            folder(tmp_path).open(ORIGIN, {}, RATE)
+    assert folder(tmp_path).open(ORIGIN, {}, RATE) == 30
+
+
+def test_a_link_is_replaced_only_where_all_is(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a.labels").symlink_to(tmp_path / "elsewhere")
+    clip = folder(tmp_path, ["labels"])
+    with pytest.raises(OutputError, match="is a link"):
+        clip.open(ORIGIN, {}, RATE)
+    clip.open(ORIGIN, {}, RATE, anew=True)
+    fill(clip, range(2))
+    clip.finish()
+    assert not (tmp_path / "a.labels").is_symlink()
+    assert len(list((tmp_path / "a.labels").iterdir())) == 2
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_a_kill_left_half_written_goes_in_the_end(tmp_path):
+    clip = folder(tmp_path, ["labels"])
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(2))
+    (tmp_path / "a.labels" / ".0123456789abcdef.tmp").write_bytes(b"half")
+    (tmp_path / "a.labels" / "mine.txt").write_text("")
+    clip.finish()
+    names = {path.name for path in (tmp_path / "a.labels").iterdir()}
+    assert names == {"000001.png", "000002.png", "mine.txt"}
+
+
+def test_results_of_other_options_go_with_the_first_frame(tmp_path):
+    clip = folder(tmp_path, ["labels", "stats"])
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(5))
+    clip.finish()
+    clip.write_report({"status": "complete"}, ORIGIN)
+    again = folder(tmp_path, ["labels"])
+    again.open(replace(ORIGIN, run="other"), {}, RATE)
+    assert (tmp_path / "a.stats.csv").exists() and (tmp_path / "a.run.json").exists()
+    fill(again, [0, 4])
+    again.finish()
+    assert [path.name for path in sorted((tmp_path / "a.labels").iterdir())] == [
+        "000001.png",
+        "000005.png",
+    ]
+    assert not (tmp_path / "a.stats.csv").exists()
+
+
+def test_finished_results_stay_until_a_run_that_goes_farther_has_its_own(tmp_path):
+    clip = folder(tmp_path, ["overlay", "labels"])
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(8))
+    clip.finish()
+    clip.write_report({"status": "complete"}, ORIGIN)
+    overlay = (tmp_path / "a.overlay.mp4").read_bytes()
+    farther = replace(ORIGIN, extent="more")
+    for frames in (range(3), range(3, 5)):  # it is interrupted twice
+        again = folder(tmp_path, ["overlay", "labels", "stats"])
+        assert again.open(farther, {}, RATE) == frames[0]
+        fill(again, frames)
+        again.finish(whole=False)
+        again.write_report({"status": "interrupted"}, farther)
+        assert (tmp_path / "a.overlay.mp4").read_bytes() == overlay
+        assert len(list((tmp_path / "a.labels").iterdir())) == 8
+        with (tmp_path / "a.stats.csv").open(newline="") as stream:
+            assert len({row["frame"] for row in csv.DictReader(stream)}) == frames[-1] + 1
+    again = folder(tmp_path, ["overlay", "labels", "stats"])
+    again.open(farther, {}, RATE)
+    fill(again, range(5, 6))
+    again.finish()
+    with open_video(str(tmp_path / "a.overlay.mp4")) as video:
+        assert len(list(video.frames())) == 6
+    assert len(list((tmp_path / "a.labels").iterdir())) == 6
+
+
+def test_sound_that_cannot_be_copied_does_not_cost_the_pictures(tmp_path, caplog):
+    clip = folder(tmp_path, ["overlay"])
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(5))
+    (tmp_path / "sound.mkv").write_bytes(b"no more than words")
+    clip.finish(str(tmp_path / "sound.mkv"))
+    assert "sound.mkv: its sound cannot go along" in caplog.text
+    with open_video(str(tmp_path / "a.overlay.mp4")) as video:
+        assert len(list(video.frames())) == 5
 
 
 def test_remove_takes_its_own_results_only(tmp_path):

@@ -48,6 +48,14 @@ def test_no_name_leads_out_of_the_folder():
         assert "/" not in name and name not in ("", ".", "..")
 
 
+def test_a_long_name_leaves_room_for_suffixes(tmp_path):
+    """File systems count bytes, of which a letter may have four."""
+    for letter in ("a", "\u3042", "\U0001f600"):
+        (name,) = clip_names([str(tmp_path / f"{letter * (250 // len(letter.encode()))}.mp4")])
+        (tmp_path / f"clip-{name}.timeline.png").touch()
+        assert set(name) == {letter}
+
+
 def test_streams():
     assert all(map(is_stream, ["-", "camera:0", "rtsp://host/a"]))
     assert not any(map(is_stream, ["a.mp4", "folder", "./-"]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ovseg_cli.clips import run as module
-from ovseg_cli.clips.run import RunOptions, run
+from ovseg_cli.clips.run import RunOptions, of_one_size, run
 from ovseg_cli.errors import OutputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.segmentation import Segmentation
@@ -95,7 +95,7 @@ def test_a_batch_that_needs_too_much_memory_is_done_by_ones():
 
 def test_frames_of_another_size_are_fitted_to_the_first():
     frames = [(frame(0), True), (frame(1, (8, 12)), True)]
-    results = list(run(frames, Fake(), Log(), RunOptions()))
+    results = list(run(of_one_size(frames), Fake(), Log(), RunOptions()))
     assert [result.frame.size_hw for result in results] == [(4, 6), (4, 6)]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import struct
 import sys
 from fractions import Fraction
@@ -100,6 +101,16 @@ def test_frames_keep_their_times_where_they_come_unevenly(tmp_path):
     assert [frame.seconds for frame in frames] == pytest.approx(times, abs=0.002)
 
 
+def test_time_stamps_that_begin_anywhere_and_anew(tmp_path):
+    """As those of MPEG-TS files do that are strung together."""
+    write(tmp_path / "a.ts", [index / 25 for index in range(50)])
+    (tmp_path / "b.ts").write_bytes((tmp_path / "a.ts").read_bytes() * 2)
+    with open_video(str(tmp_path / "b.ts")) as video:
+        frames = list(video.frames())
+        assert video.zero > 0  # the encoder's delay
+    assert [frame.seconds for frame in frames] == [index / 25 for index in range(100)]
+
+
 def test_29_97_frames_a_second(tmp_path):
     rate = Fraction(30000, 1001)
     times = [float(i / rate) for i in range(60)]
@@ -157,6 +168,19 @@ def test_an_encoded_stream_on_standard_input(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     _, frames = read("-")
     assert len(frames) == 20
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_by_its_name(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="a pipe or device: give it as -"):
+        read(tmp_path / "pipe")
+
+
+def test_a_standard_input_that_is_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        read("-")
 
 
 def test_a_folder_of_numbered_pictures(tmp_path):
