@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,20 +13,38 @@ import numpy as np
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import read_image
-from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
+from ovseg_cli.media.images import read_image, read_values
+from ovseg_cli.vocabulary import ClassName, Vocabulary, comparable, printable
 
-_BOX = re.compile(r"\d+,\d+,\d+,\d+")
+_BOX = re.compile(r"\d{1,9},\d{1,9},\d{1,9},\d{1,9}")
 
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A picture of a class, and where in it the class is."""
+    """A picture of a class, and where in it the class is: everywhere, in a mask or in a box.
+
+    Raises UsageError for a mask and a box, and for a box that is none.
+    """
 
     name: str
     picture: Path
-    mask: Path | None = None  # a picture of the same size, not black where the class is
+    mask: Path | None = None  # of the same size, neither black nor transparent where the class is
     box: tuple[int, int, int, int] | None = None  # left, top, width, height, pixels
+
+    def __post_init__(self) -> None:
+        for field in ("picture", "mask"):
+            if isinstance(getattr(self, field), str):
+                object.__setattr__(self, field, Path(getattr(self, field)))
+        if self.box is None:
+            return
+        if self.mask is not None:
+            raise UsageError(f"exemplar of {printable(self.name)}: a mask or a box, not both")
+        whole = all(isinstance(number, int | np.integer) for number in self.box)
+        if len(self.box) != 4 or not whole or min(self.box) < 0:
+            raise UsageError(
+                f"exemplar of {printable(self.name)}: a box is left, top, width and height in "
+                f"whole pixels from 0, not {self.box}"
+            )
 
     def digest(self) -> str:
         """Of the files' contents."""
@@ -39,11 +58,11 @@ class Exemplar:
         frame = read_image(self.picture)
         inside: np.ndarray = np.ones(frame.size_hw, bool)
         if self.mask is not None:
-            mask = read_image(self.mask)
-            if mask.size_hw != frame.size_hw:
-                sizes = [f"{f.size_hw[1]}x{f.size_hw[0]}" for f in (mask, frame)]
-                raise UsageError(f"{self.mask}: of {sizes[0]} pixels, the picture of {sizes[1]}")
-            inside = mask.pixels.max(-1) > 0
+            inside = _marked(self.mask)
+            if inside.shape != frame.size_hw:
+                sizes = [f"{width}x{height}" for height, width in (inside.shape, frame.size_hw)]
+                shown = printable(str(self.mask))
+                raise UsageError(f"{shown}: of {sizes[0]} pixels, the picture of {sizes[1]}")
         elif self.box is not None:
             left, top, width, height = self.box
             inside[:] = False
@@ -57,6 +76,23 @@ class Exemplar:
         return frame, inside
 
 
+def _marked(mask: Path) -> np.ndarray:
+    """Where a picture is neither black nor transparent, (H, W) bool.
+
+    Raises InputError, and UsageError for one with transparency that is to be turned.
+    """
+    seen = read_image(mask).pixels.max(-1) > 0  # upright, and white where it is transparent
+    stored = read_values(mask)
+    if stored.ndim == 2 and stored.itemsize > 1:  # ids: small ones are black in 8 bits
+        return np.asarray(stored != 0)
+    opaque = read_values(mask, "RGBA")[..., 3] > 0
+    if opaque.all():
+        return np.asarray(seen)
+    if opaque.shape != seen.shape:  # `read_values` heeds no orientation
+        raise UsageError(f"{printable(str(mask))}: save the mask upright, without an orientation")
+    return np.asarray(seen & opaque)
+
+
 def parse_exemplar(text: str) -> Exemplar:
     """Read "NAME=PICTURE", "NAME=PICTURE:MASK" or "NAME=PICTURE:X,Y,W,H".
 
@@ -68,9 +104,12 @@ def parse_exemplar(text: str) -> Exemplar:
             f"'{printable(text)}' is no exemplar: NAME=PICTURE, NAME=PICTURE:MASK or "
             "NAME=PICTURE:X,Y,W,H"
         )
+    if "|" in name:
+        raise UsageError(f"--exemplar {printable(name)}: one name of a class, without synonyms")
     picture, mask, box = rest, None, None
     before, colon, after = rest.rpartition(":")
-    if colon and before and not Path(rest).is_file():
+    # Unlike Path.is_file, False also for a name that is too long.
+    if colon and before and not os.path.isfile(rest):
         picture = before
         if _BOX.fullmatch(after):
             left, top, width, height = map(int, after.split(","))
@@ -78,15 +117,26 @@ def parse_exemplar(text: str) -> Exemplar:
         else:
             mask = Path(after)
     for path in filter(None, (Path(picture), mask)):
-        if not path.is_file():
-            raise UsageError(f"exemplar of {printable(name)}: no such picture: {path}")
+        if not os.path.isfile(path):
+            shown = printable(str(path))
+            raise UsageError(f"exemplar of {printable(name)}: no such picture: {shown}")
     return Exemplar(name, Path(picture), mask, box)
 
 
 def with_exemplars(vocabulary: Vocabulary | None, exemplars: Iterable[Exemplar]) -> Vocabulary:
-    """The vocabulary (None = no words at all) and, after its classes, those that pictures show."""
+    """The vocabulary (None = no words at all) and, after its classes, those that pictures show.
+
+    Raises UsageError for a name that differs from a class's in case alone, or is its synonym.
+    """
     known = () if vocabulary is None else vocabulary.classes
     names = dict.fromkeys(exemplar.name for exemplar in exemplars)
     spoken = {entry.name for entry in known}
+    called = {comparable(phrase): entry.name for entry in known for phrase in entry.phrases}
     new = [ClassName(name, pictured=True) for name in names if name not in spoken]
+    for entry in new:
+        if comparable(entry.name) in called:
+            raise UsageError(
+                f"--exemplar {printable(entry.name)}: name the class as it is called first, "
+                f"{printable(called[comparable(entry.name)])}"
+            )
     return Vocabulary((*known, *new), None if vocabulary is None else vocabulary.templates)

@@ -28,7 +28,7 @@ class MaskFiles:
 
     def __init__(self, folder: Path) -> None:
         """Raises UsageError where there is no such folder."""
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # unlike Path's, False also for a name that is too long
             raise UsageError(f"--proposals file:{folder}: there is no such folder")
         self.folder = folder
 
@@ -56,17 +56,25 @@ class MaskFiles:
 
     def find(self, photo: Path) -> Path:
         """The file of a photo's masks. Raises InputError where there is none."""
-        stems = [
-            Path(*photo.parts[first:]) for first in range(photo.is_absolute(), len(photo.parts))
-        ]
-        for stem in stems:
+        # Without "..", which would lead out of the folder: to the photo itself, if it is a PNG.
+        parts = [part for part in photo.parts if part not in (photo.anchor, "..")]
+        for first in range(len(parts)):
+            stem = Path(*parts[first:])
             for kind in KINDS:
                 file = self.folder / stem.with_suffix(kind)
-                if os.path.isfile(file):
+                if os.path.isfile(file) and not _is_same(file, photo):
                     return file
         raise InputError(
             f"{self.folder} holds no masks of {photo}: neither {photo.stem}.png nor .json"
         )
+
+
+def _is_same(file: Path, photo: Path) -> bool:
+    """Whether a photo lies where its masks are looked for, as where SAM's JSON stands beside it."""
+    try:
+        return os.path.samefile(file, photo)
+    except (OSError, ValueError):  # the photo may come from elsewhere than the disk
+        return False
 
 
 def _of_ids(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary_check import usual_cosine
@@ -26,19 +27,28 @@ class Proposal:
 
 
 def propose(
-    segment: Callable[[Frame], Segmentation], frames: Iterable[Frame], features: np.ndarray
+    segment: Callable[[Frame], Segmentation],
+    frames: Iterable[Frame],
+    features: np.ndarray,
+    unread: list[InputError] | None = None,
 ) -> list[Proposal]:
     """The nouns that match most of some photos, the most frequent first.
 
     segment: labels every pixel with the best of many nouns, or with the class after the last of
     them where none fits; features: of the nouns as the model knows them, unit rows (K, C). Nouns
-    that the model hardly tells apart become one: the most frequent of them.
+    that the model hardly tells apart become one: the most frequent of them. unread takes why a
+    photo could not be segmented, as where there are no masks of it.
     """
     shares = np.zeros(len(features))
     names: Sequence[str] = ()
     count = 0
     for frame in frames:
-        found = segment(frame)
+        try:
+            found = segment(frame)
+        except InputError as error:
+            if unread is not None:
+                unread.append(error)
+            continue
         names = found.vocabulary.names
         count += 1
         for area in found.areas():

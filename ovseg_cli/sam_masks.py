@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class SamMasks:
         Raises UsageError where the folder or the library is missing, CheckpointError for a folder
         that holds something else.
         """
-        if not (checkpoint / "config.json").is_file():
+        if not os.path.isfile(checkpoint / "config.json"):
             raise UsageError(
                 f"--proposals sam:{checkpoint}: no folder with a model of transformers "
                 "(config.json and its weights); nothing is downloaded for this option"

@@ -155,6 +155,7 @@ class Scorer:
         first = prepared[0]
         plain, seen = self._patches(first)
         masks = source(frame, seen.cpu().numpy(), first.valid_hw)
+        _require_masks(masks, first.valid_hw)
         found = torch.from_numpy(masks).to(self.device)
         looks = []
         for (_, mirrors), photo in zip(self.looks, prepared, strict=True):
@@ -250,6 +251,16 @@ class Scorer:
         height, width = (self._padded(side) for side in valid_hw)
         padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
         return _Prepared(F.pad(image, padding), valid_hw, padding)
+
+
+def _require_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> None:
+    """Raise ValueError where a source, which may be the user's own, breaks its contract."""
+    height, width = size_hw
+    wanted = f"masks are Q×{height}×{width} bool, at least one"
+    if not isinstance(masks, np.ndarray):
+        raise ValueError(f"{wanted}, not a {type(masks).__name__}")
+    if masks.dtype != np.bool_ or masks.ndim != 3 or not len(masks) or masks.shape[1:] != size_hw:
+        raise ValueError(f"{wanted}, not {masks.shape} {masks.dtype}")
 
 
 def _looks(config: InputConfig) -> list[Look]:

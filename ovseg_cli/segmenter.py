@@ -164,7 +164,7 @@ class Model:
         """
         segmenter = Segmenter(
             self,
-            _vocabulary(names),
+            names,
             other=other,
             threshold=threshold,
             tile=tile,
@@ -184,7 +184,7 @@ class Model:
         mask proposals S is not normalised and may exceed 1. A large JPEG is decoded in full, so
         that its scores are those of its pixels.
         """
-        segmenter = Segmenter(self, _vocabulary(names))
+        segmenter = Segmenter(self, names)
         frame = _frame(image)
         with torch.inference_mode():
             (scores,) = segmenter.score_maps([frame])
@@ -198,7 +198,7 @@ class Segmenter:
     def __init__(
         self,
         model: Model,
-        vocabulary: Vocabulary,
+        vocabulary: Sequence[str] | Vocabulary,
         *,
         other: str | None = None,
         threshold: float | None = None,
@@ -235,6 +235,7 @@ class Segmenter:
                 f"{model.attention} is for patches, and class tokens name the queries of this "
                 "model: add --proposals grid, regions or file:DIR, or leave out --attention"
             )
+        vocabulary = _vocabulary(vocabulary)
         self.model = model
         self.vocabulary = vocabulary if other is None else vocabulary.with_class(other)
         self.other = other is not None

@@ -14,6 +14,7 @@ from ovseg_cli.errors import VocabularyError
 
 _COMMENT = re.compile(r"(^|\s)#.*")  # a '#' inside a word ("C#") belongs to the name
 MOST_CLASSES = 100_000  # of a YAML file, whose references can multiply what it says
+_UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # take no place in a line
 _JOINERS = "\u200c\u200d"  # format characters that Persian, Hindi and emoji need
 
 
@@ -194,9 +195,26 @@ def _parse_lines(text: str, source: str) -> Vocabulary:
 def _parse_yaml(text: str, source: str) -> Vocabulary:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a name that stands twice in one mapping: only the last would count."""
+
+        def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            seen: set[str] = set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise VocabularyError(
+                        f"{source} line {line}: {_quoted(key.value)} stands there again; "
+                        "put all that belongs to it in one place"
+                    )
+                seen.add(key.value)
+            return node
+
     try:
-        content = yaml.safe_load(text)
-        classes = list(islice(_leaves(content, (), source), MOST_CLASSES + 1))
+        content = yaml.load(text, Loader)
+        leaves = () if content is None else _leaves(content, (), source)
+        classes = list(islice(leaves, MOST_CLASSES + 1))
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise VocabularyError(f"{source}: not valid YAML: {error}") from error
     except RecursionError as error:
@@ -207,18 +225,23 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
 
 
 def _leaves(content: Any, parents: tuple[str, ...], source: str) -> Iterator[ClassName]:
-    """The classes of a YAML file in order: mappings lead to kinds, lists and texts are classes."""
+    """The classes of a YAML file in order: mappings lead to kinds, lists and texts are classes.
+
+    Raises VocabularyError for what leads to none. So references that multiply it end at once.
+    """
     if isinstance(content, dict):
         for name, inner in content.items():
-            if not isinstance(name, str) or inner is None:
+            if not isinstance(name, str) or inner in (None, [], {}):
                 raise VocabularyError(f"{source}: {_quoted(str(name))} leads to no class names")
             yield from _leaves(inner, (*parents, name), source)
     elif isinstance(content, list):
         for inner in content:
+            if inner in (None, [], {}):
+                raise VocabularyError(f"{source}: an entry of a list holds no class name")
             yield from _leaves(inner, parents, source)
     elif isinstance(content, str):
         yield _class_name(content, parents)
-    elif content is not None:  # YAML reads no, off and 3 as something else
+    else:  # YAML reads no, off and 3 as something else
         raise VocabularyError(f"{source}: {_quoted(str(content))} is no text: put it in quotes")
 
 
@@ -234,12 +257,26 @@ def _checked(
 
 def _class_name(entry: str | ClassName, parents: tuple[str, ...] = ()) -> ClassName:
     if isinstance(entry, ClassName):
-        synonyms = tuple(word.strip() for word in entry.synonyms)
-        return replace(entry, name=entry.name.strip(), synonyms=synonyms)
-    if not isinstance(entry, str):
-        raise VocabularyError(f"a class name is text, not {type(entry).__name__}")
-    name, *others = (word.strip() for word in entry.split("|"))
+        name = _text(entry.name).strip()
+        synonyms = tuple(word.strip() for word in _texts(entry.synonyms, "synonyms"))
+        return replace(
+            entry, name=name, synonyms=synonyms, parents=_texts(entry.parents, "parents")
+        )
+    name, *others = (word.strip() for word in _text(entry).split("|"))
     return ClassName(name, tuple(others), parents)
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):
+        raise VocabularyError(f"a class name is text, not {type(name).__name__}")
+    return name
+
+
+def _texts(given: Iterable[str], what: str) -> tuple[str, ...]:
+    """What was given in whatever sequence; one text would fall into its letters."""
+    if isinstance(given, str):
+        raise VocabularyError(f"{what} are given as a tuple, not as one text: {_quoted(given)}")
+    return tuple(map(_text, given))
 
 
 def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> None:
@@ -272,7 +309,8 @@ def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> N
 
 def comparable(phrase: str) -> str:
     """Equal for phrases that a reader, or a tokenizer, would not tell apart."""
-    return " ".join(unicodedata.normalize("NFKC", phrase).casefold().split())
+    shown = phrase.translate(_UNSEEN)
+    return " ".join(unicodedata.normalize("NFKC", shown).casefold().split())
 
 
 def _is_blank(phrase: str) -> bool:

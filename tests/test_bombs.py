@@ -334,3 +334,12 @@ def test_an_overlay_far_larger_than_its_run_says_is_left_out_unread(tmp_path):
         Image.new("RGB", size).save(overlay, progressive=True)
         (small,) = write_thumbnails(read_run(run.out), tmp_path / f"files-{size[0]}")
         assert not small.overlay and small.photo
+
+
+@pytest.mark.parametrize("start", ["[]", "[[]]", "[~]", "[{}]"])
+def test_references_in_yaml_that_multiply_nothing(tmp_path, start):
+    lines = [f"a0: &a0 {start}"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 13)]
+    (tmp_path / "names.yaml").write_text("\n".join(lines))
+    with pytest.raises(VocabularyError, match="no class name"):
+        vocabulary.read(tmp_path / "names.yaml")

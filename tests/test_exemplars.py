@@ -53,6 +53,11 @@ def test_what_is_typed(files, text, picture, mask, box):
         ("mug=absent.png", "no such picture: absent.png"),
         ("mug=mug.png:absent.png", "no such picture: absent.png"),
         ("mug=mug.png:1,2,3", "no such picture: 1,2,3"),
+        ("mug=" + "x" * 300, "no such picture: xxx"),
+        ("mug=mug.png:" + "x" * 300, "no such picture: xxx"),
+        ("mug=mug.png:1,1,1," + "9" * 5000, "no such picture: 1,1,1,999"),
+        ("mug=a\x1b[31m.png", r"no such picture: a\\x1b\[31m.png"),
+        ("mug|cup=mug.png", r"mug\|cup: one name of a class, without synonyms"),
     ],
 )
 def test_what_cannot_be_meant(files, text, reason):
@@ -149,3 +154,54 @@ def test_a_class_that_nothing_shows(mini, shown):
         Segmenter(mini, vocabulary)
     with pytest.raises(UsageError, match="there is no class upper for its picture"):
         Segmenter(mini, Vocabulary(["sky"]), exemplars=shown)
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA"])
+def test_what_a_mask_leaves_transparent_is_outside(files, kind):
+    """As of a picture that was cut out; the colour there may be any."""
+    content = np.full((30, 40, len(kind)), 255, np.uint8)
+    content[:20, :, -1] = 0
+    Image.fromarray(content).save("cut.png")
+    inside = parse_exemplar("mug=mug.png:cut.png").load()[1]
+    assert not inside[:20].any() and inside[20:].all()
+
+
+def test_a_mask_of_ids_in_16_bits(files):
+    ids = np.zeros((30, 40), np.uint16)
+    ids[:, :7] = 1
+    Image.fromarray(ids).save("ids.png")
+    assert np.array_equal(parse_exemplar("mug=mug.png:ids.png").load()[1], ids == 1)
+
+
+def test_a_picture_may_be_told_as_text(files):
+    exemplar = Exemplar("mug", "mug.png", "mask.png")
+    assert exemplar == parse_exemplar("mug=mug.png:mask.png")
+    assert exemplar.digest() == parse_exemplar("mug=mug.png:mask.png").digest()
+
+
+@pytest.mark.parametrize("box", [(-5, 0, 100, 10), (1.5, 0, 9, 9), (1, 2, 3)])
+def test_a_box_that_is_none(files, box):
+    with pytest.raises(UsageError, match="exemplar of mug: a box is left, top, width and height"):
+        Exemplar("mug", files / "mug.png", box=box)
+
+
+def test_a_mask_and_a_box(files):
+    with pytest.raises(UsageError, match="a mask or a box, not both"):
+        Exemplar("mug", files / "mug.png", files / "mask.png", (0, 0, 5, 5))
+
+
+@pytest.mark.parametrize("name", ["Cup", "beaker"])
+def test_a_class_is_shown_under_its_own_name(name):
+    vocabulary = Vocabulary(["sky", "cup|beaker"])
+    with pytest.raises(UsageError, match=f"--exemplar {name}: name the class .* first, cup"):
+        with_exemplars(vocabulary, [Exemplar(name, "cup.png")])
+
+
+def test_a_transparent_mask_that_is_to_be_turned(files):
+    content = np.zeros((40, 30, 4), np.uint8)
+    content[:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(content).save("turned.png", exif=exif)
+    with pytest.raises(UsageError, match=r"turned\.png: save the mask upright"):
+        parse_exemplar("mug=mug.png:turned.png").load()

@@ -77,6 +77,11 @@ def test_a_yaml_file(tmp_path):
         ("a:\nb: [c]", '"a" leads to no class names'),
         ("a: [b, c]\nd: [b]", '"b" occurs 2 times'),
         ("", "no class names given"),
+        ("a: [b]\nc: [d]\na: [e]", 'line 3: "a" stands there again'),
+        ("a:\n  b: [c]\n  b: [d]", 'line 3: "b" stands there again'),
+        ("a: []\nb: [c]", '"a" leads to no class names'),
+        ("a: {}\nb: [c]", '"a" leads to no class names'),
+        ("- b\n-\n- c", "an entry of a list holds no class name"),
     ],
 )
 def test_yaml_that_cannot_be_used(tmp_path, text, reason):

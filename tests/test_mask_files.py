@@ -133,3 +133,30 @@ def test_pictures_that_are_no_ids(tmp_path):
 def test_no_folder(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         MaskFiles(tmp_path / "absent")
+
+
+def test_a_path_upwards_leads_to_no_other_folder(tmp_path):
+    """Of ../photos/one.png, that is, not to the photo, for masks in ../masks."""
+    here, photos, masks = (tmp_path / name for name in ("here", "photos", "masks"))
+    for folder in (here, photos, masks):
+        folder.mkdir()
+    Image.fromarray(np.full((4, 6, 3), 9, np.uint8)).save(photos / "one.png")
+    Image.fromarray(np.ones((4, 6), np.uint8)).save(masks / "one.png")
+    found = MaskFiles(here / ".." / "masks").find(Path("..") / "photos" / "one.png")
+    assert found.samefile(masks / "one.png")
+
+
+def test_masks_in_the_folder_of_photos(tmp_path):
+    """A photo that is itself a PNG is not taken for its masks."""
+    photo = tmp_path / "one.png"
+    Image.fromarray(np.full((2, 3), 9, np.uint8)).save(photo)
+    (tmp_path / "one.json").write_text(json.dumps([{"size": [2, 3], "counts": [0, 6]}]))
+    assert MaskFiles(tmp_path).find(photo) == tmp_path / "one.json"
+    (tmp_path / "one.json").unlink()
+    with pytest.raises(InputError, match="holds no masks of"):
+        MaskFiles(tmp_path).find(photo)
+
+
+def test_a_folder_whose_name_is_too_long():
+    with pytest.raises(UsageError, match="there is no such folder"):
+        MaskFiles(Path("x" * 300))

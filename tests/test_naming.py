@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.naming import MOST, evenly, propose
 from ovseg_cli.segmentation import Segmentation
@@ -79,3 +80,20 @@ def test_some_of_many_evenly():
     assert len(found) == 10 and found[0] == 0 and found[-1] == 999
     assert max(np.diff(found)) - min(np.diff(found)) <= 1
     assert evenly([], 10) == []
+
+
+def test_a_photo_that_cannot_be_segmented_is_passed_over():
+    """As where there are no masks of it: the others are still looked at."""
+    frame, found = photo(0, 0, 2)
+    answers = iter([InputError("no masks of one.jpg"), found])
+
+    def segment(frame):
+        answer = next(answers)
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    unread = []
+    proposals = propose(segment, [frame, frame], features(), unread)
+    assert [proposal.name for proposal in proposals] == ["sky", "dog"]
+    assert [str(error) for error in unread] == ["no masks of one.jpg"]

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,3 +72,8 @@ def test_without_the_library_the_error_names_the_extra(checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UsageError, match=r"pip install 'ovseg-cli\[sam\]'"):
         SamMasks(checkpoint, "cpu")
+
+
+def test_a_folder_whose_name_is_too_long():
+    with pytest.raises(UsageError, match="no folder with a model of transformers"):
+        SamMasks(Path("x" * 300), "cpu")

@@ -632,6 +632,26 @@ def test_masks_of_another_photo_s_size_are_cut_to_the_padded_input(pyramid):
     assert (labels[:, 58:] == UNLABELED).all()
 
 
+@pytest.mark.parametrize(
+    ("masks", "found"),
+    [
+        (np.ones((2, 64, 96), np.uint8), r"\(2, 64, 96\) uint8"),
+        (np.ones((1, 3, 3), bool), r"\(1, 3, 3\) bool"),
+        (np.ones((0, 64, 96), bool), r"\(0, 64, 96\) bool"),
+        (np.ones((64, 96), bool), r"\(64, 96\) bool"),
+        ([np.ones((64, 96), bool)], "a list"),
+    ],
+)
+def test_a_source_of_masks_that_breaks_its_contract(pyramid, masks, found):
+    """Values beyond 1, for one, would make confidences that are none."""
+    with pytest.raises(ValueError, match=f"masks are Q×64×96 bool, at least one, not {found}"):
+        pyramid.segment(noise(64, 96), NAMES, masks=lambda *_: masks)
+
+
+def test_a_segmenter_takes_a_list_of_names(pyramid):
+    assert Segmenter(pyramid, list(NAMES)).vocabulary == Vocabulary(NAMES)
+
+
 def test_windows_and_masks_from_elsewhere_exclude_each_other(pyramid):
     with pytest.raises(UsageError, match="--tile"):
         pyramid.segment(noise(64, 96), NAMES, tile=64, masks=lambda *_: None)

@@ -255,3 +255,30 @@ class TestPrintable:
         with pytest.raises(VocabularyError) as caught:
             vocabulary.parse("\x1b[2J,\x1b[2J")
         assert str(caught.value).isprintable()
+
+
+class TestClassName:
+    @pytest.mark.parametrize("what", ["synonyms", "parents"])
+    def test_one_text_is_not_taken_for_its_letters(self, what):
+        with pytest.raises(VocabularyError, match=f'{what} are given as a tuple.*"auto"'):
+            Vocabulary([ClassName("car", **{what: "auto"})])
+
+    @pytest.mark.parametrize("entry", [ClassName(3), ClassName("a", (3,)), ClassName("a", (), [3])])
+    def test_what_is_no_text(self, entry):
+        with pytest.raises(VocabularyError, match="a class name is text, not int"):
+            Vocabulary([entry])
+
+    def test_lists_become_tuples(self):
+        """So that a vocabulary is hashable whatever it was made of."""
+        found = Vocabulary([ClassName("car", ["auto"], ["vehicle"])])
+        assert hash(found) == hash(Vocabulary([ClassName("car", ("auto",), ("vehicle",))]))
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", "\u00ad", "\ufeff", "\u2060"])
+def test_names_that_differ_by_what_nobody_sees(unseen):
+    with pytest.raises(VocabularyError, match="occurs 2 times"):
+        Vocabulary(["sky", f"s{unseen}ky"])
+
+
+def test_joiners_make_another_name():
+    assert len(Vocabulary(["\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u062e"])) == 2

@@ -36,14 +36,16 @@ def auto_vocabulary(compute: Compute, frames: Iterable[Frame]) -> Vocabulary:
     return with_shown(Vocabulary(names), compute.exemplars) or Vocabulary(names)
 
 
-def proposals(compute: Compute, frames: Iterable[Frame]) -> list[Proposal]:
-    """What the photos show, by the nouns that come with the program."""
+def proposals(
+    compute: Compute, frames: Iterable[Frame], unread: list[InputError] | None = None
+) -> list[Proposal]:
+    """What the photos show, by the nouns that come with the program; unread as of `propose`."""
     share_cores(batch_options.auto_streams("cpu", available_cores(), available_cores()))
     keep_freed_memory()
     nouns = Vocabulary(common_nouns())
     console.note(f"looking for {len(nouns)} common nouns")
     segmenter = replace(compute, exemplars=(), rivals=None).segmenter(nouns, other=_NOTHING)
-    return propose(segmenter, frames, segmenter.phrase_features())
+    return propose(segmenter, frames, segmenter.phrase_features(), unread)
 
 
 def sample_photos(

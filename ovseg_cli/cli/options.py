@@ -282,4 +282,5 @@ def _vocabulary(
 
 def listed_names(text: str) -> Vocabulary:
     """Names separated by commas, or those in the file of @FILE."""
-    return names.read(Path(text[1:])) if text.startswith("@") else names.parse(text)
+    shown = text.lstrip()
+    return names.read(Path(shown[1:])) if shown.startswith("@") else names.parse(text)

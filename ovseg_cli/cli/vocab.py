@@ -92,7 +92,7 @@ def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) 
 
     unread: list[InputError] = []
     photos = sample_photos(find_images(inputs, recursive), unread=unread)
-    for proposal in proposals(compute, photos):
+    for proposal in proposals(compute, photos, unread):
         console.data(f"{proposal.name}  # {proposal.share:.0%}")
     for error in unread:
         console.error(str(error))

@@ -108,3 +108,30 @@ def test_a_class_shown_by_a_picture_alone(valley, capfd, tmp_path):
     assert (labels[: len(labels) // 8] == 1).mean() > 0.9
     ((name, path, digest),) = json.loads((out / "run.json").read_text())["options"]["exemplars"]
     assert (name, path, len(digest)) == ("what is above", valley, 16)
+
+
+def test_a_blank_before_the_file_s_name_drops(vocab, tmp_path):
+    (tmp_path / "names.txt").write_text("sky\ngrass\n")
+    code, out, _ = vocab("--classes", " @names.txt")
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["sky", "grass"]
+
+
+def test_proposing_names_where_a_photo_has_no_masks(valley, capfd, tmp_path):
+    """The others are looked at, and the one is told."""
+    with Image.open(valley) as photo:
+        photo.save(tmp_path / "seen.png")
+        photo.save(tmp_path / "unseen.png")
+        height, width = photo.height, photo.width
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    ids = np.ones((height, width), np.uint8)
+    ids[: height // 4] = 2  # the sky
+    Image.fromarray(ids).save(masks / "seen.png")
+    photos = [str(tmp_path / f"{name}.png") for name in ("seen", "unseen")]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(["vocab", "propose", *photos, "--proposals", f"file:{masks}"])
+    out, err = capfd.readouterr()
+    assert end.value.code == 1
+    assert out.strip()
+    assert "holds no masks of" in err and "unseen.png" in err
