@@ -16,10 +16,10 @@ from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
 from ovseg_cli.cli.video_plan import Plan
 from ovseg_cli.clips import run as clip_run
-from ovseg_cli.clips.folder import Origin
 from ovseg_cli.clips.live import Newest
 from ovseg_cli.clips.names import clip_names, is_stream
 from ovseg_cli.clips.overlay import ClipOverlay
+from ovseg_cli.clips.state import Origin
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError, UsageError
 from ovseg_cli.frame import Frame

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.records import FrameRecord, write_tables
+from ovseg_cli.clips.state import NUMBER, ClipState, Origin
 from ovseg_cli.clips.timeline import draw_timeline
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, UNLABELED_16, WRITERS, label_kind, write_png
@@ -33,7 +32,6 @@ from ovseg_cli.media.video_parts import (
     Part,
     Piece,
     Sound,
-    count_pictures,
     join,
 )
 from ovseg_cli.results import is_run_wide
@@ -52,27 +50,6 @@ _SUFFIXES = {
     STATS: "stats.csv",
     TIMELINE: "timeline.png",
 }  # of others: their name, a folder
-_NUMBER = "{:06d}"  # of a frame, in file names
-_ORIGIN = "origin.json"  # in the clip's state
-_KEPT = "kept.json"  # in the clip's state: names of --save whose files are an earlier run's
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a clip's results were made from; they go on only from the same."""
-
-    source: str
-    size: int  # of the file, bytes; -1 where there is none
-    modified_ns: int  # of a folder: a number that changes with its pictures
-    run: str  # fingerprint of the model and of the options that a frame's labels depend on
-    extent: str = ""  # the other options: where the clip ends, what is saved
-
-    def has_the_labels_of(self, told: object) -> bool:
-        """Whether a frame has the same labels in the results of another run, if it is in both.
-
-        told: the other run's origin as it was noted; anything else is not the same.
-        """
-        return isinstance(told, dict) and {**told, "extent": self.extent} == asdict(self)
 
 
 def check_saves(names: Sequence[str], vocabulary: Vocabulary) -> None:
@@ -98,7 +75,7 @@ class ClipFolder:
         self.saves = tuple(saves)
         self.vocabulary = vocabulary
         self.count = 0  # frames that are written
-        self._state = out / STATE / clip
+        self._state = ClipState(out / STATE / clip, len(vocabulary))
         small = label_kind(len(vocabulary)) is np.uint8
         forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
         self._videos = {name: form for name, form in forms.items() if name in self.saves}
@@ -107,7 +84,6 @@ class ClipFolder:
         self._metadata: dict[str, str] = {}
         self._overlay: ClipOverlay | None = None
         self._parts: dict[str, Part] = {}  # by name in saves
-        self._records: TextIO | None = None
         self._begin = 0.0  # seconds of the first frame that is written
         self._earlier = -1  # index of the last frame that an earlier run has written
         self._anew = False  # whether results of an earlier run go, whatever they are
@@ -130,8 +106,7 @@ class ClipFolder:
     def holds_results(self) -> bool:
         """Whether an earlier run has written frames here; one that failed before has not."""
         targets = [self._target(name) for name in SAVES]
-        begun = self._journal.exists() and self._journal.stat().st_size > 0
-        return begun or any(path.exists() for path in targets)
+        return self._state.holds_frames or any(path.exists() for path in targets)
 
     def finished(self, origin: Origin, *, audio: bool) -> bool:
         """Whether an earlier run with the same origin has come to the clip's end.
@@ -158,7 +133,7 @@ class ClipFolder:
 
     def remove(self) -> None:
         """Remove what an earlier run has written of this clip. Raises OutputError."""
-        refuse_links(self.out, self._state)
+        refuse_links(self.out, self._state.folder)
         # First what tells of the rest: after a kill here nobody must go on from what is gone.
         self._forget()
         try:
@@ -170,7 +145,7 @@ class ClipFolder:
     def _forget(self) -> None:
         """Remove what is noted of an earlier run, but not its results. Raises OutputError."""
         try:
-            for path in (self.report, self._state):
+            for path in (self.report, self._state.folder):
                 _remove(path)
         except OSError as error:
             raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
@@ -188,36 +163,17 @@ class ClipFolder:
         self._metadata, self._rate, self._origin = metadata, rate, origin
         self._anew = anew
         folders = [] if anew else self._frame_folders()  # else even a link there is removed
-        for path in (*folders, self._state, *self._state.glob("*")):
+        state = self._state.folder
+        for path in (*folders, state, *state.glob("*")):
             refuse_links(self.out, path)
-        with self._state_errors():
-            self._state.mkdir(parents=True, exist_ok=True)
-            records = [] if anew else self._kept_records(origin)
+        with self._state.errors():
+            state.mkdir(parents=True, exist_ok=True)
+            records = [] if anew else self._state.usable(origin, self._videos)
             if records:
-                self._go_on(records)
+                self._state.go_on(records, self._videos)
+                self.count = len(records)
+                self._begin, self._earlier = records[0].seconds, records[-1].index
         return self.count
-
-    @contextlib.contextmanager
-    def _state_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"cannot write to {self._state}: {error.strerror}") from error
-
-    def _go_on(self, records: list[FrameRecord]) -> None:
-        """Leave nothing but these frames in the parts and in the journal."""
-        for name in self._videos:
-            for first, path in self._part_files(name):
-                if first >= len(records):
-                    path.unlink()
-        with (
-            atomic_path(self._journal) as temporary,  # a full disk must not cost what is noted
-            temporary.open("w", encoding="utf-8") as journal,
-        ):
-            journal.writelines(record.line() for record in records)
-        self._records = self._journal.open("a", encoding="utf-8")
-        self.count = len(records)
-        self._begin, self._earlier = records[0].seconds, records[-1].index
 
     def _begin_anew(self) -> None:
         """Make place for the first frame, which is there now. Raises OutputError.
@@ -232,15 +188,7 @@ class ClipFolder:
             self._forget()
         else:
             self.remove()
-        with self._state_errors():
-            self._state.mkdir(parents=True, exist_ok=True)
-            (self._state / _KEPT).write_text(json.dumps(kept), "utf-8")
-            (self._state / _ORIGIN).write_text(json.dumps(asdict(self._origin)), "utf-8")
-            self._records = self._journal.open("a", encoding="utf-8")
-
-    @property
-    def _journal(self) -> Path:
-        return self._state / "frames.jsonl"
+        self._state.begin(self._origin, kept)
 
     def _frame_folders(self) -> list[Path]:
         """The folders with a result of each frame."""
@@ -248,8 +196,9 @@ class ClipFolder:
 
     def _told_origin(self) -> Any:
         """The origin of what an earlier run has left, as it was noted; None where it is not."""
-        with contextlib.suppress(OSError, ValueError):
-            return read_json(self._state / _ORIGIN)
+        noted = self._state.origin()
+        if noted is not None:
+            return noted
         with contextlib.suppress(OSError, ValueError):
             told = read_json(self.report)
             return told.get("origin") if isinstance(told, dict) else None
@@ -261,35 +210,9 @@ class ClipFolder:
         source = told.get("source") if isinstance(told, dict) else None
         return source if isinstance(source, str) and self.holds_results() else None
 
-    def _kept_records(self, origin: Origin) -> list[FrameRecord]:
-        """Of the frames that an earlier run has written those that can be gone on from."""
-        with contextlib.suppress(OSError, ValueError):
-            if read_json(self._state / _ORIGIN) == asdict(origin):
-                records = list(self.records())
-                counts = [self._written(name) for name in self._videos]
-                return records[: min([len(records), *counts])]
-        return []
-
-    def _part_files(self, name: str) -> list[tuple[int, Path]]:
-        """The number of the first frame of each part that is there, and the part."""
-        files = self._state.glob(f"{name}-*")
-        return sorted((int(path.name.rpartition("-")[2]), path) for path in files)
-
-    def _written(self, name: str) -> int:
-        """How many frames can be read of a video's parts."""
-        parts = self._part_files(name)
-        if not parts:
-            return 0
-        first, path = parts[-1]  # the earlier ones were whole up to where the next one begins
-        return first + count_pictures(path)
-
     def records(self) -> Iterator[FrameRecord]:
         """The frames that are written, in order."""
-        with contextlib.suppress(FileNotFoundError), self._journal.open(encoding="utf-8") as lines:
-            for line in lines:
-                if not line.endswith("\n"):  # cut off by a kill
-                    return
-                yield FrameRecord.of(line, len(self.vocabulary))
+        return self._state.records()
 
     def has(self, frame: Frame) -> bool:
         """Whether an earlier run has written a frame."""
@@ -302,11 +225,11 @@ class ClipFolder:
         """
         if self.has(frame):
             return
-        if self._records is None:
+        if not self._state.is_open:
             self._begin_anew()
         if self.count == 0:
             self._begin = frame.seconds
-        number = _NUMBER.format(frame.index + 1)
+        number = NUMBER.format(frame.index + 1)
         for name in self.saves:
             if name in self._videos:
                 self._show(name, frame, segmentation)
@@ -320,7 +243,7 @@ class ClipFolder:
                 (area.class_id, area.pixels, round(area.mean_confidence, 6))
                 for area in segmentation.areas()
             )
-        self._note(FrameRecord(frame.index, frame.seconds, segmentation.labels.size, areas))
+        self._state.note(FrameRecord(frame.index, frame.seconds, segmentation.labels.size, areas))
         self.count += 1
 
     def _show(self, name: str, frame: Frame, segmentation: Segmentation) -> None:
@@ -333,23 +256,13 @@ class ClipFolder:
         else:  # UNLABELED = -1 becomes the greatest value
             picture = segmentation.labels.astype(label_kind(len(self.vocabulary)))
         if name not in self._parts:
-            path = self._state / f"{name}-{_NUMBER.format(self.count)}"
+            path = self._state.part(name, self.count)
             self._parts[name] = Part(path, form, picture.shape[:2], self._rate)
         self._parts[name].write(picture, frame.seconds)
 
-    def _note(self, record: FrameRecord) -> None:
-        assert self._records is not None
-        try:
-            self._records.write(record.line())
-            self._records.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {self._journal}: {error.strerror}") from error
-
     def close(self) -> None:
         """End the parts. Raises OutputError."""
-        with contextlib.suppress(OSError):  # what could not be flushed was told by `_note`
-            if self._records is not None:
-                self._records.close()
+        self._state.close()
         parts, self._parts = list(self._parts.values()), {}
         for part in parts:
             part.close()
@@ -364,7 +277,7 @@ class ClipFolder:
         self.close()
         if not self.count and self.holds_results():  # those of an earlier run
             return
-        names = [name for name in self.saves if whole or name not in self._kept()]
+        names = [name for name in self.saves if whole or name not in self._state.kept()]
         if self.count:
             self._join([name for name in names if name in self._videos], sound, zero)
         if STATS in names:
@@ -375,19 +288,12 @@ class ClipFolder:
         if whole:
             self._remove_other_frames()
 
-    def _kept(self) -> list[str]:
-        """The names in --save whose files are still those of an earlier run."""
-        with contextlib.suppress(OSError, ValueError):
-            kept = read_json(self._state / _KEPT)
-            return kept if isinstance(kept, list) else []
-        return []
-
     def _remove_other_frames(self) -> None:
         """Remove what is not of this run's frames, or was half written when it was killed.
 
         Raises OutputError.
         """
-        numbers = {_NUMBER.format(record.index + 1) for record in self.records()}
+        numbers = {NUMBER.format(record.index + 1) for record in self.records()}
         for folder in filter(Path.is_dir, self._frame_folders()):
             for path in folder.iterdir():
                 other = path.stem.isdecimal() and path.stem not in numbers
@@ -401,7 +307,7 @@ class ClipFolder:
         if sound is not None:
             heard = Sound(sound, zero, self._begin, seconds[-1] + float(1 / self._rate))
         for name in names:
-            parts = self._part_files(name)
+            parts = self._state.parts(name)
             ends = [first for first, _ in parts[1:]] + [self.count]
             pieces = [
                 Piece(path, seconds[first] - self._begin, last - first)
@@ -425,9 +331,7 @@ class ClipFolder:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
         write_json(self.report, {**values, "outputs": self._outputs(), "origin": asdict(origin)})
         if values["status"] == "complete":
-            shutil.rmtree(self._state, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other clips are under way
-                os.rmdir(self.out / STATE)
+            self._state.discard()
 
 
 def _remove(path: Path) -> None:

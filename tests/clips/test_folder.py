@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_cli.clips.folder import SAVES, ClipFolder, Origin, check_saves
+from ovseg_cli.clips.folder import SAVES, ClipFolder, check_saves
+from ovseg_cli.clips.state import Origin
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.video import open_video
@@ -373,6 +374,10 @@ def test_parts_are_in_the_order_of_their_numbers(tmp_path):
     state = tmp_path / ".ovseg" / "a"
     for number in (999_999, 1_000_000, 20_000_000):
         (state / f"overlay-{number:06}").touch()
-    names = [path.name for _, path in clip._part_files("overlay")]
-    assert [number for number, _ in clip._part_files("overlay")] == [999_999, 1_000_000, 20_000_000]
+    names = [path.name for _, path in clip._state.parts("overlay")]
+    assert [number for number, _ in clip._state.parts("overlay")] == [
+        999_999,
+        1_000_000,
+        20_000_000,
+    ]
     assert names == sorted(names, key=len)

@@ -363,7 +363,8 @@ def _clips(folder: Path) -> Read:
     import shutil
     from fractions import Fraction
 
-    from ovseg_cli.clips.folder import ClipFolder, Origin
+    from ovseg_cli.clips.folder import ClipFolder
+    from ovseg_cli.clips.state import Origin
     from ovseg_cli.segmentation import Segmentation
     from ovseg_cli.vocabulary import Vocabulary
 
