@@ -278,11 +278,10 @@ def _failed_paths(part: Part) -> dict[str, list[str]]:
 
 def _strike(whole: str, failed: dict[str, list[str]]) -> None:
     """Take out of the failures the one, if any, of an input that the journal knows."""
-    paths = failed.get(PurePath(whole).name, ())
-    for path in paths:
-        if is_end_of(path, whole):
-            failed[PurePath(whole).name].remove(path)
-            return
+    paths = failed.get(PurePath(whole).name, [])
+    struck = next((path for path in paths if is_end_of(path, whole)), None)
+    if struck is not None:
+        paths.remove(struck)
 
 
 def _bring(part: Part, name: str, size: int, folder: Path, *, link: bool) -> None:

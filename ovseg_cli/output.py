@@ -172,8 +172,8 @@ class OutputFolder:
         Either everything is written or nothing new is left. Raises OutputError.
         """
         written: dict[str, list[Path]] = {}
-        earlier = self._earlier(image, state)
-        standing = earlier is not None and is_repeated(earlier, self._entry(image, state))
+        fresh, earlier = self._entry(image, state), self._earlier(image, state)
+        standing = earlier is not None and is_repeated(earlier, fresh)
         if earlier is not None and earlier.files and not standing:
             self._set_aside(earlier)
         try:
@@ -183,7 +183,7 @@ class OutputFolder:
                 written[writer.name] = writer.write(target, frame, segmentation, self._metadata)
             height, width = frame.size_hw
             entry = replace(
-                self._entry(image, state),
+                fresh,
                 width=width,
                 height=height,
                 areas=tuple(
@@ -234,9 +234,9 @@ class OutputFolder:
         if earlier is not None:
             whole = intact(earlier, self._held) if is_repeated(earlier, failed) else {}
             self._supersede(earlier, whole)
-            if whole and whole == earlier.files:
-                return
             if whole:
+                if whole == earlier.files:
+                    return
                 failed = replace(earlier, files=whole)
         self.journal.append(failed)
 

@@ -112,10 +112,12 @@ def command(
     from ovseg_cli.formats import FORMATS
     from ovseg_cli.output import STATS
     from ovseg_cli.parts import division_of
+    from ovseg_cli.storage.destination import Destination
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
-    results = _own_results(options["output"])
+    # Those on a disk; of a store see `Destination.without_results`.
+    results = Destination(options["output"]).results_on_disk()
     found = _find(inputs, recursive, null, results)
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
@@ -196,13 +198,6 @@ def _open_window() -> Window:
     from ovseg_cli.media.window import Window
 
     return Window()
-
-
-def _own_results(out: Path | str) -> list[Path]:
-    """What of OUT holds results; of a store see `Destination.without_results`."""
-    from ovseg_cli.storage.destination import Destination
-
-    return Destination(str(out)).results_on_disk()
 
 
 def _find(

@@ -38,7 +38,7 @@ from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import PARENTS, write_json
 from ovseg_cli.vocabulary import Vocabulary, printable
-from ovseg_cli.whole_files import atomic_path, is_temporary, output_errors
+from ovseg_cli.whole_files import atomic_path, is_temporary
 
 logger = logging.getLogger(__name__)
 
@@ -136,19 +136,13 @@ class ClipFolder:
         refuse_links(self.out, self._state.folder)
         # First what tells of the rest: after a kill here nobody must go on from what is gone.
         self._forget()
-        try:
-            for target in [*map(self._target, SAVES), self._file(PARENTS)]:
-                _remove(target)
-        except OSError as error:
-            raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
+        for target in [*map(self._target, SAVES), self._file(PARENTS)]:
+            _remove(target)
 
     def _forget(self) -> None:
         """Remove what is noted of an earlier run, but not its results. Raises OutputError."""
-        try:
-            for path in (self.report, self._state.folder):
-                _remove(path)
-        except OSError as error:
-            raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
+        for path in (self.report, self._state.folder):
+            _remove(path)
 
     def open(
         self, origin: Origin, metadata: dict[str, str], rate: Fraction, *, anew: bool = False
@@ -298,8 +292,7 @@ class ClipFolder:
             for path in folder.iterdir():
                 other = path.stem.isdecimal() and path.stem not in numbers
                 if other or is_temporary(path.name):
-                    with output_errors(path):
-                        _remove(path)
+                    _remove(path)
 
     def _join(self, names: Sequence[str], sound: str | None, zero: float) -> None:
         seconds = [record.seconds for record in itertools.islice(self.records(), self.count)]
@@ -335,11 +328,14 @@ class ClipFolder:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file or folder, if it is there. Raises OutputError."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 def _bytes(target: Path) -> int:

@@ -51,6 +51,14 @@ def fill(clip, indices, held=()):
         clip.write(frame(index), segmentation(index), index in held)
 
 
+def complete(clip, count):
+    """Results of a run that came to the clip's end, after so many frames."""
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(count))
+    clip.finish()
+    clip.write_report({"status": "complete"}, ORIGIN)
+
+
 def label_maps(path):
     with av.open(str(path)) as container:
         return [picture.to_ndarray() for picture in container.decode(video=0)]
@@ -262,11 +270,7 @@ def test_what_a_kill_left_half_written_goes_in_the_end(tmp_path):
 
 
 def test_results_of_other_options_go_with_the_first_frame(tmp_path):
-    clip = folder(tmp_path, ["labels", "stats"])
-    clip.open(ORIGIN, {}, RATE)
-    fill(clip, range(5))
-    clip.finish()
-    clip.write_report({"status": "complete"}, ORIGIN)
+    complete(folder(tmp_path, ["labels", "stats"]), 5)
     again = folder(tmp_path, ["labels"])
     again.open(replace(ORIGIN, run="other"), {}, RATE)
     assert (tmp_path / "a.stats.csv").exists() and (tmp_path / "a.run.json").exists()
@@ -280,11 +284,7 @@ def test_results_of_other_options_go_with_the_first_frame(tmp_path):
 
 
 def test_finished_results_stay_until_a_run_that_goes_farther_has_its_own(tmp_path):
-    clip = folder(tmp_path, ["overlay", "labels"])
-    clip.open(ORIGIN, {}, RATE)
-    fill(clip, range(8))
-    clip.finish()
-    clip.write_report({"status": "complete"}, ORIGIN)
+    complete(folder(tmp_path, ["overlay", "labels"]), 8)
     overlay = (tmp_path / "a.overlay.mp4").read_bytes()
     farther = replace(ORIGIN, extent="more")
     for frames in (range(3), range(3, 5)):  # it is interrupted twice
