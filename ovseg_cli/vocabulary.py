@@ -295,6 +295,12 @@ def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> N
                 what = "a synonym" if entry.name and phrase is not entry.name else "the class name"
                 raise VocabularyError(f"{what} at {kind} {number} is blank: a separator too many?")
             seen.setdefault(comparable(phrase), []).append((phrase, number))
+        for kind_of in entry.parents:
+            if _is_blank(kind_of) or "|" in kind_of:
+                raise VocabularyError(
+                    f"{_quoted(entry.name)} at {kind} {number} is a kind of {_quoted(kind_of)}, "
+                    "which is no single name"
+                )
     repeated = [places for places in seen.values() if len(places) > 1]
     if repeated:
         places = repeated[0]

@@ -268,6 +268,11 @@ class TestClassName:
         with pytest.raises(VocabularyError, match="a class name is text, not int"):
             Vocabulary([entry])
 
+    @pytest.mark.parametrize("kind", ["", "  ", "vehicle|machine"])
+    def test_a_kind_is_one_name(self, kind):
+        with pytest.raises(VocabularyError, match='"car" at position 0 is a kind of ".*", which'):
+            Vocabulary([ClassName("car", parents=(kind,))])
+
     def test_lists_become_tuples(self):
         """So that a vocabulary is hashable whatever it was made of."""
         found = Vocabulary([ClassName("car", ["auto"], ["vehicle"])])

@@ -24,14 +24,18 @@ _NOTHING = "none of the nouns"
 _CLIP_FRAMES = 16  # of each clip that are looked at
 
 
-def auto_vocabulary(compute: Compute, frames: Iterable[Frame]) -> Vocabulary:
+def auto_vocabulary(
+    compute: Compute, frames: Iterable[Frame], unread: list[InputError] | None = None
+) -> Vocabulary:
     """The names proposed for some photos, said in a form to be edited, and those of exemplars.
 
-    Raises UsageError.
+    unread as of `propose`. Raises UsageError where nothing is proposed.
     """
-    names = [proposal.name for proposal in proposals(compute, frames)]
+    unread = [] if unread is None else unread
+    names = [proposal.name for proposal in proposals(compute, frames, unread)]
     if not names:
-        raise UsageError("no names could be proposed: name the classes with --classes")
+        why = f" ({unread[0]})" if unread else ""
+        raise UsageError(f"no names could be proposed{why}: name the classes with --classes")
     console.note(f'names proposed, a start to be edited: --classes "{", ".join(names)}"')
     return with_shown(Vocabulary(names), compute.exemplars) or Vocabulary(names)
 

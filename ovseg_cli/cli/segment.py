@@ -21,7 +21,7 @@ from ovseg_cli.cli.options import (
 )
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.shard import SLURM_INDEX, Shard
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -122,8 +122,9 @@ def command(
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
 
-        sample = sample_photos(found, not options["no_exif"])
-        vocabulary = auto_vocabulary(compute, sample)
+        unread: list[InputError] = []
+        sample = sample_photos(found, not options["no_exif"], unread)
+        vocabulary = auto_vocabulary(compute, sample, unread)
     labelled = vocabulary if other is None else vocabulary.with_class(other)
     names = tuple(name.strip() for name in save.split(",") if name.strip())
     if show and OVERLAY not in names:

@@ -179,6 +179,14 @@ def fetch(url: str, start: int, end: int) -> bytes:
     return data
 
 
+def current_stamp(url: str) -> int:
+    """`stamp_of` an object as it is now; raises InputError."""
+    store = Store(url)
+    store.fs.invalidate_cache()  # others write, too
+    with store.errors(InputError, "cannot be read"):
+        return stamp_of(store.fs.info(store.path))
+
+
 def stamp_of(info: dict[str, Any]) -> int:
     """A number, less than 2^63, that changes when an object does: of its ETag, else its time."""
     for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created", "last_modified"):

@@ -16,10 +16,11 @@ from typing import Any, BinaryIO, cast
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.media.inputs import ImageInput
-from ovseg_cli.storage.store import Store, fetch, is_url, reason, stamp_of
+from ovseg_cli.storage.store import Store, current_stamp, fetch, is_url, reason, stamp_of
 from ovseg_cli.vocabulary import printable
 
 _HEADER_BYTES = 1 << 20  # of names and records before a member; more is no honest archive
+_CHANGED = "the archive has changed since its photos were listed"
 _STORE_BLOCK = 1 << 16  # bytes that are fetched around a header
 
 
@@ -60,11 +61,14 @@ class TarMember(ImageInput):
         if self.size == 0:
             raise InputError("the file is empty")
         if is_url(self.tar):
-            return io.BytesIO(fetch(self.tar, self.offset, self.offset + self.size))
+            data = fetch(self.tar, self.offset, self.offset + self.size)
+            if current_stamp(self.tar) != self.stamp:  # asked last: nothing comes between
+                raise InputError(_CHANGED)
+            return io.BytesIO(data)
         file = open(self.tar, "rb")  # noqa: SIM115 - the window closes it
         if os.fstat(file.fileno()).st_mtime_ns != self.stamp:
             file.close()
-            raise InputError("the archive has changed since its photos were listed")
+            raise InputError(_CHANGED)
         return cast(BinaryIO, io.BufferedReader(_Window(file, self.offset, self.size)))
 
 

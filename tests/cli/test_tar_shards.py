@@ -15,8 +15,10 @@ import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 
+from ovseg_cli.errors import InputError
 from ovseg_cli.storage import packed_folder
 from ovseg_cli.storage.inputs import expand_braces
+from ovseg_cli.storage.tar_photos import tar_photos
 
 
 @pytest.fixture
@@ -87,6 +89,18 @@ class TestInput:
         assert files_below(tmp_path / "out") == files_below(tmp_path / "expected")
         assert segment("memory://place/shard-*.tar", "-o", "two").code == 0
         assert files_below(tmp_path / "two") == files_below(tmp_path / "expected")
+        memory.store.clear()
+
+    def test_of_a_shard_in_a_store_that_is_replaced_no_other_photo_is_taken(self, shards, tmp_path):
+        memory = fsspec.filesystem("memory")
+        memory.store.clear()
+        first, second = (file.read_bytes() for file in sorted((tmp_path / "in").iterdir()))
+        memory.pipe_file("/place/a.tar", first)
+        photo = next(tar_photos("memory://place/a.tar"))
+        assert photo.open().read() == first[photo.offset : photo.offset + photo.size]
+        memory.pipe_file("/place/a.tar", second)
+        with pytest.raises(InputError, match="changed since its photos were listed"):
+            photo.open()
         memory.store.clear()
 
     def test_hostile_members_fail_by_name_and_nothing_is_written_outside(self, segment, tmp_path):

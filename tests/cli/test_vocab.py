@@ -1,6 +1,7 @@
 """`ovseg vocab check`, with the bundled model."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,15 @@ def test_segment_with_proposed_names(valley, capfd, tmp_path):
     assert 'names proposed, a start to be edited: --classes "' in err
     classes = json.loads((tmp_path / "out" / "classes.json").read_text())
     assert "sky" in [entry["name"] for entry in classes]
+
+
+def test_why_nothing_is_proposed(capfd, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no photo")
+    arguments = ["segment", str(tmp_path / "a.jpg"), "--classes", "auto", "-o", "out"]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(arguments, prog_name="ovseg")
+    assert end.value.code == 2
+    assert re.search(r"no names could be proposed \(.*a\.jpg: .*\): name", capfd.readouterr().err)
 
 
 def test_proposing_looks_ahead_which_a_stream_does_not_allow(capfd, tmp_path):
