@@ -1,6 +1,7 @@
 """What lies where in an output folder, beside the files of each photo (`exports.WRITERS`)."""
 
 STATE = ".ovseg"  # the folder of journals, locks and other records of runs
+CLIPS = f"{STATE}/clips"  # a folder for each clip under way, so that none is called as a record
 STATS = "stats.csv"
 SUMMARY = "summary.csv"
 PARENTS = "parents.csv"

@@ -10,10 +10,10 @@ from pathlib import Path
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.clips.choice import Choice
 from ovseg_cli.clips.folder import ClipFolder
-from ovseg_cli.clips.names import clip_names, is_stream
+from ovseg_cli.clips.names import clip_names, is_clip_name, is_stream
 from ovseg_cli.errors import UsageError
 from ovseg_cli.journal import Journal
-from ovseg_cli.layout import CLASSES, REPORT, STATE
+from ovseg_cli.layout import CLASSES, CLIPS, REPORT, STATE
 from ovseg_cli.media.video import CAMERA
 from ovseg_cli.tables import holds_other_names
 from ovseg_cli.vocabulary import Vocabulary, printable
@@ -101,8 +101,8 @@ def _check_names(plan: Plan) -> None:
     if not holds_other_names(plan.out, plan.labelled):
         return
     found = {path.name.removesuffix(f".{REPORT}") for path in plan.out.glob(f"*.{REPORT}")}
-    found |= {path.name for path in (plan.out / STATE).glob("*") if path.is_dir()}
-    others = found.difference(clip_names(plan.clips))
+    found |= {path.name for path in (plan.out / CLIPS).glob("*") if path.is_dir()}
+    others = set(filter(is_clip_name, found)).difference(clip_names(plan.clips))
     clips = [name for name in others if plan.folder(name).holds_results()]
     journals = Journal(plan.out / STATE).files()
     photos = (plan.out / REPORT).exists() or any(file.stat().st_size for file in journals)

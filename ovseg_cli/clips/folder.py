@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ovseg_cli.clips.names import is_clip_name
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.records import FrameRecord, write_tables
 from ovseg_cli.clips.state import NUMBER, ClipState, Origin
@@ -23,7 +24,7 @@ from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, UNLABELED_16, WRITERS, label_kind, write_png
 from ovseg_cli.frame import Frame
 from ovseg_cli.json_files import read_json
-from ovseg_cli.layout import STATE
+from ovseg_cli.layout import CLIPS
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.video_parts import (
     LABELS_8,
@@ -70,12 +71,13 @@ class ClipFolder:
     """Where the results of the clip CLIP go: OUT/CLIP.*."""
 
     def __init__(self, out: Path, clip: str, saves: Sequence[str], vocabulary: Vocabulary) -> None:
+        assert is_clip_name(clip)  # what is removed is below OUT
         self.out = out
         self.clip = clip
         self.saves = tuple(saves)
         self.vocabulary = vocabulary
         self.count = 0  # frames that are written
-        self._state = ClipState(out / STATE / clip, len(vocabulary))
+        self._state = ClipState(out / CLIPS / clip, len(vocabulary))
         small = label_kind(len(vocabulary)) is np.uint8
         forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
         self._videos = {name: form for name, form in forms.items() if name in self.saves}

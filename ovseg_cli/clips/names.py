@@ -20,6 +20,11 @@ def is_stream(source: str) -> bool:
     return source == "-" or source.startswith(CAMERA) or "://" in source
 
 
+def is_clip_name(name: str) -> bool:
+    """Whether results can be called so; "." and ".." lead to other folders."""
+    return bool(name.strip(".")) and "/" not in name
+
+
 def clip_names(sources: Sequence[str]) -> list[str]:
     """One name for each clip: its file's without the suffix, with it where two would be the same.
 
@@ -57,4 +62,4 @@ def _name(source: str, whole: bool) -> str:
     name = name[:_LONGEST]
     if len(os.fsencode(name)) > _LARGEST:
         name = os.fsencode(name)[:_LARGEST].decode(errors="ignore")
-    return name or "clip"
+    return name if is_clip_name(name) else "clip"

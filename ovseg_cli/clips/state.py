@@ -1,4 +1,4 @@
-"""What is noted of a clip while its results are made, and the parts of its videos: OUT/.ovseg/CLIP.
+"""What is noted of a clip while its results are made, and the parts of its videos: OUT/.ovseg/clips/CLIP.
 
 From it a run that was interrupted goes on; when the clip has come to its end it goes.
 """
@@ -147,8 +147,9 @@ class ClipState:
     def discard(self) -> None:
         """Remove it, as far as possible: the clip has come to its end."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other clips are under way
+        with contextlib.suppress(OSError):  # other clips are under way, or photos have results
             self.folder.parent.rmdir()
+            self.folder.parent.parent.rmdir()
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

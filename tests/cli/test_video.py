@@ -224,6 +224,19 @@ def test_an_output_that_cannot_be_opened(program, clip, tmp_path):
     assert ended.code == 2 and "cannot write to" in ended.err
 
 
+@pytest.mark.parametrize("name", ["..", "."])
+def test_a_clip_named_by_dots_leaves_what_else_is_in_out(video, clip, tmp_path, name):
+    shutil.copy(clip, tmp_path / f"{name}.mp4")
+    (tmp_path / "out" / ".ovseg").mkdir(parents=True)
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    (tmp_path / "out" / ".ovseg" / "journal.jsonl").write_text("")
+    for _ in range(2):
+        assert video(f"{name}.mp4", "--overwrite").code == 0
+        assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+        assert (tmp_path / "out" / ".ovseg" / "journal.jsonl").exists()
+        assert (tmp_path / "out" / "clip.overlay.mp4").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -372,7 +385,7 @@ def test_an_interrupted_clip_can_be_played_and_gone_on_with(start, tmp_path, num
         assert report(tmp_path)["status"] == "interrupted"
         assert len(list((tmp_path / "out/clip.labels").iterdir())) == done
     else:
-        (part,) = (tmp_path / "out/.ovseg/clip").glob("overlay-*")
+        (part,) = (tmp_path / "out/.ovseg/clips/clip").glob("overlay-*")
         assert len(frames_of(part)) >= 20
 
     process = start(*arguments, "--resume")
@@ -763,7 +776,7 @@ def test_a_clip_that_cannot_be_opened_this_time_keeps_its_frames(
     from ovseg_cli.errors import InputError
 
     assert video(clip, "--max-frames", "0").code == 2  # no such number
-    state = tmp_path / "out/.ovseg/clip"
+    state = tmp_path / "out/.ovseg/clips/clip"
     ended = video(clip)
     whole = {p.name: p.read_bytes() for p in (tmp_path / "out/clip.labels").iterdir()}
     assert ended.code == 0

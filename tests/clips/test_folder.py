@@ -161,7 +161,7 @@ def test_after_a_kill_it_goes_on_where_all_parts_can_be_read(tmp_path):
     clip = folder(tmp_path)
     clip.open(ORIGIN, {}, RATE)
     fill(clip, range(60))
-    state = tmp_path / ".ovseg" / "a"
+    state = tmp_path / ".ovseg" / "clips" / "a"
     left = {path: path.read_bytes() for path in state.iterdir()}
     clip.close()
     for path, data in left.items():
@@ -189,7 +189,7 @@ def test_what_another_run_left_is_begun_anew(tmp_path, change):
     clip.open(ORIGIN, {}, RATE)
     fill(clip, range(5))
     clip.close()
-    state = tmp_path / ".ovseg" / "a"
+    state = tmp_path / ".ovseg" / "clips" / "a"
     before = {path.name: path.read_bytes() for path in state.iterdir()}
     again = folder(tmp_path)
     assert again.open(replace(ORIGIN, **change), {}, RATE) == 0
@@ -371,7 +371,7 @@ def test_parts_are_in_the_order_of_their_numbers(tmp_path):
     """Beyond a million frames they have a digit more."""
     clip = folder(tmp_path)
     clip.open(ORIGIN, {}, RATE)
-    state = tmp_path / ".ovseg" / "a"
+    state = tmp_path / ".ovseg" / "clips" / "a"
     for number in (999_999, 1_000_000, 20_000_000):
         (state / f"overlay-{number:06}").touch()
     names = [path.name for _, path in clip._state.parts("overlay")]

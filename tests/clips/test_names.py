@@ -48,6 +48,11 @@ def test_no_name_leads_out_of_the_folder():
         assert "/" not in name and name not in ("", ".", "..")
 
 
+@pytest.mark.parametrize("file", ["...mp4", "..mp4", "....mkv"])
+def test_a_file_of_dots_is_called_clip(file):
+    assert clip_names([file]) == ["clip"]
+
+
 def test_a_long_name_leaves_room_for_suffixes(tmp_path):
     """File systems count bytes, of which a letter may have four."""
     for letter in ("a", "\u3042", "\U0001f600"):
