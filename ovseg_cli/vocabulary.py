@@ -202,6 +202,9 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
             node = super().compose_mapping_node(anchor)
             seen: set[str] = set()
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if key.tag == "tag:yaml.org,2002:merge":  # multiplies what it merges
+                    line = key.start_mark.line + 1
+                    raise VocabularyError(f'{source} line {line}: "<<" is no class name')
                 if key.value in seen:
                     line = key.start_mark.line + 1
                     raise VocabularyError(

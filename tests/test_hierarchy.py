@@ -77,6 +77,7 @@ def test_a_yaml_file(tmp_path):
         ("a:\nb: [c]", '"a" leads to no class names'),
         ("a: [b, c]\nd: [b]", '"b" occurs 2 times'),
         ("", "no class names given"),
+        ("a: &x {b: [c]}\nd:\n  <<: *x", 'line 3: "<<" is no class name'),
         ("a: [b]\nc: [d]\na: [e]", 'line 3: "a" stands there again'),
         ("a:\n  b: [c]\n  b: [d]", 'line 3: "b" stands there again'),
         ("a: []\nb: [c]", '"a" leads to no class names'),

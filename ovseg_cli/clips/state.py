@@ -1,6 +1,7 @@
-"""What is noted of a clip while its results are made, and the parts of its videos: OUT/.ovseg/clips/CLIP.
+"""What is noted of a clip while its results are made, and the parts of its videos.
 
-From it a run that was interrupted goes on; when the clip has come to its end it goes.
+It lies in OUT/.ovseg/clips/CLIP. From it a run that was interrupted goes on; when the clip has
+come to its end it goes.
 """
 
 from __future__ import annotations

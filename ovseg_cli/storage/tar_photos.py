@@ -123,29 +123,51 @@ def is_tar_name(text: str) -> bool:
     return text.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
 
 
-def tar_photos(tar: str) -> Iterator[TarMember]:
+def tar_photos(tar: str) -> list[TarMember]:
     """The photos in an archive, in its order; other members are passed over, hidden ones too.
 
-    Where the archive itself is damaged, the last one bears its name and cannot be read. Raises
-    UsageError where it is not there or is compressed.
+    Those that cannot be read are among them, under names that no other has (a#2.jpg), so that what
+    can be read keeps its own. Where the archive itself is damaged, the last one stands
+    for the rest. Raises UsageError where it is not there or is compressed.
     """
     if not tar.lower().endswith(".tar"):
         raise UsageError(
             f"{printable(tar)}: photos in a compressed archive cannot be reached by themselves: "
             "decompress it to a .tar"
         )
+    found: list[TarMember] = []
+    taken: set[str] = set()  # names of those that can be read
     with _opened(tar) as (file, size, stamp):
-        seen: Counter[str] = Counter()
         try:
             for info in _infos(file):
                 name = "/".join(part for part in info.name.split("/") if part not in ("", "."))
                 base = name.rpartition("/")[2]
                 if not is_image_name(name) or base.startswith(".") or info.isdir():
                     continue
-                seen[name] += 1
-                yield _member(tar, name, info, stamp, _problem(info, seen[name], size), seen[name])
+                photo = _member(tar, name, info, stamp, _problem(info, name in taken, size))
+                if not photo.problem:
+                    taken.add(name)
+                found.append(photo)
         except (tarfile.TarError, OSError, ValueError) as error:
-            yield _damaged(tar, stamp, f"the archive is damaged ({reason(error)})")
+            found.append(_damaged(tar, stamp, f"the archive is damaged ({reason(error)})"))
+    _name_apart(found)
+    return found
+
+
+def _name_apart(photos: list[TarMember]) -> None:
+    """Give those that cannot be read names that no other has."""
+    taken = {photo.file for photo in photos if not photo.problem}
+    times: Counter[str] = Counter()
+    for position, photo in enumerate(photos):
+        if not photo.problem:
+            continue
+        stem, suffix = os.path.splitext(photo.file)
+        file = photo.file
+        while file in taken:
+            times[photo.file] += 1
+            file = f"{stem}#{times[photo.file] + 1}{suffix}"
+        taken.add(file)
+        photos[position] = replace(photo, file=file)
 
 
 def _infos(file: Any) -> Iterator[tarfile.TarInfo]:
@@ -155,7 +177,7 @@ def _infos(file: Any) -> Iterator[tarfile.TarInfo]:
             yield info
 
 
-def _problem(info: tarfile.TarInfo, time: int, size: int) -> str:
+def _problem(info: tarfile.TarInfo, is_taken: bool, size: int) -> str:
     """Why a member cannot be taken; empty where it can."""
     parts = info.name.split("/")
     if info.name.startswith("/") or ".." in parts or "\0" in info.name:
@@ -164,15 +186,11 @@ def _problem(info: tarfile.TarInfo, time: int, size: int) -> str:
         return "a link, device or hole in the archive, not a file"
     if info.offset_data + info.size > size:
         return "the archive ends in the middle of it"
-    return "another photo of this name is in the archive" if time > 1 else ""
+    return "another photo of this name is in the archive" if is_taken else ""
 
 
-def _member(
-    tar: str, name: str, info: tarfile.TarInfo, stamp: int, problem: str, time: int
-) -> TarMember:
+def _member(tar: str, name: str, info: tarfile.TarInfo, stamp: int, problem: str) -> TarMember:
     inside = PurePosixPath(*(part.replace("\0", "") for part in name.split("/") if part != ".."))
-    if time > 1:  # so that both are told of
-        inside = inside.with_name(f"{inside.stem}#{time}{inside.suffix}")
     file = str(Path(tar) / inside)
     return TarMember(file, "", tar, info.offset_data, info.size, stamp, problem)
 

@@ -120,7 +120,10 @@ def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {name: _convert(inner[1], v, file, f"{key}.{name}") for name, v in value.items()}
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UsageError(f"{file}: {key}: the number is too large") from None
     if hint is Any or type(value) is hint:
         return value
     raise UsageError(f"{file}: {key}: {value!r} is not a {getattr(hint, '__name__', hint)}")

@@ -96,7 +96,7 @@ class TestInput:
         memory.store.clear()
         first, second = (file.read_bytes() for file in sorted((tmp_path / "in").iterdir()))
         memory.pipe_file("/place/a.tar", first)
-        photo = next(tar_photos("memory://place/a.tar"))
+        photo = tar_photos("memory://place/a.tar")[0]
         assert photo.open().read() == first[photo.offset : photo.offset + photo.size]
         memory.pipe_file("/place/a.tar", second)
         with pytest.raises(InputError, match="changed since its photos were listed"):
@@ -141,6 +141,17 @@ class TestInput:
         assert labels == {f"x.tar/{n}.png" for n in ("good", "last", "\x1b[2Jnaïve\n")}
         new = set(tmp_path.rglob("*")) - before - {tmp_path / "out"}
         assert all(path.is_relative_to(tmp_path / "out" / "deep") for path in new)
+
+    def test_what_cannot_be_read_takes_no_name_from_what_can(self, segment, tmp_path):
+        photo = make_photo(tmp_path / "good.png").read_bytes()
+        names = ["../a.png", "a.png", "a.png", "a#2.png", "/b.png", "b.png"]
+        with tarfile.open(tmp_path / "x.tar", "w") as tar:
+            for name in names:
+                add(tar, name, photo)
+        ended = segment("x.tar", "-o", "out")
+        assert ended.code == 1 and "3 failed" in ended.err
+        written = sorted(path.name for path in (tmp_path / "out/labels/x.tar").iterdir())
+        assert written == ["a#2.png", "a.png", "b.png"]
 
     def test_a_truncated_archive_gives_what_is_whole(self, shards, segment, tmp_path):
         file = tmp_path / "in" / "shard-001.tar"

@@ -55,6 +55,7 @@ def test_tables_become_dataclasses(tmp_path):
     [
         ({"rate": 1, "rat": 2}, r"^x\.toml: unknown rat; known: clip, flag, main"),
         ({}, r"^x\.toml: rate must be given"),
+        ({"rate": 10**400}, r"^x\.toml: rate: the number is too large"),
         ({"rate": "fast"}, r"^x\.toml: rate: 'fast' is not a float"),
         ({"rate": 1, "flag": 1}, r"^x\.toml: flag: 1 is not a bool"),
         ({"rate": 1, "main": 3}, r"^x\.toml: main: 3 is not a table"),
