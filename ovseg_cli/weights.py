@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 DIGEST_KEY = "tensors_sha256"  # in our JSON
 HEADER_KEY = "ovseg"  # of our JSON in a safetensors header
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors format's own limit
+MODEL_FILE = "model.safetensors"  # in the folder of a training
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -117,6 +118,8 @@ def find(name_or_path: str | Path) -> ModelEntry:
     path = Path(name_or_path)
     if path.is_file():
         return entry_of(path, bundled=False)
+    if (path / MODEL_FILE).is_file():
+        raise UsageError(f"{name} is a folder: name the file in it, {path / MODEL_FILE}")
     published = [entry for entry in catalogue() if entry.name == name]
     if published and published[0].by_hand:
         raise UsageError(f"the model {name} is not here. {published[0].by_hand}")
@@ -152,18 +155,16 @@ def load(path: Path) -> Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
-    """Write a model file, beside its place first; half: store float32 tensors as float16.
+    """Write a model file, beside its place first.
 
+    half: store float32 tensors as float16, but for those with values that are too large for it.
     Raises CheckpointError for values that are not finite, OutputError where it cannot be written.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {
-        name: tensor.detach()
-        .to("cpu", torch.float16 if half and tensor.dtype == torch.float32 else tensor.dtype)
-        .contiguous()
+        name: _stored(tensor.detach().cpu(), half).contiguous()
         for name, tensor in checkpoint.state_dict.items()
     }
     for name, tensor in tensors.items():
@@ -184,6 +185,16 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
             partial.chmod(mode)
     except SafetensorError as error:  # of a full disk
         raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    """As it is, or as float16 where that holds the values."""
+    import torch
+
+    if not half or tensor.dtype != torch.float32:
+        return tensor
+    halved = tensor.half()
+    return halved if halved.isfinite().all() else tensor
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

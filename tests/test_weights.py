@@ -80,9 +80,20 @@ def test_a_model_file_can_be_read_by_all_whom_the_umask_allows(tmp_path):
     assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644
 
 
-def test_values_beyond_half_precision_are_not_written(tmp_path):
-    with pytest.raises(CheckpointError, match="huge"):
-        weights.save(checkpoint(huge=torch.tensor([1e6])), tmp_path / "m.safetensors", half=True)
+def test_values_beyond_half_precision_stay_in_float32(tmp_path):
+    huge = torch.tensor([1e6, 0.1])
+    weights.save(checkpoint(huge=huge, b=huge / 1e6), tmp_path / "m.safetensors", half=True)
+    loaded = weights.load(tmp_path / "m.safetensors").state_dict
+    assert torch.equal(loaded["huge"], huge)
+    assert torch.equal(loaded["b"], (huge / 1e6).half().float())
+    weights.verify(weights.find(tmp_path / "m.safetensors"))
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_values_that_are_not_finite_are_not_written(tmp_path, half):
+    with pytest.raises(CheckpointError, match="wrong"):
+        wrong = torch.tensor([torch.inf])
+        weights.save(checkpoint(wrong=wrong), tmp_path / "m.safetensors", half=half)
     assert list(tmp_path.glob("**/*m.safetensors*")) == []
 
 
@@ -144,6 +155,12 @@ def test_find_by_name_and_by_path(home, tmp_path):
     assert "mine" in [entry.name for entry in weights.available()]
     with pytest.raises(UsageError, match="mine"):
         weights.find("yours")
+
+
+def test_the_folder_of_a_training_is_told_from_its_model(tmp_path):
+    entry = saved(tmp_path / "run" / "model.safetensors")
+    with pytest.raises(UsageError, match=f"is a folder: name the file in it, {entry.path}"):
+        weights.find(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

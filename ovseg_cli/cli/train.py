@@ -9,6 +9,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
+from ovseg_cli.run_lock import WHOLE, holding
 
 if TYPE_CHECKING:
     from ovseg_cli.training.engine import Progress
@@ -73,15 +74,26 @@ def command(
     The bundled model's stages are text, pictures, dense, proposals and deop; DeOP's own are prompt,
     proposals and deop; SAN's is san, from a plain CLIP. Interrupt it at will: the same command goes
     on from the last checkpoint.
+
+    \b
+    A labelled data set is a folder in --data:
+      images/KEY.jpg  photos; or .png, .jpeg, .webp
+      labels/KEY.png  of each a label map of its size: an id a pixel, 255 where it is ignored
+      classes.json    the names, {"0": "background", "1": "sky", ...}; background is none of them
+      train.txt       the keys of the photos to learn from, one a line; the stage's file
+                      may name other splits than train
+      val.txt         those on which the model is scored
     """
     from ovseg_cli.segmenter import choose_device
     from ovseg_cli.training.stages import Run, run_stage
+    from ovseg_cli.weights import MODEL_FILE
 
     run = Run(data=data, out=out, init=init, device=choose_device(device))
     console.note(f"stage {stage} on {run.device}, into {out}")
-    for progress in run_stage(stage, config, run, overrides):
-        console.note(_line(progress))
-    console.note(f"finished: {out / 'model.safetensors'}")
+    with holding(out, WHOLE):
+        for progress in run_stage(stage, config, run, overrides):
+            console.note(_line(progress))
+    console.note(f"finished: {out / MODEL_FILE}")
 
 
 def _line(progress: Progress) -> str:

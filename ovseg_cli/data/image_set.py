@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,16 +33,7 @@ class ImageSet:
 
 def read_image_set(root: Path, split: str) -> ImageSet:
     """Read every `SPLIT-*.tar.gz` of `root`; raises UsageError where there is none."""
-    shards = sorted(root.glob(f"{split}-*.tar.gz"))
-    if not shards:
-        raise UsageError(f"{root} holds no shard named {split}-*.tar.gz")
-    try:
-        table = read_json(root / "classes.json")
-        names = tuple(tuple(table[str(index)]["names"]) for index in range(len(table)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{root / 'classes.json'} must map 0, 1, ... to objects with 'names': {error!r}"
-        ) from error
+    shards, names = _listed(root, split)
     images, classes = [], []
     room = UNPACKED + RATIO * sum(path.stat().st_size for path in shards)
     for path in shards:
@@ -62,6 +54,27 @@ def read_image_set(root: Path, split: str) -> ImageSet:
             f"and classes.json {len(names)} classes"
         )
     return ImageSet(np.stack(images), np.array(classes, np.int64), names)
+
+
+def contents(root: Path, split: str) -> list[Any]:
+    """What tells a set from others, its shards not unpacked: plain values. Raises UsageError."""
+    shards, names = _listed(root, split)
+    return [names, [(path.name, path.stat().st_size) for path in shards]]
+
+
+def _listed(root: Path, split: str) -> tuple[list[Path], tuple[tuple[str, ...], ...]]:
+    """The shards of a split, and the synonyms of each class."""
+    shards = sorted(root.glob(f"{split}-*.tar.gz"))
+    if not shards:
+        raise UsageError(f"{root} holds no shard named {split}-*.tar.gz")
+    try:
+        table = read_json(root / "classes.json")
+        names = tuple(tuple(table[str(index)]["names"]) for index in range(len(table)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{root / 'classes.json'} must map 0, 1, ... to objects with 'names': {error!r}"
+        ) from error
+    return shards, names
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -91,7 +104,7 @@ def cut_out_set(data: PixelSet, side: int, least: float) -> ImageSet:
         image, labels = data.load(key)
         for number in range(len(data.names)):
             mask = labels == number
-            if mask.mean() >= least:
+            if mask.any() and mask.mean() >= least:
                 images.append(square_around(image, mask, side))
                 classes.append(number)
     if not images:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ovseg_cli.data.bounds import COUNT, SEED, SHARE, SIDE, require, require_scales
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.marking import NOT_THERE, THERE
-from ovseg_cli.data.pixel_set import IGNORE, PixelSet, read_pixel_set
+from ovseg_cli.data.pixel_set import IGNORE, PixelSet, named_set, some_of
 from ovseg_cli.data.transforms import GREY, distort_colour, random_box, random_crop
 from ovseg_cli.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 LARGEST_PASTED = 0.1  # share of all pixels up to which a class is pasted into other photos
 MEMORY = 8 << 30  # bytes of photos that a sampler keeps; others are read again when drawn
@@ -92,19 +96,24 @@ class PixelSampler:
     """Views of one set, rare classes as often as common ones in part of them."""
 
     def __init__(self, data: PixelSet, memory: int = MEMORY) -> None:
+        """Raises UsageError where no pixel of any photo counts."""
         self.data = data
         self.name = data.name
         self.names = data.names
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         rows = []
+        strangers: set[int] = set()
         for index, key in enumerate(data.keys):
-            image, labels = data.load(key)
+            image, stored = data.load_stored(key)
+            labels = data.labels_of(stored)
+            strangers |= data.strangers(stored)
             rows.append(np.bincount(labels.ravel(), minlength=256)[: data.other + 1])
             memory -= image.nbytes + labels.nbytes
             if memory >= 0:
                 self._kept[index] = image, labels
         counts = np.stack(rows)  # (photos, K+1)
         self.pixels = counts.sum(0)
+        _require_counted(data.name, int(self.pixels.sum()), strangers)
         self.showing = [np.flatnonzero(counts[:, label] > 50) for label in range(data.other)]
         self.focusable = [label for label, photos in enumerate(self.showing) if len(photos)]
         self.focus_weights = _drawing_shares([len(self.showing[label]) for label in self.focusable])
@@ -187,6 +196,20 @@ class PixelSampler:
         return tuple(labels)
 
 
+def _require_counted(name: str, pixels: int, strangers: set[int]) -> None:
+    """Raise UsageError where no pixel counts; warn of ids in labels that are no class's."""
+    ids = some_of([str(number) for number in sorted(strangers)])
+    if not pixels:
+        reason = f"no id in its labels ({ids}) is in classes.json" if ids else "all are ignored"
+        raise UsageError(f"{name}: no pixel counts: {reason}")
+    if ids:
+        log.warning(
+            "%s: labels hold ids that are not in classes.json (%s): such pixels count nowhere",
+            name,
+            ids,
+        )
+
+
 def _paste(
     image: np.ndarray,
     labels: np.ndarray,
@@ -266,11 +289,24 @@ class ImageSampler:
         return PixelBatch(self.name, mosaics, labels)
 
 
-def require_shares(shares: Mapping[str, float]) -> None:
-    """Raise ValueError for a set that would be drawn a negative number of times."""
-    wrong = [name for name, share in shares.items() if not 0 <= share < math.inf]
+def shares_of(sets: Iterable[str], shares: Mapping[str, float]) -> dict[str, float]:
+    """How often each of the sets is drawn, beside the others; 1 where nothing is said.
+
+    Raises ValueError for what cannot be drawn by.
+    """
+    found = {name: shares.get(name, 1.0) for name in sets}
+    if not found:
+        raise ValueError("sets names none: at least one is needed")
+    unknown = sorted(set(shares) - set(found))
+    if unknown:
+        known = ", ".join(sorted(found))
+        raise ValueError(f"shares name {', '.join(unknown)}, which is none of the sets ({known})")
+    wrong = [name for name, share in found.items() if not 0 <= share < math.inf]
     if wrong:
-        raise ValueError(f"shares: that of {wrong[0]} is {shares[wrong[0]]}, not a number from 0")
+        raise ValueError(f"shares: that of {wrong[0]} is {found[wrong[0]]}, not a number from 0")
+    if not 0 < sum(found.values()) < math.inf:
+        raise ValueError(f"shares add up to {sum(found.values())}: no set can be drawn by them")
+    return found
 
 
 @dataclass(frozen=True)
@@ -286,17 +322,9 @@ class ViewConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.shares) - set(self.sets))
-        if not self.sets:
-            raise ValueError("sets names none: at least one is needed")
-        if unknown:
-            known = ", ".join(sorted(self.sets))
-            raise ValueError(
-                f"shares name {', '.join(unknown)}, which is none of the sets ({known})"
-            )
-        if self.size < 8 or self.batch < 1:
-            raise ValueError("size is at least 8 pixels, batch at least 1")
-        require_shares(self.shares)
+        shares_of(self.sets, self.shares)
+        require(self, size=SIDE, batch=COUNT, focus_share=SHARE, seed=SEED)
+        require_scales("scales", self.scales)
 
 
 class PixelMixture:
@@ -305,10 +333,10 @@ class PixelMixture:
     def __init__(self, config: ViewConfig, data: Path) -> None:
         self.config = config
         self.samplers = {
-            name: PixelSampler(read_pixel_set(data / name, split))
+            name: PixelSampler(named_set(data, name, split))
             for name, split in sorted(config.sets.items())
         }
-        self._shares = {name: config.shares.get(name, 1.0) for name in self.samplers}
+        self._shares = shares_of(self.samplers, config.shares)
 
     def batch(self, step: int) -> PixelBatch:
         """The views of a step, drawn from a generator seeded by it alone."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +95,11 @@ class PixelSet:
     def has_other(self) -> bool:
         """Whether there are pixels that belong to none of `names`."""
         return bool(self.other_ids)
+
+    @property
+    def contents(self) -> list[Any]:
+        """What tells it from other sets, its photos unread: plain values."""
+        return [self.names, self.ids, self.other_ids, self.keys]
 
     def only(self, names: Sequence[str]) -> PixelSet:
         """The same photos with these names alone; pixels of all others belong to none of them.
@@ -220,6 +226,16 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
         ids=tuple(named),
         other_ids=tuple(background),
     )
+
+
+def named_set(data: Path, name: str, split: str) -> PixelSet:
+    """One split of the set in `data/name`, which is called so: folders may share their last part.
+
+    Raises UsageError as `read_pixel_set` does, and where a photo or a label map is missing.
+    """
+    found = replace(read_pixel_set(data / name, split), name=name)
+    found.require_files()
+    return found
 
 
 def read_lines(file: Path) -> tuple[str, ...]:

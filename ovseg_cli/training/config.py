@@ -36,11 +36,20 @@ def read_toml(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
             table = table.setdefault(section, {})
             if not isinstance(table, dict):
                 raise UsageError(f"--set {override}: {section} is no section of {path}")
-        try:
-            table[last] = tomllib.loads(f"value = {value}")["value"]
-        except ValueError:
-            table[last] = value.strip()  # a bare word is a string
+        table[last] = _value(override, value)
     return values
+
+
+def _value(override: str, text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except ValueError:
+        return text.strip()  # a bare word is a string
+    except RecursionError as error:
+        raise UsageError(f"--set {override[:60]}...: it is nested too deeply") from error
+    if len(parsed) > 1:
+        raise UsageError(f"--set {override}: one value at a time; --set may be given again")
+    return parsed["value"]
 
 
 def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -48,7 +57,7 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in above:
         raise UsageError(f"{path} is its own base")
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))  # as editors on Windows begin it
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # also of numbers with thousands of digits

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg_cli.data.bounds import COUNT, SEED, SHARE, SIDE, WEIGHT, require, require_scales
 from ovseg_cli.data.image_set import ImageSet, read_image_set
 from ovseg_cli.data.mixture import (
     ImageBatch,
@@ -31,8 +32,9 @@ from ovseg_cli.data.mixture import (
     check_markable,
     choose,
     class_weights,
+    shares_of,
 )
-from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
+from ovseg_cli.data.pixel_set import IGNORE, named_set
 from ovseg_cli.data.transforms import jitter_colour, to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.config import OtherWeight
@@ -41,10 +43,11 @@ from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import soft_jaccard_loss
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.group_names import GroupNames, NamesConfig
+from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.other_names import kinds_of
 from ovseg_cli.training.picture_masks import PictureMasksConfig, stored_masks
 from ovseg_cli.training.true_masks import Seen, look, mask_loss
-from ovseg_cli.training.validation import region_ious
+from ovseg_cli.training.validation import region_ious, val_sets
 
 GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apart
 
@@ -62,6 +65,9 @@ class Phase:
     def __post_init__(self) -> None:
         if self.batch < GROUPS or self.batch % GROUPS:
             raise ValueError(f"batch is a multiple of {GROUPS}, not {self.batch}")
+        require(self, size=SIDE)
+        require_scales("scales", self.scales)
+        shares_of(self.sets, self.sets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +93,17 @@ class DenseConfig(NamesConfig):
     evaluate_size: int = 320  # shorter side of val photos
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.phases:
+            raise ValueError("phases: at least one is needed")
+        require(self, focus_share=SHARE, paste_share=SHARE, guest_share=SHARE, seed=SEED)
+        require(self, jaccard_weight=WEIGHT, mask_weight=WEIGHT, evaluate_size=COUNT)
+        require_scales("picture_scales", self.picture_scales)
+        wrong = [name for name, share in self.mix_shares.items() if not 0 <= share <= 1]
+        if wrong:
+            raise ValueError(f"mix_shares: that of {wrong[0]} is not from 0 to 1")
+
 
 @dataclass(frozen=True, eq=False)
 class DenseBatch:
@@ -107,8 +124,12 @@ class DenseStage:
         steps: int,
         device: torch.device,
         out: Path | None = None,
+        origin: str = "",
     ) -> None:
-        """out: folder where what the model marks in pictures is kept for a run that goes on."""
+        """out: folder where what the model marks in pictures is kept for a run that goes on.
+
+        origin: what tells that from what other runs marked, see `Kept`.
+        """
         self.model = model
         self.config = config
         self.steps = steps
@@ -119,8 +140,9 @@ class DenseStage:
         for part in model.image_encoder():
             part.requires_grad_(True)
         model.text.non_object_embedding.requires_grad_(True)
+        self.validation = val_sets(data, config.pixel_sets)
         self.photos = {
-            name: PixelSampler(read_pixel_set(data / name, split))
+            name: PixelSampler(named_set(data, name, split))
             for name, split in config.pixel_sets.items()
         }
         with_parts = kinds_of(config.other_names)  # a photo's clothes together show a person
@@ -129,7 +151,6 @@ class DenseStage:
         images = {
             name: read_image_set(data / name, split) for name, split in config.image_sets.items()
         }
-        self.validation = {name: read_pixel_set(data / name, "val") for name in config.pixel_sets}
         unknown = {name for p in config.phases for name in p.sets}.difference(self.photos, images)
         if unknown:
             raise UsageError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
@@ -153,7 +174,12 @@ class DenseStage:
                 check_markable(name, pictures)
         _check_guests(config, images)
         self.pictures = {
-            name: self._image_sampler(name, pictures, kinds, out)
+            name: self._image_sampler(
+                name,
+                pictures,
+                kinds,
+                None if out is None else Kept(out / f"{name}-masks.npz", origin),
+            )
             for name, pictures in images.items()
         }
         for sampler in self.pictures.values():
@@ -163,11 +189,10 @@ class DenseStage:
                 taker.invite(sampler, guests)
 
     def _image_sampler(
-        self, name: str, pictures: ImageSet, kinds: Mapping[str, Collection[str]], out: Path | None
+        self, name: str, pictures: ImageSet, kinds: Mapping[str, Collection[str]], file: Kept | None
     ) -> ImageSampler:
         if self.config.picture_masks is None:
             return ImageSampler(name, pictures)
-        file = None if out is None else out / f"{name}-masks.npz"
         words = [
             [*names, *sorted(kind for kind, same in kinds.items() if names[0] in same)]
             for names in pictures.names

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg_cli.data.bounds import COUNT, WEIGHT, require
 from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
-from ovseg_cli.data.pixel_set import IGNORE, read_pixel_set
+from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.clip import VisualTower
@@ -23,7 +24,7 @@ from ovseg_cli.model.deop import DeOP
 from ovseg_cli.training.criterion import score_losses
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.set_names import name_features
-from ovseg_cli.training.validation import region_ious
+from ovseg_cli.training.validation import region_ious, val_sets
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class DeOPStageConfig:
     dice_weight: float = 0.8
     learn_non_object: bool = True  # the non-object embedding
     evaluate_size: int = 512  # shorter side of val photos
+
+    def __post_init__(self) -> None:
+        require(self, focal_weight=WEIGHT, dice_weight=WEIGHT, evaluate_size=COUNT)
 
 
 class DeOPStage:
@@ -52,8 +56,8 @@ class DeOPStage:
         model.requires_grad_(False)
         for part in self._learning():
             part.requires_grad_(True)
+        self.validation = val_sets(data, config.views.sets)
         self.mixture = PixelMixture(config.views, data)
-        self.validation = {name: read_pixel_set(data / name, "val") for name in config.views.sets}
         self.text = name_features(model, self.mixture)
 
     def _learning(self) -> list[nn.Parameter]:

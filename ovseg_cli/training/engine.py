@@ -29,7 +29,7 @@ from ovseg_cli.whole_files import atomic_path, left_over, output_errors, remove
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.pt"  # in the folder of a run
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"  # in the folder of a run
 
 
 class Stage(Protocol):
@@ -70,7 +70,7 @@ class Progress:
     steps: int
     seconds: float  # since this process began
     losses: dict[str, float]  # means since the last line
-    scores: dict[str, float]  # from an evaluation; empty at other steps
+    scores: dict[str, float]  # from an evaluation, NaN for none; empty at other steps
 
 
 def train(
@@ -98,29 +98,27 @@ def train(
         schedule = replace(schedule, precision="fp32")
     state = _State(stage, schedule, recipe or {})
     state.restore(run / CHECKPOINT)
-    _forget_later_lines(run / "log.jsonl", state.step)
+    if _forget_later_lines(run / LOG, state.step) == state.step:
+        state.mean_losses()  # that line has told them
     last = min(schedule.steps, stop_at or schedule.steps)
     started = time.monotonic()
     with ThreadPoolExecutor(1) as reader:
         upcoming = reader.submit(stage.batch, state.step)
-        while state.step < last:
+        while True:
+            # Before the first step, too: a run may have ended between a checkpoint and its line.
+            if state.sums and (state.is_judged or _due(state.step, schedule.log_every)):
+                line = state.progress(started)
+                _append(run / LOG, line)
+                yield line
+            if state.step >= last:
+                break
             batch = upcoming.result()
             if state.step + 1 < last:
                 upcoming = reader.submit(stage.batch, state.step + 1)
             state.advance(batch, device)
-            finished = state.step == schedule.steps
-            scores = {}
-            if finished or _due(state.step, schedule.evaluate_every):
-                scores = state.evaluate()
-            line = None
-            if scores or finished or _due(state.step, schedule.log_every):
-                elapsed = time.monotonic() - started
-                line = Progress(state.step, schedule.steps, elapsed, state.mean_losses(), scores)
-                _append(run / "log.jsonl", line)
-            if _due(state.step, schedule.checkpoint_every) or state.step == last:
+            # An evaluation may take long or fail: what was learnt before it is safe.
+            if state.is_judged or _due(state.step, schedule.checkpoint_every) or state.step == last:
                 state.save(run / CHECKPOINT)
-            if line is not None:
-                yield line
     state.finish()
 
 
@@ -128,11 +126,14 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def restore_model(model: nn.Module, run: Path) -> None:
-    """Load the model of a run that was begun, for stages that look at it before they go on."""
+def require_recipe(run: Path, recipe: Mapping[str, Any]) -> None:
+    """Raise CheckpointError, as `train` does, for a run that was begun with another recipe.
+
+    For what takes long before a stage is made.
+    """
     with _fitting(run / CHECKPOINT) as state:
         if state is not None:
-            model.load_state_dict(state["model"])
+            _require_same(json.loads(state["recipe"]), json.loads(_recipe_text(recipe)))
 
 
 @contextmanager
@@ -147,6 +148,10 @@ def _fitting(path: Path) -> Iterator[dict[str, Any] | None]:
             f"{path} does not fit this configuration ({reason}); "
             "train in another folder (--out), or remove it to start anew"
         ) from error
+
+
+def _recipe_text(recipe: Mapping[str, Any]) -> str:
+    return json.dumps(recipe, sort_keys=True)
 
 
 def _require_same(earlier: dict[str, Any], now: dict[str, Any]) -> None:
@@ -166,22 +171,26 @@ def _whole(path: Path) -> Iterator[Path]:
 
 
 def _append(path: Path, progress: Progress) -> None:
+    # JSON has no NaN.
+    scores = {name: None if math.isnan(v) else v for name, v in progress.scores.items()}
     with output_errors(path), path.open("a", encoding="utf-8") as log_file:
-        print(json.dumps(vars(progress)), file=log_file)
+        print(json.dumps({**vars(progress), "scores": scores}), file=log_file)
 
 
-def _forget_later_lines(path: Path, step: int) -> None:
+def _forget_later_lines(path: Path, step: int) -> float:
     """Drop what a killed run logged after its last checkpoint: those steps are made again.
 
-    And lines that are none of the log's: it is a report, on which nothing else depends.
+    And lines that are none of the log's: it is a report, on which nothing else depends. Returns
+    the last step that is told of, 0 for none.
     """
     if not path.exists():
-        return
+        return 0
     lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
     if kept != lines:
         with _whole(path) as partial:
             partial.write_text("".join(kept), "utf-8")
+    return max(map(_step_of, kept), default=0)
 
 
 def _step_of(line: str) -> float:
@@ -197,7 +206,7 @@ class _State:
     def __init__(self, stage: Stage, schedule: Schedule, recipe: Mapping[str, Any]) -> None:
         self.stage = stage
         self.schedule = schedule
-        self.recipe = json.dumps(recipe, sort_keys=True)
+        self.recipe = _recipe_text(recipe)
         self.step = 0
         self.sums: dict[str, float] = {}  # of the losses since the last line of the log
         self.counts: dict[str, int] = {}  # steps that had each of them
@@ -249,6 +258,17 @@ class _State:
                 "learning_rate, or with precision = 'fp32'"
             )
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether the model is evaluated after this step."""
+        return self.step == self.schedule.steps or _due(self.step, self.schedule.evaluate_every)
+
+    def progress(self, started: float) -> Progress:
+        """The line of the log for this step; started: of the process, by the monotonic clock."""
+        scores = self.evaluate() if self.is_judged else {}
+        elapsed = time.monotonic() - started
+        return Progress(self.step, self.schedule.steps, elapsed, self.mean_losses(), scores)
+
     def mean_losses(self) -> dict[str, float]:
         """The means since this was last asked."""
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
@@ -290,8 +310,8 @@ class _State:
             "sums": self.sums,
             "counts": self.counts,
         }
-        with _whole(path) as partial:
-            torch.save(state, partial)
+        with _whole(path) as partial, partial.open("wb") as stream:
+            torch.save(state, stream)  # given a path, it does not say why it cannot write there
 
     def restore(self, path: Path) -> None:
         with _fitting(path) as state:

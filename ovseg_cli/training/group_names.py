@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg_cli.data.bounds import SHARE, WEIGHT, require
 from ovseg_cli.data.mixture import Guest
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
@@ -33,6 +34,10 @@ class NamesConfig:
     unnamed_weight: float = 0.3  # there: of a picture that is none of the names
     few_share: float = 0.0  # groups that have the names that they show and few others
     drop_share: float = 0.25  # groups that leave names out: their pixels are non-object
+
+    def __post_init__(self) -> None:
+        shares = ("synonym_share", "other_names_share", "few_share", "drop_share")
+        require(self, **dict.fromkeys(shares, SHARE), unnamed_weight=WEIGHT)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,10 @@ class OtherNames:
     same: dict[str, tuple[str, ...]] = field(default_factory=dict)  # name -> of a set's classes
     unsure: tuple[str, ...] = ()  # a set's classes that may or may not be one of the names
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.names) < IGNORE:
+            raise ValueError(f"names are 1 to {IGNORE - 1}, not {len(self.names)}")
+
     def check(self, classes: Iterable[str]) -> None:
         """classes: all those of the sets. Raises UsageError for what is neither theirs nor ours."""
         members = [member for row in self.same.values() for member in row]

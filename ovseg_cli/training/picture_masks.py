@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg_cli.data.bounds import COUNT, SHARE, require
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.marking import mark
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network, TextFeatures
-from ovseg_cli.training.kept import keep, kept
+from ovseg_cli.training.kept import Kept
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class PictureMasksConfig:
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 32:
             raise ValueError(f"sizes are 32 pixels or more, at least one, not {self.sizes}")
+        require(self, least_cover=SHARE, most_cover=SHARE, batch=COUNT)
 
 
 def stored_masks(
@@ -52,26 +53,31 @@ def stored_masks(
     pictures: ImageSet,
     words: Sequence[Sequence[str]],
     config: PictureMasksConfig,
-    file: Path | None,
+    file: Kept | None,
     device: torch.device,
 ) -> np.ndarray:
-    """`picture_masks`, read from `file` where a run that goes on has left them there.
+    """`picture_masks`, read from `file` where the same run has left them there.
 
     Raises UsageError where the file holds something else, OutputError where it cannot be written.
     """
-    if file is not None and file.exists():
-        return _read(file, pictures.images.shape[:3])
+    stored = None if file is None else _read(file, pictures.images.shape[:3])
+    if stored is not None:
+        return stored
     masks = picture_masks(model, pictures, words, config, device)
     if file is not None:
-        keep(file, masks=masks)
+        file.write(masks=masks)
     return masks
 
 
-def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    (masks,) = kept(file, "masks")
+def _read(file: Kept, shape: tuple[int, ...]) -> np.ndarray | None:
+    stored = file.read("masks")
+    if stored is None:
+        return None
+    (masks,) = stored
     if masks.shape != shape or masks.dtype != np.uint8:
         raise UsageError(
-            f"{file} holds masks of other pictures ({masks.shape}, not {shape}): name another --out"
+            f"{file.path} holds masks of other pictures ({masks.shape}, not {shape}): name another "
+            "--out"
         )
     return masks
 

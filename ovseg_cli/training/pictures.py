@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg_cli.data.bounds import COUNT, SEED, SHARE, SIDE, require
 from ovseg_cli.data.image_set import ImageSet, cut_out_set, read_image_set
-from ovseg_cli.data.mixture import choose, require_shares
-from ovseg_cli.data.pixel_set import read_pixel_set
+from ovseg_cli.data.mixture import choose, shares_of
+from ovseg_cli.data.pixel_set import named_set
 from ovseg_cli.data.transforms import jitter_colour, random_box, to_tensor
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.training.engine import weight_decay_groups
@@ -44,9 +45,12 @@ class PicturesConfig:
     def __post_init__(self) -> None:
         if not self.image_sets or not self.sizes or not 0 < self.least_area <= 1:
             raise ValueError("image_sets and sizes must not be empty, least_area lies in (0, 1]")
-        if self.batch < 1 or min(self.sizes) < 8:
-            raise ValueError("batch is at least 1, sizes at least 8 pixels")
-        require_shares(self.shares)
+        if min(self.sizes) < SIDE[0]:
+            raise ValueError(f"sizes are {SIDE[0]} pixels or more, not {list(self.sizes)}")
+        require(self, batch=COUNT, evaluate_batch=COUNT, seed=SEED)
+        shares = ("least_cover", "cutmix_share", "label_smoothing", "synonym_share")
+        require(self, **dict.fromkeys(shares, SHARE))
+        shares_of((*self.image_sets, *self.cut_outs), self.shares)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +81,9 @@ class PicturesStage:
         self.validation = {name: read_image_set(data / name, "val") for name in config.image_sets}
         side, least = max(config.sizes), config.least_cover
         for name, split in config.cut_outs.items():
-            for sets, part in ((self.sets, split), (self.validation, "val")):
-                sets[name] = cut_out_set(read_pixel_set(data / name, part), side, least)
+            for sets, part in ((self.validation, "val"), (self.sets, split)):
+                sets[name] = cut_out_set(named_set(data, name, part), side, least)
+        self._shares = shares_of(self.sets, config.shares)
         with torch.no_grad():  # the text tower is frozen
             self.text = {
                 name: [model.text.encode(list(phrases)).to(device) for phrases in pictures.names]
@@ -92,7 +97,7 @@ class PicturesStage:
     def batch(self, step: int) -> PicturesBatch:
         """Drawn from a generator seeded by the step alone."""
         draw = np.random.default_rng((self.config.seed, step))
-        name = choose({name: self.config.shares.get(name, 1.0) for name in self.sets}, draw)
+        name = choose(self._shares, draw)
         pictures = self.sets[name]
         chosen = draw.integers(len(pictures.images), size=self.config.batch)
         sizes = self.config.sizes

@@ -6,6 +6,7 @@ region. All else is frozen, CLIP's view of a cut-out too: each goes through the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
+from ovseg_cli.data.bounds import COUNT, SEED, require
+from ovseg_cli.data.pixel_set import PixelSet, named_set
 from ovseg_cli.data.transforms import masked_crop, to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.clip import VisualTower
@@ -34,6 +36,10 @@ class PromptStageConfig:
     smallest: int = 256  # pixels that a mask must have
     size: int = 224  # side of a cut-out, as CLIP was trained
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self, batch=COUNT, samples=COUNT, smallest=COUNT, seed=SEED)
+        require(self, size=(32, math.inf))  # the largest patches that CLIP's towers have
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +68,7 @@ class PromptStage:
         model.requires_grad_(False)
         for vectors in _vectors(model.text.prompt):
             vectors.requires_grad_(True)
-        train, val = (read_pixel_set(data / config.set, s) for s in (config.split, "val"))
+        train, val = (named_set(data, config.set, s) for s in (config.split, "val"))
         self.names = train.names
         self.cut_outs = self._look_at(train)
         self.validation = self._look_at(val)

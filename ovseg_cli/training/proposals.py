@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg_cli.data.bounds import COUNT, WEIGHT, require
 from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
-from ovseg_cli.data.pixel_set import PixelSet, read_pixel_set
+from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.convolution import BatchNorm2d
@@ -24,7 +25,7 @@ from ovseg_cli.training.criterion import SetCriterion, SetWeights
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.matcher import set_target
 from ovseg_cli.training.set_names import name_features
-from ovseg_cli.training.validation import photos
+from ovseg_cli.training.validation import photos, val_sets
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class ProposalStageConfig:
     backbone_rate: float = 0.1  # of the learning rate
     learn_non_object: bool = True  # the non-object embedding
     evaluate_size: int = 512  # shorter side of val photos
+
+    def __post_init__(self) -> None:
+        require(self, backbone_rate=WEIGHT, evaluate_size=COUNT)
 
 
 class ProposalStage:
@@ -67,8 +71,8 @@ class ProposalStage:
             for part in model.backbone.modules():
                 if isinstance(part, BatchNorm2d):
                     part.requires_grad_(False)
+        self.validation = val_sets(data, config.views.sets)
         self.mixture = PixelMixture(config.views, data)
-        self.validation = {name: read_pixel_set(data / name, "val") for name in config.views.sets}
         self.text = name_features(model, self.mixture)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

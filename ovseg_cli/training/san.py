@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ovseg_cli.data.bounds import COUNT, require
 from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
-from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import SetCriterion, SetWeights
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.matcher import set_target
 from ovseg_cli.training.set_names import name_features
-from ovseg_cli.training.validation import region_ious
+from ovseg_cli.training.validation import region_ious, val_sets
 
 WEIGHTS = SetWeights(classes=2, mask=5, dice=5, mask_loss="entropy", match_names=True)
 
@@ -38,6 +38,9 @@ class SANStageConfig:
     learn_positions: bool = True  # CLIP's table of the image's positions
     learn_non_object: bool = True  # the background's embedding
     evaluate_size: int = 640  # shorter side of val photos
+
+    def __post_init__(self) -> None:
+        require(self, supervised=COUNT, evaluate_size=COUNT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +66,8 @@ class SANStage:
         model.side_adapter.requires_grad_(True)
         model.text.non_object_embedding.requires_grad_(config.learn_non_object)
         model.visual.positional_embedding.requires_grad_(config.learn_positions)
+        self.validation = val_sets(data, config.views.sets)
         self.mixture = PixelMixture(config.views, data)
-        self.validation = {name: read_pixel_set(data / name, "val") for name in config.views.sets}
         self.text = name_features(model, self.mixture)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

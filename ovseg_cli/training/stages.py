@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ovseg_cli import weights
+from ovseg_cli.data import image_set
+from ovseg_cli.data.bounds import SEED, require
+from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import UsageError
+from ovseg_cli.json_files import read_json
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.san import SAN
@@ -19,22 +24,18 @@ from ovseg_cli.training.config import build as build_table
 from ovseg_cli.training.config import read_toml
 from ovseg_cli.training.dense import DenseConfig, DenseStage
 from ovseg_cli.training.deop import DeOPStage, DeOPStageConfig
-from ovseg_cli.training.engine import Progress, Schedule, Stage, restore_model, train
+from ovseg_cli.training.engine import Progress, Schedule, Stage, require_recipe, train
+from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
 from ovseg_cli.training.prompt import PromptStage, PromptStageConfig
 from ovseg_cli.training.proposals import ProposalStage, ProposalStageConfig
 from ovseg_cli.training.san import SANStage, SANStageConfig
-from ovseg_cli.training.start import (
-    MODEL_FILE,
-    FreshModel,
-    finished,
-    finished_model,
-    fresh_model,
-    san_around,
-)
+from ovseg_cli.training.start import FreshModel, finished, finished_model, fresh_model, san_around
 from ovseg_cli.training.teacher import TextTargets, build_targets, sentence_encoder
 from ovseg_cli.training.text import TextStage, TextStageConfig
 from ovseg_cli.vocabulary import preset, presets
+
+log = logging.getLogger(__name__)
 
 # Of the schedule: how often something is told or kept.
 REPORTING = ("evaluate_every", "checkpoint_every", "log_every")
@@ -50,6 +51,9 @@ class Recipe:
     seed: int = 0  # of the weights that are fresh
     licence: str = "unknown"  # of the finished model, as `ovseg models list` shows it
 
+    def __post_init__(self) -> None:
+        require(self, seed=SEED)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -60,6 +64,7 @@ class Run:
     init: Path | None = None  # a finished stage's folder, a model file or an imported name
     device: torch.device = torch.device("cpu")
     stop_at: int | None = None  # leave after this many steps; the next call goes on
+    origin: str = ""  # see `Kept`; `run_stage` says it
 
 
 def run_stage(
@@ -77,6 +82,17 @@ def run_stage(
     stage_config: Any = build_table(kind, recipe.stage, str(config), "stage")
     if run.init is not None and recipe.model is not None:
         raise UsageError(f"--init and the table [model] of {config} exclude each other")
+    decisive = {
+        **_decisive(name, recipe),
+        **_begun_from(recipe.model, run.init),
+        **_learnt_from(stage_config, run.data),
+    }
+    require_recipe(run.out, decisive)
+    if name != "text" and run.init is None and not _brings_text(recipe.model):
+        log.warning(
+            "no text encoder is given: a random one stays as it is, and what is learnt serves "
+            "nobody; name a model with --init, or with text or clip in the table [model]"
+        )
     torch.manual_seed(recipe.seed)
     model = finished_model(run.init) if run.init is not None else fresh_model(recipe.model)
     if trained is SAN:
@@ -85,14 +101,13 @@ def run_stage(
         raise UsageError(
             f"the stage {name!r} trains a {trained.__name__}, and this model is of another kind"
         )
-    restore_model(model.to(run.device), run.out)
-    stage = make(model, stage_config, run, recipe.schedule)
-    decisive = _decisive(name, recipe) | _begun_from(recipe.model, run.init)
+    run = replace(run, origin=_origin(decisive))
+    stage = make(model.to(run.device), stage_config, run, recipe.schedule)
     yield from train(stage, recipe.schedule, run.out, run.device, run.stop_at, decisive)
-    told = json.dumps({"stage": name, **values}, sort_keys=True)
-    description = f"trained by ovseg train {name}, recipe {weights.digest(told.encode())[:12]}"
+    told = _digest({"stage": name, **values})
+    description = f"trained by ovseg train {name}, recipe {told[:12]}"
     checkpoint = weights.Checkpoint(model.config, model.state_dict(), description, recipe.licence)
-    weights.save(checkpoint, run.out / MODEL_FILE, half=True)
+    weights.save(checkpoint, run.out / weights.MODEL_FILE, half=True)
 
 
 def _decisive(name: str, recipe: Recipe) -> dict[str, Any]:
@@ -112,11 +127,45 @@ def _begun_from(fresh: FreshModel | None, init: Path | None) -> dict[str, Any]:
     return {f"model.{key}": value for key, value in table.items()}
 
 
+def _brings_text(fresh: FreshModel | None) -> bool:
+    return fresh is not None and bool(fresh.clip or fresh.text)
+
+
+def _learnt_from(config: Any, data: Path) -> dict[str, Any]:
+    """What tells the data sets that a stage learns from apart from others of these names."""
+    if isinstance(config, TextStageConfig):
+        return {"--data": _digest(_known_names(data))}
+    photos, pictures = _sets(config)
+    found = {name: read_pixel_set(data / name, split).contents for name, split in photos.items()}
+    found |= {name: image_set.contents(data / name, split) for name, split in pictures.items()}
+    return {f"--data {name}": _digest(contents) for name, contents in found.items()}
+
+
+def _sets(config: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """The labelled sets and those of pictures: folder -> split to train on."""
+    match config:
+        case DenseConfig():
+            return config.pixel_sets, config.image_sets
+        case PicturesConfig():
+            return config.cut_outs, dict.fromkeys(config.image_sets, "train")
+        case PromptStageConfig():
+            return {config.set: config.split}, {}
+    return config.views.sets, {}
+
+
+def _origin(decisive: dict[str, Any]) -> str:
+    """Of what a stage keeps: it depends on all that is decisive but how long the stage learns."""
+    return _digest({k: v for k, v in decisive.items() if not k.startswith("schedule.")})
+
+
+def _digest(values: Any) -> str:
+    return weights.digest(json.dumps(values, sort_keys=True).encode())
+
+
 def _text(model: Network, config: TextStageConfig, run: Run, schedule: Schedule) -> Stage:
-    stored = run.out / "targets.npz"
-    if stored.exists():
-        targets = TextTargets.load(stored)
-    else:
+    stored = Kept(run.out / "targets.npz", run.origin)
+    targets = TextTargets.load(stored)
+    if targets is None:
         width = model.config.joint_width
         targets = build_targets(
             sentence_encoder(), Path(config.wordnet), _known_names(run.data), width
@@ -129,8 +178,13 @@ def _known_names(data: Path) -> list[str]:
     """The names of all presets and of the data sets at hand."""
     names = [p for name in presets() for entry in preset(name).classes for p in entry.phrases]
     for path in sorted(data.glob("*/classes.json")):
-        for value in json.loads(path.read_text("utf-8")).values():
-            names.extend([value] if isinstance(value, str) else value["names"])
+        try:
+            table = read_json(path)
+            if isinstance(table, dict):  # a folder of results has a list
+                for value in table.values():
+                    names.extend([value] if isinstance(value, str) else value["names"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise UsageError(f"{path} is no table of a data set's classes: {error!r}") from error
     return names
 
 

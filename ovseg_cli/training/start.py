@@ -13,13 +13,12 @@ from torch import Tensor
 from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.importing import read_tensors
-from ovseg_cli.model.build import MINI, VARIANTS, build
+from ovseg_cli.model.build import MINI, VARIANTS, build, skeleton
 from ovseg_cli.model.convert import source_name
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.san import SAN, config_around
 
-MODEL_FILE = "model.safetensors"
 # Where the pretrained parts stand in our model, and in the authors' files.
 CLIP = {"visual.": "clip_adapter.clip_model.", "text.tower.": "clip_adapter.clip_model."}
 BACKBONE = {"backbone.": "backbone."}
@@ -43,9 +42,11 @@ def finished(init: Path) -> weights.ModelEntry:
     """
     if not init.is_dir():
         return weights.find(init)
-    path = init / MODEL_FILE
+    path = init / weights.MODEL_FILE
     if not path.exists():
-        raise UsageError(f"--init {init}: there is no {MODEL_FILE}; finish that stage first")
+        raise UsageError(
+            f"--init {init}: there is no {weights.MODEL_FILE}; finish that stage first"
+        )
     return weights.entry_of(path)
 
 
@@ -72,9 +73,13 @@ def fresh_model(table: FreshModel | None) -> Network:
         sizes = VARIANTS[table.variant]
         if table.sizes:
             sizes = type(sizes).from_dict(table.sizes)
-        model = build(sizes)
-    except (TypeError, ValueError) as error:
+        parts = skeleton(sizes).named_parameters()
+    except (AttributeError, TypeError, ValueError) as error:
         raise UsageError(f"[model.sizes]: {error}") from error
+    empty = [name for name, tensor in parts if not tensor.numel()]
+    if empty:
+        raise UsageError(f"[model.sizes]: {empty[0]} would have no number in it")
+    model = build(sizes)
     for file, places in ((table.clip, CLIP), (table.backbone, BACKBONE)):
         if file:
             _fill(model, read_tensors(Path(file)), places, file)

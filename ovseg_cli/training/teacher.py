@@ -17,7 +17,7 @@ import numpy as np
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.plurals import plural, singulars
-from ovseg_cli.training.kept import keep, kept
+from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.wordnet import Synset, read_nouns
 
 log = logging.getLogger(__name__)
@@ -41,22 +41,24 @@ class TextTargets:
     features: np.ndarray  # (n, C) float32, L2-normalised
     named: int  # the first so many are names of data sets and benchmarks
 
-    def save(self, path: Path) -> None:
-        """Write both into one .npz file; raises OutputError."""
+    def save(self, file: Kept) -> None:
+        """Write both into one file; raises OutputError."""
         features = self.features.astype(np.float16)
-        keep(
-            path,
+        file.write(
             phrases=np.array(self.phrases),
             features=features,
             named=np.array(self.named),
         )
 
     @classmethod
-    def load(cls, path: Path) -> TextTargets:
-        """Read what `save` wrote; raises UsageError for what is none of it."""
-        phrases, features, named = kept(path, "phrases", "features", "named")
+    def load(cls, file: Kept) -> TextTargets | None:
+        """What `save` wrote, as `Kept.read` gives it; raises UsageError for what is none of it."""
+        stored = file.read("phrases", "features", "named")
+        if stored is None:
+            return None
+        phrases, features, named = stored
         if not (len(features) == len(phrases) and features.dtype.kind == "f" and named.ndim == 0):
-            raise UsageError(f"{path} cannot be read: it holds no targets; remove it")
+            raise UsageError(f"{file.path} cannot be read: it holds no targets; remove it")
         return cls(tuple(phrases.tolist()), _unit(features.astype(np.float32)), int(named))
 
 

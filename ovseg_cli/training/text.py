@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg_cli.data.bounds import COUNT, SEED, SHARE, WEIGHT, require
 from ovseg_cli.model.network import Network
 from ovseg_cli.training.teacher import TextTargets
 
@@ -27,6 +28,9 @@ class TextStageConfig:
     named_share: float = 0.15  # of them drawn from the names of data sets and benchmarks
     contrast_scale: float = 20.0  # of the cosines in the contrastive loss
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self, batch=COUNT, named_share=SHARE, contrast_scale=WEIGHT, seed=SEED)
 
 
 class TextStage:

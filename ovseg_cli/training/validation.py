@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ovseg_cli.data.pixel_set import PixelSet
+from ovseg_cli.data.pixel_set import PixelSet, named_set
 from ovseg_cli.data.transforms import resize_photo
 from ovseg_cli.evaluation import ConfusionMatrix
 from ovseg_cli.model.label_map import label_map
@@ -21,6 +21,14 @@ SizeHW = tuple[int, int]
 Predict = Callable[[Tensor, SizeHW], Tensor]
 
 
+def val_sets(data: Path, names: Iterable[str]) -> dict[str, PixelSet]:
+    """The val splits of these sets; raises UsageError, also where one lacks files.
+
+    For stages to ask for before they read photos: what is wrong is said before it costs time.
+    """
+    return {name: named_set(data, name, "val") for name in names}
+
+
 def photos(data: PixelSet, shorter: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Each photo (1, 3, h, w) in 0..255, its shorter side resized, and its labels (H, W) int64."""
     for key in data.keys:
@@ -29,12 +37,15 @@ def photos(data: PixelSet, shorter: int, device: torch.device) -> Iterator[tuple
 
 
 def mean_iou(data: PixelSet, shorter: int, device: torch.device, predict: Predict) -> float:
-    """mIoU over the set's names, in 0..1; background takes part as a rival but has no IoU."""
+    """mIoU over the set's names, in 0..1, NaN where no pixel counts.
+
+    Background takes part as a rival but has no IoU.
+    """
     matrix = ConfusionMatrix(len(data.names) + 1)
     for image, labels in photos(data, shorter, device):
         prediction = predict(image, (labels.shape[0], labels.shape[1]))
         matrix.add(labels.cpu().numpy(), prediction.cpu().numpy())
-    return float(np.nanmean(matrix.iou()[: len(data.names)]))
+    return matrix.mean_iou(range(len(data.names)))
 
 
 def region_ious(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_cli.data.image_set import read_image_set
+from ovseg_cli.data.image_set import contents, cut_out_set, read_image_set
+from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import UsageError
 
 
@@ -72,3 +73,19 @@ def test_a_folder_without_shards_or_classes(pets):
     (pets / "classes.json").unlink()
     with pytest.raises(UsageError, match=r"classes\.json must map"):
         read_image_set(pets, "train")
+
+
+def test_contents_tell_sets_apart(pets):
+    before = contents(pets, "train")
+    assert contents(pets, "train") == before
+    write_shard(pets / "train-02.tar.gz", [("d.webp", picture("red")), ("d.cls", b"1")])
+    more = contents(pets, "train")
+    (pets / "classes.json").write_text('{"0": {"names": ["cat"]}, "1": {"names": ["dog"]}}')
+    assert before != more != contents(pets, "train")
+
+
+def test_what_is_cut_out_is_there(tmp_path, garden):
+    """However little of a photo it may be."""
+    Image.fromarray(np.full((3, 4), 2, np.uint8)).save(garden / "labels" / "a.png")
+    found = cut_out_set(read_pixel_set(garden, "train"), 8, 0.0)
+    assert found.classes.tolist() == [0, 0, 1]  # a shows no path

@@ -110,6 +110,26 @@ def test_a_set_of_background_alone_can_be_drawn(plains):
     assert (views.labels == 3).all()
 
 
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [((9, 77), r"no id in its labels \(9, 77\) is in classes\.json"), ((255,), "all are ignored")],
+)
+def test_a_set_of_which_no_pixel_counts(plains, ids, reason):
+    for index in range(3):
+        labels = np.full((40, 40), ids[index % len(ids)], np.uint8)
+        Image.fromarray(labels).save(plains / "labels" / f"p{index}.png")
+    with pytest.raises(UsageError, match=f"plains: no pixel counts: {reason}"):
+        PixelSampler(read_pixel_set(plains, "train"))
+
+
+def test_ids_of_no_class_are_told_of(plains, caplog):
+    PixelSampler(read_pixel_set(plains, "train"))
+    assert not caplog.text
+    Image.fromarray(np.full((40, 40), 9, np.uint8)).save(plains / "labels" / "p1.png")
+    PixelSampler(read_pixel_set(plains, "train"))
+    assert "plains: labels hold ids that are not in classes.json (9)" in caplog.text
+
+
 def test_things_are_pasted_with_their_labels(plains):
     """Photo p1 alone shows the rare class; each photo is one grey, so pixels tell their origin."""
     for index in range(3):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_cli.data.pixel_set import IGNORE, read_ids, read_pixel_set
+from ovseg_cli.data.pixel_set import IGNORE, named_set, read_ids, read_pixel_set
 from ovseg_cli.errors import InputError, UsageError
 
 
@@ -226,3 +226,19 @@ def test_ids_of_no_class_are_strangers_but_not_what_is_ignored(garden):
 def test_a_list_may_begin_with_a_byte_order_mark(garden):
     (garden / "train.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
     assert read_pixel_set(garden, "train").keys == ("a", "b")
+
+
+def test_a_set_goes_by_the_name_it_is_asked_for(garden):
+    data = named_set(garden.parent.parent, f"{garden.parent.name}/garden", "val")
+    assert (data.name, data.keys) == (f"{garden.parent.name}/garden", ("c",))
+    (garden / "labels" / "c.png").unlink()
+    with pytest.raises(UsageError, match=r"^garden/ lacks .* of 1 of 1 that are listed: c\."):
+        named_set(garden.parent, "garden/", "val")
+
+
+@pytest.mark.parametrize("file", ["classes.json", "train.txt"])
+def test_contents_tell_sets_apart(garden, file):
+    before = read_pixel_set(garden, "train").contents
+    assert read_pixel_set(garden, "train").contents == before
+    (garden / file).write_text({"train.txt": "a\nc\n"}.get(file, '{"2": "tree", "6": "path"}'))
+    assert read_pixel_set(garden, "train").contents != before

@@ -1,5 +1,6 @@
 """Stage "dense": pixels and pictures point at the features of their names."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from ovseg_cli.model.build import build
 from ovseg_cli.model.config import OtherWeight
 from ovseg_cli.training import dense
 from ovseg_cli.training.dense import GROUPS, DenseBatch, DenseConfig, DenseStage, Phase
+from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.other_names import OtherNames
 from ovseg_cli.training.picture_masks import PictureMasksConfig
 
@@ -204,9 +206,9 @@ def test_what_pictures_are_named_after_can_be_marked_in_them(tiny, pictures, hal
         other_names=(OtherNames(("day", "night"), ("moods",), {"day": ("sunny",)}),),
         other_names_share=0.0,
     )
-    stage = DenseStage(build(tiny), config, pictures, 40, CPU, tmp_path)
+    stage = DenseStage(build(tiny), config, pictures, 40, CPU, tmp_path, "these")
     assert halves["words"] == [["sunny", "bright", "day"], ["dark"]]
-    assert halves["file"] == tmp_path / "moods-masks.npz"
+    assert halves["file"] == Kept(tmp_path / "moods-masks.npz", "these")
     batch = stage.batch(0)
     for group in batch.groups:
         assert isinstance(group, PixelBatch)
@@ -403,3 +405,20 @@ def test_a_phase_that_names_an_unknown_set(tiny, data):
 def test_a_batch_is_divided_among_the_groups(batch):
     with pytest.raises(ValueError, match=f"a multiple of {GROUPS}, not {batch}"):
         replace(PHOTOS, batch=batch)
+
+
+def test_folders_of_one_name_are_two_sets(tiny, data, tmp_path):
+    sets = {"mine": "discs", "v2/mine/": "fields"}
+    for name, original in sets.items():
+        shutil.copytree(data / original, tmp_path / name)
+    phase = replace(PHOTOS, sets=dict.fromkeys(sets, 1.0))
+    config = replace(CONFIG, pixel_sets=dict.fromkeys(sets, "train"), phases=(phase,))
+    stage = DenseStage(build(tiny), config, tmp_path, 100, CPU)
+    assert stage.names.own["mine"].phrases == (("red",), ("blue",))
+    assert stage.names.own["v2/mine/"].phrases == (("sky",), ("grass",))
+    batch = stage.batch(0)
+    assert {group.set_name for group in batch.groups} == set(sets)
+    for group in batch.groups:
+        others = 2 in group.labels  # the background of discs; all of fields has a name
+        assert others == (group.set_name == "mine")
+    assert set(stage.losses(batch)) == {"pixels"}

@@ -3,12 +3,13 @@
 import copy
 import json
 import math
+import os
 
 import pytest
 import torch
 from torch import nn
 
-from ovseg_cli.errors import CheckpointError, OutputError, OvsegError
+from ovseg_cli.errors import CheckpointError, InputError, OutputError, OvsegError
 from ovseg_cli.training import engine
 from ovseg_cli.training.engine import train, weight_decay_groups
 from ovseg_cli.training.schedule import Schedule
@@ -190,13 +191,61 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(tmp_path):
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+def test_an_evaluation_that_fails_loses_nothing(tmp_path):
+    whole = Line()
+    list(train(whole, schedule(), tmp_path / "whole", CPU))
+    broken = Line()
+    asked = []
+
+    def evaluate(model):
+        asked.append(model)
+        raise InputError("no label map")
+
+    broken.evaluate = evaluate
+    for steps in (5, 5):  # where it is evaluated, not where it is saved anyway
+        with pytest.raises(InputError):
+            list(train(broken, schedule(), tmp_path / "run", CPU))
+        saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+        assert saved["step"] == steps
+    list(train(Line(), schedule(), tmp_path / "run", CPU, stop_at=11))
+    with pytest.raises(InputError):
+        list(train(broken, schedule(), tmp_path / "run", CPU))
+    mended = Line(breaks_at=11)  # no step is made again
+    (last,) = train(mended, schedule(), tmp_path / "run", CPU)
+    assert last.scores
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "whole")
+    assert same(mended.model.state_dict(), whole.model.state_dict())
+
+
+def test_the_log_is_json_where_there_is_no_score(tmp_path):
+    stage = Line()
+    stage.evaluate = lambda model: {"error": math.nan}
+    list(train(stage, schedule(), tmp_path, CPU))
+    lines = (tmp_path / "log.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(lines[-1], parse_constant=pytest.fail)["scores"] == {"error": None}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits")
+def test_a_full_disk_is_called_so(tmp_path):
+    """A limit to the size of files stands in for it."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.pt: File too large"):
+            list(train(Line(), schedule(log_every=0), tmp_path, CPU, stop_at=4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 @pytest.mark.parametrize("failure", [OSError(28, "No space left"), RuntimeError("write failed")])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch, failure):
     list(train(Line(), schedule(), tmp_path, CPU, stop_at=4))
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
-    def half(state, path):
-        path.write_bytes(b"half")
+    def half(state, stream):
+        stream.write(b"half")
         raise failure
 
     monkeypatch.setattr(engine.torch, "save", half)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.model.san import SANConfig
 from ovseg_cli.segmenter import load_model
-from ovseg_cli.training.stages import Run, run_stage
+from ovseg_cli.training import stages
+from ovseg_cli.training.stages import STAGES, Run, run_stage
 
 SCHEDULE = """
 [schedule]
@@ -70,6 +72,97 @@ def test_parts_of_a_run_end_in_the_same_bytes_as_the_whole(data, start, tmp_path
     assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
     files = [tmp_path / run / "model.safetensors" for run in ("whole", "parts")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.fixture
+def copied(data, tmp_path):
+    """The data of this test alone."""
+    return Path(shutil.copytree(data, tmp_path / "data"))
+
+
+@pytest.fixture
+def origins(monkeypatch):
+    """What the stage `proposals` would be made of: it is told, and no stage is made."""
+    told = []
+    trained, kind, _ = STAGES["proposals"]
+
+    def make(model, config, run, schedule):
+        told.append(run.origin)
+        raise UsageError("enough")
+
+    monkeypatch.setitem(STAGES, "proposals", (trained, kind, make))
+    return told
+
+
+def test_what_a_stage_keeps_is_for_the_same_start_recipe_and_data(
+    copied, tiny, start, tmp_path, origins
+):
+    other = tmp_path / "other.safetensors"
+    weights.save(weights.Checkpoint(tiny, build(tiny).state_dict()), other)
+
+    def begin(init=start, *overrides):
+        with pytest.raises(UsageError, match="enough"):
+            run = Run(copied, tmp_path / "run", init)
+            list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run, overrides))
+
+    begin()
+    begin(start, "schedule.learning_rate=0.5")
+    begin(other)
+    begin(start, "stage.evaluate_size=96")
+    (copied / "discs" / "train.txt").write_text("train0\ntrain1\n")
+    begin()
+    same, later, *others = origins
+    assert same == later
+    assert len({same, *others}) == 4
+
+
+def test_a_recipe_is_compared_before_a_stage_is_made(data, start, tmp_path, request):
+    run = Run(data, tmp_path / "run", start, stop_at=2)
+    list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+    made = request.getfixturevalue("origins")
+    with pytest.raises(CheckpointError, match="another recipe"):
+        list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run, ("stage.evaluate_size=96",)))
+    assert not made
+
+
+def test_a_run_goes_on_with_its_own_data_alone(copied, start, tmp_path):
+    run = Run(copied, tmp_path / "run", start, stop_at=2)
+    list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+    (copied / "fields" / "classes.json").write_text('{"3": "grass", "4": "sky"}')
+    with pytest.raises(CheckpointError, match=r"another recipe: --data fields changed.*--out"):
+        list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+
+
+@pytest.mark.parametrize("key", ["val1", "train1"])
+def test_files_that_are_missing_are_said_before_anything_is_learnt(copied, start, tmp_path, key):
+    (copied / "discs" / "labels" / f"{key}.png").unlink()
+    run = Run(copied, tmp_path / "run", start)
+    with pytest.raises(UsageError, match=rf"^discs lacks .* of 1 of \d that are listed: {key}\."):
+        list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+    assert not run.out.exists()
+
+
+def test_a_list_of_results_beside_the_data_sets_brings_no_names(
+    copied, start, tmp_path, monkeypatch
+):
+    (copied / "results").mkdir()
+    (copied / "results" / "classes.json").write_text('[{"name": "sky"}]')
+    monkeypatch.setattr(stages, "sentence_encoder", lambda: None)
+    text = SCHEDULE + "[stage]\nwordnet = 'nowhere'\n"
+    with pytest.raises(UsageError, match="WordNet's noun files"):  # what comes next
+        list(run_stage("text", recipe(tmp_path, text), Run(copied, tmp_path / "run", start)))
+    (copied / "results" / "classes.json").write_text("[")
+    with pytest.raises(UsageError, match=r"results/classes\.json is no table"):
+        list(run_stage("text", recipe(tmp_path, text), Run(copied, tmp_path / "run", start)))
+
+
+def test_a_text_encoder_that_is_random_is_told_of(data, start, tmp_path, caplog, origins):
+    for init in (start, None):
+        assert "no text encoder is given" not in caplog.text
+        with pytest.raises(UsageError, match="enough"):
+            run = Run(data, tmp_path / "run", init)
+            list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+    assert "no text encoder is given" in caplog.text
 
 
 def test_a_run_of_another_recipe_is_not_gone_on_with(data, tiny, start, tmp_path):

@@ -181,3 +181,15 @@ def test_other_sizes_are_of_the_variants_kind(tiny_san):
     assert model.config == tiny_san
     with pytest.raises(UsageError, match=r"\[model\.sizes\]"):
         fresh_model(FreshModel(variant="deop", sizes=sizes))
+
+
+@pytest.mark.parametrize("width", [0, -4])
+def test_widths_that_make_no_model(tiny, width):
+    with pytest.raises(UsageError, match=r"\[model\.sizes\]"):
+        fresh_model(FreshModel(sizes_of(replace(tiny, joint_width=width))))
+
+
+def test_sizes_that_leave_a_part_empty(tiny):
+    text = replace(tiny.text, layers=0, tokens=514, context=0)
+    with pytest.raises(UsageError, match=r"\[model\.sizes\]: text\..* would have no number in it"):
+        fresh_model(FreshModel(sizes_of(replace(tiny, text=text))))

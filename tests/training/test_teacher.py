@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ovseg_cli.errors import UsageError
+from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.teacher import (
     TextTargets,
     build_targets,
@@ -97,18 +98,21 @@ def test_fewer_directions_keep_the_angles_as_far_as_they_can(wordnet, targets):
 
 
 def test_what_is_saved_can_be_loaded(targets, tmp_path):
-    targets.save(tmp_path / "targets.npz")
-    loaded = TextTargets.load(tmp_path / "targets.npz")
+    file = Kept(tmp_path / "targets.npz", "these")
+    assert TextTargets.load(file) is None
+    targets.save(file)
+    loaded = TextTargets.load(file)
     assert (loaded.phrases, loaded.named) == (targets.phrases, targets.named)
     np.testing.assert_allclose(loaded.features, targets.features, atol=1e-3)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half of it", b"text"])
 def test_a_file_that_is_no_targets_is_said(targets, tmp_path, content):
-    (tmp_path / "targets.npz").write_bytes(content)
+    file = Kept(tmp_path / "targets.npz", "these")
+    file.path.write_bytes(content)
     with pytest.raises(UsageError, match=r"targets\.npz cannot be read.*remove it"):
-        TextTargets.load(tmp_path / "targets.npz")
-    targets.save(tmp_path / "targets.npz")
+        TextTargets.load(file)
+    targets.save(file)
     assert not list(tmp_path.glob(".*"))
 
 

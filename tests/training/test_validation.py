@@ -1,5 +1,8 @@
 """Scores on val splits against counting by hand."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -38,3 +41,10 @@ def test_background_is_a_rival_but_no_class(data):
 
     # Blue was never found: 0. Background's own IoU does not count.
     assert mean_iou(discs, 64, CPU, predict) == pytest.approx((red / union + 0) / 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_split_of_which_no_pixel_counts_has_no_score(data):
+    ignoring = replace(read_pixel_set(data / "discs", "val"), ids=(100, 101), other_ids=())
+    found = mean_iou(ignoring, 64, CPU, lambda image, size_hw: torch.zeros(size_hw).long())
+    assert math.isnan(found)

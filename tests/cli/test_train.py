@@ -1,0 +1,48 @@
+"""`ovseg train`: what the command adds to the stages."""
+
+import pytest
+import torch
+
+from ovseg_cli.run_lock import WHOLE, holding
+from ovseg_cli.training import stages
+from ovseg_cli.training.engine import Progress
+
+
+@pytest.fixture
+def train(program, fake):
+    """Runs `ovseg train dense` into run/."""
+    fake.choose_device = torch.device
+    return lambda: program(
+        *("train", "dense", "--config", "recipe.toml", "--device", "cpu", "-o", "run")
+    )
+
+
+def test_two_runs_never_write_into_one_folder(train, tmp_path):
+    half = tmp_path / "run" / f".{16 * '0'}.tmp"  # of a checkpoint that the first one writes
+    with holding(tmp_path / "run", WHOLE):
+        half.touch()
+        ended = train()
+        assert half.exists()
+    assert ended.code == 2
+    assert "another run writes to run" in ended.err
+
+
+def test_a_run_leaves_what_it_wrote_and_no_lock(train, tmp_path, monkeypatch):
+    def run_stage(name, config, run, overrides):
+        with pytest.raises(Exception, match="another run"), holding(run.out, WHOLE):
+            pass
+        yield Progress(2, 2, 0.5, {"pixels": 0.25}, {"discs": float("nan")})
+        (run.out / "model.safetensors").touch()
+
+    monkeypatch.setattr(stages, "run_stage", run_stage)
+    ended = train()
+    assert ended.code == 0
+    assert "step 2/2  0 s  pixels 0.2500  discs nan" in ended.err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.safetensors"]
+
+
+def test_a_folder_that_is_a_file(train, tmp_path):
+    (tmp_path / "run").write_text("")
+    ended = train()
+    assert ended.code == 2
+    assert "cannot write to run: " in ended.err
