@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,19 +45,21 @@ class Baseline:
             raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise self._unusable("no JSON") from error
-        if not isinstance(stored, dict) or not isinstance(stored.get("figures"), list):
+        figures = _mapping(stored).get("figures")
+        if not isinstance(figures, list) or not figures:
             raise self._unusable("no figures in it")
         if stored.get("format") != FORMAT:
             raise self._unusable(f"its format is {stored.get('format')!r}, not {FORMAT}")
         self.machine = _mapping(stored.get("machine"))
         self.settings = _mapping(stored.get("settings"))
-        self.values = dict(map(self._entry, stored["figures"]))
+        self.values = dict(map(self._entry, figures))
 
     def _entry(self, figure: Any) -> tuple[str, float]:
         key: Any = _mapping(figure).get("key")
         value: Any = _mapping(figure).get("value")
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(key, str) and number and math.isfinite(value):
+        # Compared, as a whole number of JSON may be too large to be made a float.
+        if isinstance(key, str) and number and abs(value) <= sys.float_info.max:
             return key, float(value)
         raise self._unusable(f"a figure without key or number: {json.dumps(figure)[:80]}")
 
@@ -69,9 +72,8 @@ class Baseline:
         """Raises UsageError where none of the sections was measured for this baseline."""
         held = dict.fromkeys(key.partition(".")[0] for key in self.values)
         if not set(held) & set(sections):
-            what = ", ".join(held) or "nothing"
             raise UsageError(
-                f"{self.path} holds figures of {what}, and none of what is to be measured: "
+                f"{self.path} holds figures of {', '.join(held)}, none of what is to be measured: "
                 f"--only {','.join(held)} (or --profile) measures the same"
             )
 
@@ -91,9 +93,9 @@ class Baseline:
         before = self.values.get(figure.key)
         if before is None:
             return Comparison(None, None, NEW)
-        if before <= 0 or figure.value <= 0:  # no ratio
+        ratio = figure.value / before if before > 0 else 0.0
+        if not 0 < ratio < math.inf:  # none that says anything
             return Comparison(before, None, "")
-        ratio = figure.value / before
         slower = {LOWER: ratio, HIGHER: 1 / ratio}.get(figure.better, 1.0)
         limit = 1 + tolerance
         verdict = WORSE if slower > limit else BETTER if slower < 1 / limit else ""

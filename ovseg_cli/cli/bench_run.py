@@ -61,7 +61,10 @@ def execute(request: Request) -> int:
     from ovseg_cli.benchmark.baseline import Baseline, store
     from ovseg_cli.benchmark.fresh import in_fresh_process
     from ovseg_cli.benchmark.machine import machine, one_line
+    from ovseg_cli.whole_files import require_writable
 
+    for file in filter(None, (request.store, request.trace)):
+        require_writable(file.parent)  # before minutes are spent
     earlier = None
     if request.compare is not None:
         earlier = Baseline(request.compare)
@@ -78,13 +81,15 @@ def execute(request: Request) -> int:
         shown = [_show(request, figure, earlier) for figure in measured]
     figures = [figure for figure, _ in shown]
     _show_tables(request, shown)
-    if request.store is not None:
-        store(request.store, figures, facts, request.settings())
-    if request.plot is not None:
-        from ovseg_cli.benchmark.chart import draw_chart
-        from ovseg_cli.exports import write_png
+    try:
+        if request.store is not None:
+            store(request.store, figures, facts, request.settings())
+    finally:  # one file is not lost with the other
+        if request.plot is not None:
+            from ovseg_cli.benchmark.chart import draw_chart
+            from ovseg_cli.exports import write_png
 
-        write_png(request.plot, draw_chart(figures, one_line(facts)), {})
+            write_png(request.plot, draw_chart(figures, one_line(facts)), {})
     worse = [figure for figure, comparison in shown if comparison and comparison.verdict == "worse"]
     if worse:
         names = ", ".join(figure.key for figure in worse)

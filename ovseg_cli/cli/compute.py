@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,26 @@ class Compute:
     exemplars: tuple[Exemplar, ...] = ()  # pictures of classes
     rivals: Vocabulary | None = None  # names that compete, but are no classes
     runtime: str = "torch"  # or "onnx", or a file of `ovseg export-model`
+
+    def absolute(self) -> Compute:
+        """The same for a process with another working folder."""
+        from ovseg_cli import weights
+
+        model, proposals, runtime = self.model, self.proposals, self.runtime
+        if model not in weights.names() and os.path.isfile(model):
+            model = str(Path(model).absolute())
+        for kind in (MASK_FILES, SAM):
+            if proposals is not None and proposals.startswith(kind):
+                proposals = kind + str(Path(proposals.removeprefix(kind)).absolute())
+        if runtime not in ("torch", "onnx"):
+            runtime = str(Path(runtime).absolute())
+        exemplars = tuple(
+            replace(
+                shown, picture=shown.picture.absolute(), mask=shown.mask and shown.mask.absolute()
+            )
+            for shown in self.exemplars
+        )
+        return replace(self, model=model, proposals=proposals, exemplars=exemplars, runtime=runtime)
 
     def require_model(self) -> None:
         """Raise UsageError where the model is not here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -69,6 +69,8 @@ def command(
       ovseg export-model mini --to onnx -o mini.onnx --classes "sky, road, car|automobile"
       ovseg segment photos --classes "sky, road" --runtime mini.onnx
     """
+    import numpy as np
+
     from ovseg_cli import weights
     from ovseg_cli.onnx_export import described, export
     from ovseg_cli.segmenter import load_model
@@ -76,11 +78,15 @@ def command(
 
     entry = weights.find(name)
     file = output or Path(f"{Path(entry.path).stem}.{to}")
+    if not file.name:
+        raise UsageError("an empty name of a file: -o names it, or leave that out")
     text_file = file.with_name(f"{file.name}.text.npz")
     for path in (file, text_file) if vocabulary else (file,):
         if path.exists() and not overwrite:
             raise UsageError(f"{path} is there already: choose another -o, or --overwrite")
     model = load_model(name, "cpu", "fp32", size=size, proposals=proposals)
+    # Before anything is written: a name may be too long for the model.
+    text = None if vocabulary is None else _text(model, vocabulary)
     content = export(model.network, model.config.proposals, entry)
     with atomic_path(file) as partial:
         partial.write_bytes(content)
@@ -88,23 +94,22 @@ def command(
         if fact not in _LONG:
             console.data(f"{fact}: {value}")
     console.note(f"{file}: {len(content) / 1e6:.1f} MB; onnxruntime gives what the model gives")
-    if vocabulary is not None:
-        _write_text(model, vocabulary, text_file)
+    if text is not None:
+        with atomic_path(text_file) as partial, partial.open("wb") as stream:
+            np.savez(stream, **text)
+        phrases, classes = len(text["class_of"]), len(text["names"])
+        console.note(f"{text_file}: {phrases} phrases of {classes} classes")
 
 
-def _write_text(model: Model, vocabulary: Vocabulary, file: Path) -> None:
-    """The features of some names, as the exported file takes them."""
+def _text(model: Model, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Arrays by name: the features of some names, as the exported file takes them."""
     import numpy as np
 
-    from ovseg_cli.exports import atomic_path
     from ovseg_cli.segmenter import Segmenter
 
     counts = [len(entry.phrases) for entry in vocabulary.classes]
-    with atomic_path(file) as partial, partial.open("wb") as stream:
-        np.savez(
-            stream,
-            text_features=Segmenter(model, vocabulary).phrase_features(),
-            class_of=np.repeat(np.arange(len(counts)), counts),
-            names=np.array(vocabulary.names),
-        )
-    console.note(f"{file}: {sum(counts)} phrases of {len(counts)} classes")
+    return {
+        "text_features": Segmenter(model, vocabulary).phrase_features(),
+        "class_of": np.repeat(np.arange(len(counts)), counts),
+        "names": np.array(vocabulary.names),
+    }

@@ -32,11 +32,12 @@ def ray_results(
     stop: Callable[[], bool],
 ) -> Generator[ImageResult, None, None]:
     """The photos through the actors of a Ray cluster."""
-    from ovseg_cli.engines import ray_data
+    from ovseg_cli.engines import ray_actor, ray_data
 
     model = provenance.segmenter.model
-    compute = replace(plan.compute, precision=model.precision)  # whatever an actor would choose
-    work = ray_data.Work(
+    # In whatever folder an actor runs, and whatever precision it would choose.
+    compute = replace(plan.compute.absolute(), precision=model.precision)
+    work = ray_actor.Work(
         version=__version__,
         checksum=model.checksum,
         segmenter=partial(

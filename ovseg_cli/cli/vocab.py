@@ -8,8 +8,8 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute, compute_options, model_option
-from ovseg_cli.cli.options import common_options, vocabulary_options
-from ovseg_cli.errors import InputError
+from ovseg_cli.cli.options import AUTO, common_options, vocabulary_options
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.vocabulary import Vocabulary, printable
 
 if TYPE_CHECKING:
@@ -42,13 +42,16 @@ def check_command(
     Example:
       ovseg vocab check names.txt
     """
-    from ovseg_cli.errors import UsageError
     from ovseg_cli.segmenter import load_model
     from ovseg_cli.vocabulary import read
     from ovseg_cli.vocabulary_check import check
 
     if (file is None) == (vocabulary is None):
         raise UsageError("name the classes once: FILE, --classes, --vocab or --preset")
+    if (click.get_current_context().params["classes"] or "").strip() == AUTO:
+        raise UsageError(
+            f"--classes {AUTO} is for names by photos, which 'ovseg vocab propose' looks at"
+        )
     names = vocabulary or read(file or "")
     text = load_model(model, "cpu").network.text
 
@@ -90,6 +93,9 @@ def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) 
     from ovseg_cli.cli.auto_names import proposals, sample_photos
     from ovseg_cli.media.images import find_images
 
+    for option, given in (("--exemplar", compute.exemplars), ("--rivals", compute.rivals)):
+        if given:
+            raise UsageError(f"{option} goes with classes, and here they are only looked for")
     unread: list[InputError] = []
     photos = sample_photos(find_images(inputs, recursive), unread=unread)
     for proposal in proposals(compute, photos, unread):

@@ -22,6 +22,10 @@ _SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # no warnings of its C++ parts among our messages
     "RAY_worker_niceness": "0",  # of a cluster of our own; 15 would starve beside other work
 }
+# How both sides of HTTP/2, which clusters speak, begin: here the client's, with a frame of no
+# SETTINGS (RFC 9113, 3.4). A frame's fourth byte is its type.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_FRAME_BYTES, _SETTINGS_FRAME = 9, 4
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,20 @@ def load_ray() -> Any:
     """Ray with Ray Data; raises UsageError where it is not installed."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if _has_token():  # Ray itself shows it to a cluster that it finds, not to one at an address
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise UsageError("--engine ray needs Ray: pip install 'ovseg-cli[ray]'") from error
     return ray
+
+
+def _has_token() -> bool:
+    """Whether there is, where Ray looks for it, what some clusters want to be shown."""
+    named = any(map(os.environ.get, ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")))
+    return named or os.path.isfile(os.path.expanduser("~/.ray/auth_token"))
 
 
 @contextmanager
@@ -52,6 +64,10 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
     Without an address, and without RAY_ADDRESS, a cluster of this machine is started. One to which
     this process is connected already is used and left as it is.
     """
+    if address is not None and not address.strip():
+        raise UsageError(
+            "an empty address of a Ray cluster: name HOST:PORT or 'auto', or leave --address out"
+        )
     if ray.is_initialized():
         yield
         return
@@ -68,7 +84,7 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
         _require_answer(address)
         with _kept_signal_handler():
             ray.init(address=address, **quiet, **own)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"no Ray cluster at {address} ({str(error).strip().splitlines()[0]}): 'ray start "
             "--head' starts one; without --address this machine alone is used"
@@ -80,10 +96,18 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
 
 
 def _require_answer(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raise OSError where nothing at HOST:PORT is a cluster: Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    if not colon or not port.isdecimal():
+        return
+    place = host.strip("[]"), int(port)
+    with socket.create_connection(place, timeout=_ANSWER_SECONDS) as line:
+        if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
+            return
+        line.sendall(_GREETING)
+        with line.makefile("rb") as answer:
+            if answer.read(_FRAME_BYTES)[3:4] != bytes([_SETTINGS_FRAME]):
+                raise OSError("something else answers there")
 
 
 @contextmanager

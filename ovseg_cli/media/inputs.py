@@ -142,22 +142,26 @@ class _Listing:
         self.paths: list[str] = []
         self.folders: list[str] = []  # as in `Found`
         self._images: dict[int, ImageInput] = {}  # by position: what is no file
-        self._seen: set[str] = set()  # real paths
+        self._seen: set[str] = set()  # real paths and URLs
         self._parents: dict[str, str] = {}  # to real ones, which are slow to find: once a folder
 
     def add(self, folder: str, path: str, image: ImageInput | None = None) -> None:
         """Add a photo, unless it is there already."""
-        start = path.rfind(os.sep) + 1
-        parent = path[:start]
-        if parent not in self._parents:
-            self._parents[parent] = os.path.join(os.path.realpath(parent), "")
-        real = self._parents[parent] + path[start:]
+        place = path if image is None else image.location
+        real = place if "://" in place else self._real(path)  # to a store a//b is not a/b
         if real not in self._seen:
             self._seen.add(real)
             if image is not None:
                 self._images[len(self.paths)] = image
             self.paths.append(path)
             self.folders.append(folder)
+
+    def _real(self, path: str) -> str:
+        start = path.rfind(os.sep) + 1
+        parent = path[:start]
+        if parent not in self._parents:
+            self._parents[parent] = os.path.join(os.path.realpath(parent), "")
+        return self._parents[parent] + path[start:]
 
     def inputs(self) -> list[ImageInput]:
         """All of them, with names of their own."""

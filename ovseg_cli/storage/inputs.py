@@ -4,7 +4,7 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,30 +27,46 @@ def expand(text: str, recursive: bool) -> list[Found] | None:
     Braces are expanded as shells do it, {000..099} and {a,b}, so that they can be quoted, too.
     Raises UsageError for what does not exist or holds no photo.
     """
-    if not is_url(text) and (not is_tar_name(text) or os.path.isdir(text)):
+    if not _is_known(text):
         return None
-    names = [text] if not is_url(text) and os.path.lexists(text) else list(expand_braces(text))
-    found: list[Found] = []
-    for name in names:
-        if is_tar_name(name):
-            for tar in _tars(name):
-                folder = str(Path(tar).parent)
-                found += (Found(photo, folder) for photo in tar_photos(tar))
-        else:
-            found += _stored(name, recursive)
-    if not found:
-        raise UsageError(f"{printable(text)}: no photo in it")
-    return found
+    if not is_url(text) and os.path.lexists(text):
+        return _photos(text, [text], recursive, literal=True)
+    return _photos(text, expand_braces(text), recursive)
 
 
 def expand_listed(text: str, recursive: bool) -> list[Found] | None:
-    """As `expand`, of a list that may be old: an object that is gone fails when it is read."""
+    """As `expand`, of a list: its names are no patterns, and it may be old, so that an object that
+    is gone fails when it is read.
+    """
+    if not _is_known(text):
+        return None
     try:
-        return expand(text, recursive)
+        return _photos(text, [text], recursive, literal=True)
     except UsageError as error:
         if not is_url(text) or not isinstance(error.__cause__, FileNotFoundError):
             raise
     return [_found(text, {"size": -1}, text.rpartition("/")[0])]
+
+
+def _is_known(text: str) -> bool:
+    return is_url(text) or (is_tar_name(text) and not os.path.isdir(text))
+
+
+def _photos(
+    text: str, names: Iterable[str], recursive: bool, *, literal: bool = False
+) -> list[Found]:
+    """The photos of the names that a text stands for; literal: none of them is a pattern."""
+    found: list[Found] = []
+    for name in names:
+        if not is_tar_name(name):
+            found += _stored(name, recursive, literal)
+            continue
+        for tar in [name] if literal else _tars(name):
+            folder = str(Path(tar).parent)
+            found += (Found(photo, folder) for photo in tar_photos(tar))
+    if not found:
+        raise UsageError(f"{printable(text)}: no photo in it")
+    return found
 
 
 def expand_braces(text: str) -> Iterator[str]:
@@ -77,12 +93,14 @@ def _choices(content: str) -> list[str]:
 
 
 def _tars(name: str) -> list[str]:
-    """The archives of a name or pattern."""
+    """The archive of that name, or those that it matches as a pattern."""
     if not any(character in name for character in "*?["):
         return [name]
     if is_url(name):
         store = Store(name)
         with store.errors(UsageError, f"cannot list {name}"):
+            if store.fs.exists(store.path):
+                return [name]
             found = sorted(map(_urls(name), store.fs.glob(store.path)))
     else:
         found = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
@@ -91,18 +109,23 @@ def _tars(name: str) -> list[str]:
     return found
 
 
-def _stored(url: str, recursive: bool) -> list[Found]:
-    """The photos that a URL names: an object, a folder or a pattern."""
+def _stored(url: str, recursive: bool, literal: bool) -> list[Found]:
+    """The photos that a URL names: an object, a folder or, unless it is literal, a pattern."""
     store = Store(url)
+    folder = store.url
     with store.errors(UsageError, f"cannot list {url}"):
-        if (folder := _fixed(store.url)) != store.url:
+        try:
+            info = store.fs.info(store.path)
+        except FileNotFoundError:
+            folder = _fixed(store.url)
+            if literal or folder == store.url:
+                raise
             listed = store.fs.glob(store.path, detail=True)
         else:
-            info = store.fs.info(store.path)
             if info["type"] != "directory":
                 return [_found(store.url, info, store.url.rpartition("/")[0])]
             listed = store.fs.find(store.path, maxdepth=None if recursive else 1, detail=True)
-    url_of = _urls(folder)
+    url_of = _urls(store.url)
     files = ((url_of(name), info) for name, info in listed.items() if info["type"] == "file")
     found = [
         _found(url, info, folder)

@@ -14,7 +14,12 @@ from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.vocabulary import printable
 
 LARGEST_OBJECT = 1 << 30  # bytes of a photo, which are held in memory
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
+# What speaks to the buckets of a protocol.
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+}
 
 
 def is_url(text: str) -> bool:
@@ -46,19 +51,23 @@ class Store:
                 "own configuration has it (for S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY)"
             )
-        protocol = url.partition("://")[0]
+        self._protocol = url.partition("://")[0]
         try:
             import fsspec
 
-            self.fs: Any
-            self.fs, self.path = fsspec.core.url_to_fs(self.url)
+            # Not fsspec's url_to_fs, to which "::" in a photo's name begins another URL.
+            client: Any = fsspec.get_filesystem_class(self._protocol)
+            self.fs: Any = client(**client._get_kwargs_from_urls(self.url))
+            self.path: str = client._strip_protocol(self.url)
         except ImportError as error:
-            package = _PACKAGES.get(protocol, f"the package of fsspec for {protocol}://")
+            package = _PACKAGES.get(
+                self._protocol, f"the package of fsspec for {self._protocol}://"
+            )
             raise UsageError(
-                f"{protocol}:// needs {package}: pip install 'ovseg-cli[remote]' {package}"
+                f"{self._protocol}:// needs {package}: pip install 'ovseg-cli[remote]' {package}"
             ) from error
-        except ValueError as error:
-            raise UsageError(f"{printable(url)}: {error}") from error
+        except Exception as error:  # each client has its own types
+            raise UsageError(f"{printable(url)}: {reason(error)}") from error
 
     def full(self, name: str) -> str:
         """The path of a name, as the file system of the store wants it."""
@@ -90,7 +99,7 @@ class Store:
     def put(self, file: Path, name: str) -> None:
         """Copy a local file there, whole or not at all; raises OutputError."""
         with self.errors(OutputError, f"cannot write {self.url}/{name}"):
-            self.fs.makedirs(self.full(name).rpartition("/")[0], exist_ok=True)
+            self._make_folder_of(name)
             if self.fs.protocol in ("file", ("file", "local")):
                 part = f"{self.full(name)}.part"  # a copy is not whole at once, as a PUT is
                 self.fs.put_file(str(file), part)
@@ -101,8 +110,15 @@ class Store:
     def post(self, name: str) -> None:
         """Leave an empty object; raises OutputError."""
         with self.errors(OutputError, f"cannot write {self.url}/{name}"):
-            self.fs.makedirs(self.full(name).rpartition("/")[0], exist_ok=True)
+            self._make_folder_of(name)
             self.fs.pipe_file(self.full(name), b"")
+
+    def _make_folder_of(self, name: str) -> None:
+        """Where there are folders: in a bucket there are none, and a client that is asked for one
+        makes the bucket, though its name was mistyped.
+        """
+        if self._protocol not in _PACKAGES:
+            self.fs.makedirs(self.full(name).rpartition("/")[0], exist_ok=True)
 
     def get(self, name: str, file: Path) -> None:
         """Copy an object here; raises OutputError."""

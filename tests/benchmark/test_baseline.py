@@ -1,10 +1,13 @@
 import json
 import math
+from dataclasses import fields
 
 import pytest
 
+from ovseg_cli.benchmark import fresh
 from ovseg_cli.benchmark.baseline import Baseline, store
 from ovseg_cli.benchmark.figure import Figure
+from ovseg_cli.cli import bench_run
 from ovseg_cli.errors import OutputError, UsageError
 
 TIME = Figure("names.10.seconds", "ten names", 2.0, "s", "lower", at=10)
@@ -57,9 +60,10 @@ def test_what_was_not_measured_then_is_new(baseline):
     assert (found.verdict, found.before, found.ratio) == ("new", None, None)
 
 
-def test_a_zero_has_no_ratio(tmp_path):
-    store(tmp_path / "b.json", [Figure("a.b", "", 0.0, "s", "lower")], {}, {})
-    found = Baseline(tmp_path / "b.json").compare(Figure("a.b", "", 3.0, "s", "lower"), 0.1)
+@pytest.mark.parametrize(("before", "now"), [(0.0, 3.0), (5e-324, 3.0), (1e300, 5e-324)])
+def test_a_ratio_of_zero_or_infinity_is_none(tmp_path, before, now):
+    store(tmp_path / "b.json", [Figure("a.b", "", before, "s", "lower")], {}, {})
+    found = Baseline(tmp_path / "b.json").compare(Figure("a.b", "", now, "s", "lower"), 0.1)
     assert (found.ratio, found.verdict) == (None, "")
 
 
@@ -85,13 +89,15 @@ def test_sections_that_the_baseline_lacks(baseline):
         b"null",
         b'{"format": 1}',
         b'{"format": 1, "figures": {}}',
-        b'{"format": 2, "figures": []}',
+        b'{"format": 1, "figures": []}',
+        b'{"format": 2, "figures": [{"key": "a.b", "value": 1}]}',
         b'{"format": 1, "figures": [1]}',
         b'{"format": 1, "figures": [{"key": "a.b"}]}',
         b'{"format": 1, "figures": [{"key": "a.b", "value": "1"}]}',
         b'{"format": 1, "figures": [{"key": "a.b", "value": NaN}]}',
         b'{"format": 1, "figures": [{"key": "a.b", "value": true}]}',
         b'{"format": 1, "figures": [{"key": 3, "value": 1}]}',
+        b'{"format": 1, "figures": [{"key": "a.b", "value": 1%s}]}' % (b"0" * 400),
         b"[" * 100_000,
     ],
 )
@@ -125,3 +131,24 @@ def test_a_place_that_takes_no_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         store(tmp_path / "file" / "b.json", [TIME], {}, {})
+
+
+@pytest.mark.parametrize("option", ["store", "trace"])
+def test_a_place_that_takes_no_file_is_found_before_anything_is_measured(tmp_path, option):
+    (tmp_path / "file").write_text("")
+    given = dict.fromkeys(field.name for field in fields(bench_run.Request))
+    request = bench_run.Request(**{**given, option: tmp_path / "file" / "b.json"})
+    with pytest.raises(UsageError, match="cannot write to .*file is not a folder"):
+        bench_run.execute(request)
+
+
+def test_a_picture_is_not_lost_with_the_file(tmp_path, monkeypatch):
+    (tmp_path / "b.json").mkdir()
+    monkeypatch.setattr(fresh, "in_fresh_process", lambda function: function())
+    monkeypatch.setattr(bench_run, "_measured", lambda *_: [TIME, RATE])
+    given = dict.fromkeys(field.name for field in fields(bench_run.Request))
+    paths = {"store": tmp_path / "b.json", "plot": tmp_path / "p.png"}
+    request = {**given, "sections": ("names",), "given": (), "inputs": (), **paths}
+    with pytest.raises(OutputError):
+        bench_run.execute(bench_run.Request(**request))
+    assert (tmp_path / "p.png").stat().st_size > 0

@@ -51,6 +51,19 @@ def test_a_file_is_written_told_of_and_run(type_in, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("-o", "q.onnx", "--classes", "word " * 200), "word word"),
+        (("-o", ""), "an empty name of a file"),
+    ],
+)
+def test_wrong_usage_writes_nothing(type_in, tmp_path, capsys, arguments, reason):
+    assert type_in("export-model", "mini", "--to", "onnx", *arguments) == 2
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.onnx*"))
+
+
+@pytest.mark.parametrize(
     ("runtime", "reason"),
     [("tensorrt", "neither torch nor onnx"), ("photo.png", "no file of `ovseg export-model`")],
 )

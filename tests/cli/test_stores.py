@@ -205,6 +205,45 @@ def test_patterns_and_lists(memory, segment, tmp_path):
     assert set(files_below(tmp_path / "b")) >= {"labels/03.png", "overlays/03.jpg"}
 
 
+def test_names_that_look_like_patterns_are_names_where_they_are_there(url, segment, tmp_path):
+    names = ["br1.png", "br[1].png", "q?1.png", "qx1.png"]
+    for seed, name in enumerate(names):
+        make_photo(tmp_path / "in" / name, seed=seed)
+    upload(tmp_path / "in", f"{url}/in")
+    typed = segment(f"{url}/in/q?1.png", "-o", "typed", "--dry-run")
+    assert [line.split("\t")[0] for line in typed.out.splitlines()] == [f"{url}/in/q?1.png"]
+    listed = "".join(f"{url}/in/{name}\n" for name in ("br[1].png", "q?1.png", "z*.png")).encode()
+    ended = segment("-", "-o", "out", "--save", "labels", stdin=listed)
+    assert ended.code == 1 and "2 done, 1 failed" in ended.err and "in/z*.png: cannot" in ended.err
+    segment("in", "-o", "here", "--save", "labels")
+    here = files_below(tmp_path / "here")
+    for name in ("labels/br[1].png", "labels/q?1.png"):
+        assert files_below(tmp_path / "out")[name] == here[name]
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_colons_in_a_name_begin_no_other_url(place, request, segment, tmp_path):
+    url = request.getfixturevalue(place)
+    for seed, name in enumerate(["a.png", "a.png::b.png"]):
+        make_photo(tmp_path / "in" / name, seed=seed)
+    upload(tmp_path / "in", f"{url}/in")
+    for source, target in (("in", "here"), (f"{url}/in", f"{url}/out")):
+        assert segment(source, "-o", target).code == 0
+    there = download(f"{url}/out", tmp_path / "there")
+    assert files_below(there) == files_below(tmp_path / "here")
+
+
+def test_a_key_with_an_empty_part_is_another_photo(s3, segment, tmp_path):
+    for seed, name in enumerate(["a.png", "/a.png"]):
+        Store(f"{s3}/in").put(make_photo(tmp_path / "a.png", seed=seed), name)
+    ended = segment(f"{s3}/in", "-r", "-o", "out", "--json")
+    assert ended.code == 0 and "2 done" in ended.err
+    records = [json.loads(line) for line in ended.out.splitlines()]
+    assert {record["path"] for record in records} == {f"{s3}/in/a.png", f"{s3}/in//a.png"}
+    maps = [(tmp_path / record["files"]["labels"]).read_bytes() for record in records]
+    assert maps[0] != maps[1]
+
+
 def test_no_listing_and_no_photo_are_said(memory, segment):
     for name in ("nothing", "nothing/*.jpg"):
         ended = segment(f"{memory}/{name}", "-o", "out")
@@ -317,6 +356,17 @@ class TestRefusals:
     def test_a_bucket_that_is_not_there(self, s3, segment):
         ended = segment("s3://no-such-bucket-of-ours/in", "-o", "out")
         assert ended.code == 2 and "no-such-bucket-of-ours" in ended.err
+
+    def test_a_bucket_that_is_not_there_is_not_made(self, s3, segment, tmp_path):
+        make_photos(tmp_path / "in", 1)
+        for options in ([], ["--tar-size", "1MB"]):
+            ended = segment("in", "-o", "s3://mistyped-bucket/out", *options)
+            assert ended.code == 2 and "s3://mistyped-bucket/out" in ended.err
+            assert not fsspec.filesystem("s3").exists("mistyped-bucket")
+
+    def test_a_client_that_cannot_begin(self, segment):
+        ended = segment("zip://in.zip", "-o", "out")
+        assert ended.code == 2 and "zip://in.zip" in ended.err
 
     @pytest.mark.parametrize(
         "options, said",

@@ -52,6 +52,20 @@ def test_the_names_are_given_once(vocab, arguments):
     assert "name the classes once" in err
 
 
+def test_proposed_names_are_no_names_to_check(vocab):
+    code, out, err = vocab("--classes", "auto")
+    assert code == 2 and not out and "ovseg vocab propose" in err
+
+
+@pytest.mark.parametrize("option", ["exemplar", "rivals"])
+def test_what_goes_with_classes_is_refused_where_they_are_looked_for(valley, capfd, option):
+    value = {"exemplar": f"sky={valley}", "rivals": "voc20"}[option]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(["vocab", "propose", valley, f"--{option}", value], prog_name="ovseg")
+    out, err = capfd.readouterr()
+    assert end.value.code == 2 and not out and f"--{option} goes with classes" in err
+
+
 def test_a_file_that_is_not_there(vocab):
     code, _, err = vocab("absent.txt")
     assert code == 2 and "absent.txt" in err
