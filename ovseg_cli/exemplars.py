@@ -13,9 +13,10 @@ import numpy as np
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import read_image, read_values
+from ovseg_cli.media.images import naming, read_image, read_values
 from ovseg_cli.vocabulary import ClassName, Vocabulary, comparable, printable
 
+MOST_PIXELS = 80_000_000  # of a mask: with its picture it takes up to 21 bytes a pixel
 _BOX = re.compile(r"\d{1,9},\d{1,9},\d{1,9},\d{1,9}")
 
 
@@ -81,11 +82,15 @@ def _marked(mask: Path) -> np.ndarray:
 
     Raises InputError, and UsageError for one with transparency that is to be turned.
     """
-    seen = read_image(mask).pixels.max(-1) > 0  # upright, and white where it is transparent
-    stored = read_values(mask)
+    with naming(str(mask)):
+        stored = read_values(mask, max_pixels=MOST_PIXELS)
     if stored.ndim == 2 and stored.itemsize > 1:  # ids: small ones are black in 8 bits
         return np.asarray(stored != 0)
-    opaque = read_values(mask, "RGBA")[..., 3] > 0
+    del stored
+    red, green, blue = np.moveaxis(read_image(mask).pixels, -1, 0)
+    seen = (red | green | blue) > 0  # upright, and white where it is transparent
+    with naming(str(mask)):
+        opaque = read_values(mask, "RGBA", max_pixels=MOST_PIXELS)[..., 3] > 0
     if opaque.all():
         return np.asarray(seen)
     if opaque.shape != seen.shape:  # `read_values` heeds no orientation

@@ -1,20 +1,25 @@
 """What a run has left in its output folder: the photos with their areas, the failures, run.json."""
 
 import csv
+import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 from ovseg_cli import layout, tables
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import UsageError, VocabularyError
 from ovseg_cli.exports import LABELS, OVERLAY, WRITERS
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.journal_entry import is_sound as is_plausible
-from ovseg_cli.json_files import read_json
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.json_files import open_regular, read_json
+from ovseg_cli.links import first_link
+from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
+
+_LONGEST_LINE = 1 << 20  # characters of stats.csv; a name has fewer
 
 
 @dataclass(frozen=True)
@@ -122,12 +127,20 @@ def read_classes(out: Path) -> tuple[RunClass, ...]:
         )
         if not all(0 <= part <= 255 for entry in classes for part in entry.color):
             raise ValueError("a colour beyond 0 to 255")
+        vocabulary_of(classes)
+    except VocabularyError as error:
+        raise UsageError(f"{printable(str(out / layout.CLASSES))}: {error}") from error
     except (OSError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
         raise UsageError(
             f"{shown} is no output folder of ovseg segment: it has no {layout.CLASSES} as a run "
             f"writes it{_of_clips(out)}"
         ) from error
     return classes
+
+
+def vocabulary_of(classes: Iterable[RunClass]) -> Vocabulary:
+    """What the run was asked for; raises VocabularyError for what none can have been."""
+    return Vocabulary(ClassName(c.name, c.synonyms, c.parents) for c in classes)
 
 
 def _of_clips(out: Path) -> str:
@@ -158,9 +171,14 @@ def _saved(out: Path, entry: Entry, kind: str) -> Path | None:
     """A file that the run wrote, if it is still there; never one outside the folder."""
     for name in entry.files.get(kind, ()):
         path = PurePath(name)
-        if not path.is_absolute() and ".." not in path.parts and os.path.isfile(out / path):
+        if not path.is_absolute() and ".." not in path.parts and _is_own_file(out, out / path):
             return out / path
     return None
+
+
+def _is_own_file(out: Path, path: Path) -> bool:
+    """Whether a file lies in the folder: to where a link leads may be anybody's."""
+    return os.path.isfile(path) and first_link(out, path) is None
 
 
 def _entries_of_stats(out: Path) -> Iterator[tuple[str, Entry]]:
@@ -168,8 +186,10 @@ def _entries_of_stats(out: Path) -> Iterator[tuple[str, Entry]]:
     areas: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
     sizes: dict[str, tuple[int, int]] = {}
     try:
-        with (out / layout.STATS).open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
+        opened = open_regular(out / layout.STATS)
+        with io.TextIOWrapper(opened, encoding="utf-8", newline="") as stream:
+            lines = iter(partial(stream.readline, _LONGEST_LINE), "")
+            for row in csv.DictReader(lines):
                 image = tables.text_of_cell(row["image"])
                 sizes[image] = (int(row["width"]), int(row["height"]))
                 area = (int(row["class_id"]), int(row["pixels"]), float(row["mean_confidence"]))
@@ -201,7 +221,7 @@ def _results_of(out: Path, rel: str) -> dict[str, dict[str, int]]:
         kind: {target.relative_to(out).as_posix(): 0}
         for kind in (OVERLAY, LABELS)
         for target in [WRITERS[kind].target(out, rel)]
-        if os.path.isfile(target)
+        if _is_own_file(out, target)
     }
 
 

@@ -19,6 +19,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -35,6 +36,7 @@ SYNC_SECONDS = 1.0  # after which the next line forces them
 _UNSETTLED = 1 << 16  # new entries that are kept apart from the sorted ones
 _OFFSET_BITS = 48  # of a place; above them stands the number of the file
 _TOGETHER = 256  # inputs that are looked up at a time
+_LONGEST_LINE = 1 << 26  # bytes; an entry with the areas of 100 000 classes has fewer
 _OPEN_FILES = 64  # journals that are kept open for reading
 
 
@@ -79,7 +81,7 @@ class Journal:
         files = self.files()
         for file in [self.own] * (self.own in files) if own else files:
             with file.open("rb") as stream:
-                yield from filter(None, map(entry_of, stream))
+                yield from filter(None, map(entry_of, _lines(stream)))
 
     def entry(self, rel: str) -> Entry | None:
         """The latest entry of an input."""
@@ -137,7 +139,7 @@ class Journal:
         for number, file in enumerate(self._numbered):
             offset = number << _OFFSET_BITS
             with file.open("rb") as stream:
-                for line in stream:
+                for line in _lines(stream):
                     head = head_of(line)
                     if head is not None:
                         keys.append(hash(head[0]))
@@ -168,7 +170,7 @@ class Journal:
             except FileNotFoundError:
                 return b""
         self._readers[number].seek(offset)
-        return self._readers[number].readline()
+        return self._readers[number].readline(_LONGEST_LINE)
 
     def _opened(self) -> BinaryIO:
         """The own journal, to be written to."""
@@ -246,6 +248,11 @@ def _append_line(stream: BinaryIO, line: bytes) -> int:
         stream.truncate(end)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return end + (line[:1] == b"\n")
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a journal; one that no entry is as long as comes in pieces, which are none."""
+    return iter(partial(stream.readline, _LONGEST_LINE), b"")
 
 
 def _force(descriptor: int, file: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.whole_files import is_possible
 
 _DECODER = json.JSONDecoder()
 _REAL = (float, int)
@@ -59,6 +60,8 @@ def head_of(line: bytes) -> tuple[str, int] | None:
 
 def is_sound(entry: Entry) -> bool:
     """Whether the values can be those of a photo: a disk or somebody else may have changed them."""
+    if type(entry.width) is not int or type(entry.height) is not int:
+        return False  # before they are multiplied: a text by a number is a text of any length
     try:
         most = entry.width * entry.height
         for class_id, pixels, mean in entry.areas:  # loops: generators take three times as long
@@ -68,18 +71,18 @@ def is_sound(entry: Entry) -> bool:
     except TypeError:
         return False
     for files in entry.files.values():
-        for size in files.values():
-            if not isinstance(size, int):
+        for name, size in files.items():
+            if not isinstance(size, int) or not is_possible(name):
                 return False
     return bool(
         isinstance(entry.rel, str)
+        and is_possible(entry.rel)
         and isinstance(entry.path, str)
         and isinstance(entry.run, str)
         and isinstance(entry.reason, str)
         and isinstance(entry.size, int)
         and isinstance(entry.modified_ns, int)
-        and type(entry.width) is int
-        and type(entry.height) is int
+        and isinstance(entry.finished, _REAL)
         and (entry.reason or 0 < entry.width < LARGEST_SIDE and 0 < entry.height < LARGEST_SIDE)
         and type(entry.order) is int
         and 0 <= entry.order <= LAST_ORDER

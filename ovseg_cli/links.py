@@ -23,7 +23,25 @@ def first_link(root: Path, path: Path) -> Path | None:
 
 def refuse_links(root: Path, path: Path) -> None:
     """Raise OutputError where there is one."""
-    link = first_link(root, path)
+    _refuse(first_link(root, path))
+
+
+def refuse_links_within(root: Path, path: Path) -> None:
+    """The same for a path that may lead into `root` by any other spelling, or not at all.
+
+    Links elsewhere are its user's own, and may be followed.
+    """
+    for place in (*reversed(path.parents), path):  # ".." stays in it, as the system follows it
+        if os.path.islink(place) and _holds(root, place.parent):
+            _refuse(place)
+
+
+def _holds(root: Path, folder: Path) -> bool:
+    real = Path(os.path.realpath(folder))
+    return any(os.path.samefile(root, place) for place in (real, *real.parents))
+
+
+def _refuse(link: Path | None) -> None:
     if link is not None:
         raise OutputError(
             f"{printable(str(link))} is a link, through which nothing is written: remove it, or "

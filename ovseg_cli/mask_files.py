@@ -17,6 +17,7 @@ from ovseg_cli.media.images import read_values
 
 KINDS = (".png", ".json")
 MOST = 4096  # masks of one photo; more than that are a picture of noise, not of regions
+MOST_PIXELS = 12_000_000_000  # of all masks of a photo together: 1000 of 12 megapixels
 
 
 class MaskFiles:
@@ -87,7 +88,7 @@ def _of_ids(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
         raise ValueError("it has several channels, not one with the ids")
     _require_size(ids.shape, size_hw)
     found = np.unique(ids)
-    _require_few(len(found))
+    _require_few(len(found), size_hw)
     return (ids == value for value in found[found != 0])
 
 
@@ -96,7 +97,7 @@ def _of_json(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
     entries = read_json(file)
     if isinstance(entries, dict):
         entries = entries["annotations"]
-    _require_few(len(entries))
+    _require_few(len(entries), size_hw)
     for entry in entries:
         encoded = entry.get("segmentation", entry)
         _require_size(tuple(encoded["size"]), size_hw)  # before so much memory is taken
@@ -109,9 +110,11 @@ def _require_size(found: tuple[int, ...], size_hw: tuple[int, int]) -> None:
         raise InputError(f"are {width}×{height} pixels, not {size_hw[1]}×{size_hw[0]} as the photo")
 
 
-def _require_few(count: int) -> None:
-    if count > MOST:
-        raise InputError(f"are {count}, more than {MOST}")
+def _require_few(count: int, size_hw: tuple[int, int]) -> None:
+    height, width = size_hw
+    most = min(MOST, MOST_PIXELS // (height * width))
+    if count > most:
+        raise InputError(f"are {count}, more than {most} for a photo of {width}×{height} pixels")
 
 
 def decode_run_lengths(encoded: Mapping[str, Any]) -> np.ndarray:
@@ -153,5 +156,7 @@ def _unpacked(text: str) -> list[int]:
 def _resized(mask: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     if mask.shape == size_hw:
         return mask
-    picture = Image.fromarray(mask.astype(np.uint8)).resize(size_hw[::-1], Image.Resampling.NEAREST)
+    if not mask.flags.c_contiguous:  # of run lengths; to turn all of it would take most of the time
+        return _resized(mask.T, size_hw[::-1]).T
+    picture = Image.fromarray(mask.view(np.uint8)).resize(size_hw[::-1], Image.Resampling.NEAREST)
     return np.asarray(picture).astype(bool)

@@ -15,16 +15,24 @@ from typing import Any
 
 from ovseg_cli import tables
 from ovseg_cli.errors import UsageError
-from ovseg_cli.finished_run import is_end_of, is_sound, read_classes, recorded_failures
+from ovseg_cli.finished_run import (
+    is_end_of,
+    is_sound,
+    read_classes,
+    recorded_failures,
+    vocabulary_of,
+)
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.layout import STATE
 from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.parts import Part, read_parts
-from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary, printable
 from ovseg_cli.whole_files import atomic_path
 
 _OWN_AFFAIR = ("batch_size", "workers", "shard")  # options that may differ between parts
 _SHOWN = 3  # names in a message
+_BOUND = 1 << 53  # of photos or seconds; integers below it are floats, too
+_MOST_CHARACTERS = 400_000_000  # of the names of all inputs: ten million have fewer
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def merge(outs: Sequence[Path]) -> Merged:
         if not _is_whole(part.report):
             raise UsageError(f"{part.name}: its record is damaged: run it again with --resume")
     names, owners = _assemble(parts)
-    merged = Merged(parts, _vocabulary(parts[0].out), names, owners)
+    merged = Merged(parts, vocabulary_of(read_classes(parts[0].out)), names, owners)
     _check_complete(merged)
     return merged
 
@@ -201,14 +209,15 @@ def _difference(one: Part, other: Part) -> str:
     """What the outputs depend on and is not the same."""
     a, b = one.report, other.report
     pairs = [(key, a.get(key), b.get(key)) for key in ("version", "model", "precision")]
-    options = [report.get("options", {}) for report in (a, b)]
+    told = [report.get("options") for report in (a, b)]
+    options = [each if isinstance(each, dict) else {} for each in told]
     pairs += [
         (key, options[0].get(key), options[1].get(key))
         for key in {**options[0], **options[1]}
         if key not in _OWN_AFFAIR
     ]
-    told = [f"{key} is {left} and {right}" for key, left, right in pairs if left != right]
-    return printable("; ".join(told)) or "their class names differ"
+    unlike = [f"{key} is {left} and {right}" for key, left, right in pairs if left != right]
+    return printable("; ".join(unlike)) or "their class names differ"
 
 
 def _is_whole(report: Mapping[str, Any]) -> bool:
@@ -216,21 +225,26 @@ def _is_whole(report: Mapping[str, Any]) -> bool:
     timing, counts = report.get("timing"), report.get("counts")
     return (
         isinstance(timing, dict)
-        and all(isinstance(timing.get(key), int | float) for key in ("load_seconds", "run_seconds"))
+        and all(_is_amount(timing.get(key)) for key in ("load_seconds", "run_seconds"))
         and isinstance(timing.get("started"), str)
         and isinstance(counts, dict)
-        and isinstance(counts.get("done"), int)
-        and all(isinstance(count, int) for count in counts.values())
+        and "done" in counts
+        and all(isinstance(count, int) and _is_amount(count) for count in counts.values())
         and isinstance(report.get("failures"), list)
         and isinstance(report.get("options"), dict)
         and isinstance(report.get("device"), str)
     )
 
 
+def _is_amount(value: Any) -> bool:
+    """Whether it is a number that can be reckoned with, of photos or seconds."""
+    return isinstance(value, int | float) and 0 <= value < _BOUND
+
+
 def _assemble(parts: Sequence[Part]) -> tuple[list[str], list[int]]:
     """REL and part of every input, by position; raises UsageError for overlaps and gaps."""
     total = parts[0].origin.inputs
-    told = sum(1 for part in parts for _ in part.inputs())
+    told = _count_inputs(parts, total)
     if told < total:
         raise UsageError(f"{total - told} of {total} inputs are in no part: run the parts again")
     names, owners = [""] * total, [-1] * total
@@ -246,6 +260,26 @@ def _assemble(parts: Sequence[Part]) -> tuple[list[str], list[int]]:
     if absent:
         raise UsageError(f"{absent} of {total} inputs are in no part: run the parts again")
     return names, owners
+
+
+def _count_inputs(parts: Sequence[Part], total: int) -> int:
+    """How many inputs the parts tell of, as far as their lists ascend, as ours do.
+
+    A packed list of any other kind may be a thousand times as long as its file. What is wrong with
+    it is found where it is read again.
+    """
+    told = characters = 0
+    for part in parts:
+        latest = -1
+        for position, rel in part.inputs():
+            characters += len(rel)
+            if characters > _MOST_CHARACTERS:
+                raise UsageError(f"{part.name}: its list of inputs is damaged; run it again")
+            if not latest < position < total:
+                break
+            latest = position
+            told += 1
+    return told
 
 
 def _check_complete(merged: Merged) -> None:
@@ -308,10 +342,6 @@ def _checked_source(part: Part, name: str, size: int) -> Path:
 
 def _classes(out: Path) -> list[Mapping[str, Any]]:
     return [vars(entry) for entry in read_classes(out)]
-
-
-def _vocabulary(out: Path) -> Vocabulary:
-    return Vocabulary(ClassName(c.name, c.synonyms, c.parents) for c in read_classes(out))
 
 
 def _some(names: Iterator[str] | Sequence[str], count: int) -> str:

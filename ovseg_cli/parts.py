@@ -19,7 +19,7 @@ from typing import Any
 
 from ovseg_cli import layout, tables
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.json_files import parse_json, read_json
+from ovseg_cli.json_files import open_regular, parse_json, read_json
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.shard import Division, Shard, divide
 from ovseg_cli.vocabulary import printable
@@ -57,7 +57,10 @@ class Part:
         """Position in the whole run and REL of each input; raises UsageError."""
         file = _inputs(self.out, self.shard)
         try:
-            with gzip.open(file, "rt", encoding="ascii") as lines:
+            with (
+                open_regular(file) as packed,
+                gzip.open(packed, "rt", encoding="ascii") as lines,
+            ):
                 while line := lines.readline(_LONGEST_LINE):
                     position, rel = parse_json(line)
                     yield int(position), str(rel)

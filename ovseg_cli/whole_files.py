@@ -43,6 +43,16 @@ def require_writable(folder: Path) -> None:
         raise UsageError(f"{shown}: no permission to write in {printable(str(place))}")
 
 
+def is_possible(name: str) -> bool:
+    """Whether a file can have a name at all; those from elsewhere may hold what none does."""
+    if name.isascii():  # quickly: there may be millions
+        return "\0" not in name
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file is one that `atomic_path` gave out: after a kill, some are left."""
     return name[:1] == "." and re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None

@@ -17,7 +17,7 @@ from finished_runs import MadeRun
 from PIL import Image
 from small_models import PYRAMID
 
-from ovseg_cli import vocabulary, weights
+from ovseg_cli import exemplars, mask_files, vocabulary, weights
 from ovseg_cli.data import stored_labels
 from ovseg_cli.data.image_set import read_image_set
 from ovseg_cli.data.pixel_set import read_pixel_set
@@ -128,6 +128,35 @@ def test_a_tag_of_a_tiff_that_claims_billions_of_values(tmp_path, tag):
         read_image(tmp_path / "a.tif")
 
 
+def tiled_tiff(side, tile_side):
+    """A grey TIFF of side×side black pixels, within one tile."""
+    packed = zlib.compress(bytes(tile_side**2), 9)
+    numbers = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1}
+    numbers |= {322: tile_side, 323: tile_side, 324: 8, 325: len(packed)}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in numbers.items())
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(packed))
+    return start + packed + struct.pack("<H", len(numbers)) + tags + bytes(4)
+
+
+def test_a_tile_of_a_tiff_that_is_far_larger_than_the_picture(tmp_path):
+    for name, tile_side in (("a.tif", 512), ("b.tif", 8192)):
+        (tmp_path / name).write_bytes(tiled_tiff(64, tile_side))
+    assert read_image(tmp_path / "a.tif").size_hw == (64, 64)
+    for read in (read_image, read_values):
+        with pytest.raises(InputError, match="its tiles of 8192×8192 pixels are far larger"):
+            read(tmp_path / "b.tif")
+
+
+def test_a_mask_of_an_exemplar_has_a_lower_limit(tmp_path, monkeypatch):
+    Image.new("L", (6, 4), 9).save(tmp_path / "a.png")
+    monkeypatch.setattr(exemplars, "MOST_PIXELS", 23)
+    shown = exemplars.Exemplar("mug", tmp_path / "a.png", tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: 6×4 pixels are too many"):
+        shown.load()
+    monkeypatch.setattr(exemplars, "MOST_PIXELS", 24)
+    assert shown.load()[1].all()
+
+
 class TestMasks:
     def read(self, folder, content, size_hw=(4, 6)):
         (folder / "one.json").write_text(json.dumps(content))
@@ -153,6 +182,12 @@ class TestMasks:
         frame = Frame(np.zeros((100, 100, 3), np.uint8), source="noise.jpg")
         with pytest.raises(InputError, match="more than"):
             MaskFiles(tmp_path)(frame, FEATURES, (100, 100))
+
+    def test_more_pixels_than_they_can_have_together(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(mask_files, "MOST_PIXELS", 3 * 4 * 6)
+        assert len(self.read(tmp_path, [{"size": [4, 6], "counts": [0, 24]}] * 3)) == 3
+        with pytest.raises(InputError, match="are 4, more than 3 for a photo of 6×4 pixels"):
+            self.read(tmp_path, [{"size": [4, 6], "counts": [0, 24]}] * 4)
 
 
 def test_references_in_yaml_that_multiply(tmp_path):

@@ -258,6 +258,13 @@ def test_lines_of_one_hash_are_told_apart(tmp_path, monkeypatch):
         {"path": None},
         {"size": "10"},
         {"more": 1},
+        {"width": "a", "height": 10**15},
+        {"width": [0], "height": 10**15},
+        {"width": True},
+        {"finished": [[]]},
+        {"rel": "a\0b"},
+        {"rel": "a\ud800"},
+        {"files": {"labels": {"labels/a\0.png": 30}}},
     ],
 )
 def test_a_line_of_another_kind_is_passed_over(tmp_path, changed):

@@ -38,10 +38,14 @@ def test_ids_of_16_bits_and_of_a_palette(tmp_path):
     assert masks.tolist() == [[[False, False], [False, True]], [[True, True], [False, False]]]
 
 
-def test_masks_are_resized_without_blending(tmp_path):
+@pytest.mark.parametrize("kind", ["png", "json"])
+def test_masks_are_resized_without_blending(tmp_path, kind):
     ids = np.zeros((4, 6), np.uint8)
     ids[:, 3:] = 1
-    Image.fromarray(ids).save(tmp_path / "one.png")
+    if kind == "png":
+        Image.fromarray(ids).save(tmp_path / "one.png")
+    else:
+        (tmp_path / "one.json").write_text(json.dumps([{"size": [4, 6], "counts": [12, 12]}]))
     (mask,) = MaskFiles(tmp_path)(frame(), FEATURES, (8, 12))
     assert np.array_equal(mask, ids.repeat(2, 0).repeat(2, 1).astype(bool))
 

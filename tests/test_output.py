@@ -234,7 +234,7 @@ def test_overwrite_removes_what_was_recorded_and_nothing_else(root, photo):
     assert not is_done(output, photo)
 
 
-@pytest.mark.parametrize("name", ["../victim", "/{tmp_path}/victim", "labels/../../victim"])
+@pytest.mark.parametrize("name", ["../victim", "/{tmp_path}/victim", "labels/../../victim", "a\0b"])
 def test_a_foreign_journal_cannot_reach_outside(root, tmp_path, photo, name):
     victim = tmp_path / "victim"
     victim.write_text("precious")

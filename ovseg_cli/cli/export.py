@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.options import common_options, max_pixels_option
 from ovseg_cli.errors import InputError, OvsegError, UsageError
 
 if TYPE_CHECKING:
@@ -49,8 +49,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="label-studio: what comes before the photos' names; the default is of its local storage.",
 )
+@max_pixels_option(help="Label maps of more pixels fail.  [default: 100 million]")
 @common_options
-def command(out: Path, names: str, output: Path | None, **options: Any) -> None:
+def command(
+    out: Path, names: str, output: Path | None, max_pixels: int | None, **options: Any
+) -> None:
     """Write the results of `ovseg segment` in OUT as files that other programs read.
 
     The label maps are needed: labels in --save, as it is by default. The run may have been
@@ -74,26 +77,33 @@ def command(out: Path, names: str, output: Path | None, **options: Any) -> None:
       ovseg export results --to coco,cvat
     """
     from ovseg_cli.formats import select
+    from ovseg_cli.formats.labelled import MAX_PIXELS
     from ovseg_cli.formats.options import ExportOptions
     from ovseg_cli.layout import EXPORTS
 
     formats = select(name.strip() for name in names.split(",") if name.strip())
     if not formats:
         raise UsageError("--to names no format: name one, such as coco")
-    write_formats(out, formats, output or out / EXPORTS, ExportOptions(**options))
+    folder = output or out / EXPORTS
+    write_formats(out, formats, folder, ExportOptions(**options), max_pixels or MAX_PIXELS)
 
 
 def write_formats(
-    out: Path, formats: Sequence[Format], folder: Path, options: ExportOptions
+    out: Path,
+    formats: Sequence[Format],
+    folder: Path,
+    options: ExportOptions,
+    max_pixels: int,
 ) -> None:
     """Write the run in `out` in each format, into a folder of its name.
 
-    Raises OvsegError; where one format fails, the others are written before.
+    max_pixels: as of `LabelledRun`. Raises OvsegError; where one format fails, the others are
+    written before.
     """
     from ovseg_cli.formats import export
     from ovseg_cli.formats.labelled import LabelledRun
 
-    run = LabelledRun(out)
+    run = LabelledRun(out, max_pixels)
     for entry in formats:  # before the work on any
         entry.check(len(run.classes), options)
     failures: dict[str, OvsegError] = {}

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ovseg_cli.exemplars import Exemplar
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+max_pixels_option = partial(click.option, "--max-pixels", type=click.IntRange(1), metavar="N")
 
 
 def read_exemplars(texts: Sequence[str]) -> tuple[Exemplar, ...]:

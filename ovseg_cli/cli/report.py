@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.options import common_options, max_pixels_option
 from ovseg_cli.errors import UsageError
 from ovseg_cli.layout import PAGE
 from ovseg_cli.vocabulary import printable
@@ -37,8 +37,13 @@ if TYPE_CHECKING:
     metavar="FILE",
     help=f"The page.  [default: OUT/{PAGE}]",
 )
+@max_pixels_option(
+    help="Photos of more pixels are not shown, their overlays are.  [default: about 179 million]"
+)
 @common_options
-def command(out: Path, data: Path | None, split: str, output: Path | None) -> None:
+def command(
+    out: Path, data: Path | None, split: str, output: Path | None, max_pixels: int | None
+) -> None:
     """Make a page to look through the results of `ovseg segment` in OUT.
 
     It shows the totals of the classes, every photo with a slider between photo and overlay, the
@@ -52,6 +57,7 @@ def command(out: Path, data: Path | None, split: str, output: Path | None) -> No
       ovseg report results
     """
     from ovseg_cli.finished_run import read_run
+    from ovseg_cli.media.images import MAX_PIXELS
     from ovseg_cli.report.page import thumbnails_folder, write_page
     from ovseg_cli.report.thumbnails import write_thumbnails
 
@@ -60,10 +66,18 @@ def command(out: Path, data: Path | None, split: str, output: Path | None) -> No
         raise UsageError(f"{printable(str(target))} is a folder: -o names the page, a file")
     run = read_run(out)
     accuracy = None if data is None else _accuracy(run, data, split)
+    limit = max_pixels or MAX_PIXELS
+    sizes = [photo.entry.width * photo.entry.height for photo in run.photos]
+    large = [size for size in sizes if size > limit]
+    if large:
+        console.warning(
+            f"{len(large)} of the photos exceed the limit of {limit} pixels and are not shown; "
+            f"to read them all the same: --max-pixels {max(large)}"
+        )
     thumbnails = []
     folder = thumbnails_folder(target)
     with console.progress(len(run.photos)) as progress:
-        for made in write_thumbnails(run, folder):
+        for made in write_thumbnails(run, folder, limit):
             thumbnails.append(made)
             progress.advance()
     alone = write_page(target, run, thumbnails, accuracy)

@@ -15,6 +15,7 @@ from ovseg_cli.cli.compute import Compute, compute_options
 from ovseg_cli.cli.engine_options import Engine, choose_place, engine_options, tar_size_option
 from ovseg_cli.cli.options import (
     common_options,
+    max_pixels_option,
     outcome_options,
     vocabulary_options,
     work_options,
@@ -52,10 +53,7 @@ DEFAULT_SAVE = "overlay,labels,stats"
 @click.option("--resume", is_flag=True, help="Do only what an earlier run has not finished.")
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run's results from OUT first.")
 @click.option("--no-exif", is_flag=True, help="Ignore the EXIF orientation of photos.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    metavar="N",
+@max_pixels_option(
     help="Photos of more pixels fail.  [default: about 179 million; WebP, JPEG 2000, AVIF: 80]",
 )
 @compute_options

@@ -245,7 +245,8 @@ class _Run:
         """Write the formats of other programs, if any were asked for and there are results."""
         root = self.plan.output.root
         if self.plan.formats and self.report.done + self.report.skipped:
-            write_formats(root, self.plan.formats, root / EXPORTS, ExportOptions())
+            limit = self.plan.max_pixels or MAX_PIXELS  # of this run, whoever made the folder
+            write_formats(root, self.plan.formats, root / EXPORTS, ExportOptions(), limit)
 
     @cached_property
     def most_failures(self) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, WRITERS, Writer
+from ovseg_cli.finished_run import vocabulary_of
 from ovseg_cli.formats import coco, cutout, geo, label_studio, svg, voc, yolo
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
@@ -19,8 +20,8 @@ from ovseg_cli.json_files import read_json
 from ovseg_cli.links import first_link
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
-from ovseg_cli.whole_files import remove
+from ovseg_cli.vocabulary import printable
+from ovseg_cli.whole_files import is_possible, remove
 
 _LISTING = ".ovseg-files"  # in a format's folder: what the export has written
 
@@ -106,14 +107,15 @@ def _listed(folder: Path) -> set[str]:
         paths = [Path(name) for name in read_json(folder / _LISTING)]
     except (OSError, ValueError, TypeError):
         return set()
-    return {p.as_posix() for p in paths if not p.is_absolute() and ".." not in p.parts}
+    inside = (p.as_posix() for p in paths if not p.is_absolute() and ".." not in p.parts)
+    return set(filter(is_possible, inside))
 
 
 def _write_with(
     writer: Writer, run: LabelledRun, folder: Path, options: ExportOptions
 ) -> Iterator[Path]:
     """By one of the writers of `ovseg segment` that need nothing but labels."""
-    vocabulary = Vocabulary(ClassName(entry.name, entry.synonyms) for entry in run.classes)
+    vocabulary = vocabulary_of(run.classes)
     for photo in run:
         labels = photo.labels()
         frame = Frame(np.zeros((*labels.shape, 3), np.uint8))

@@ -105,8 +105,9 @@ def _panoptic_annotations(
     """Also writes the pictures, and adds their paths to the list."""
     for image, photo in enumerate(run, start=1):
         labels = photo.labels()
-        ids = labels + 1  # unlabelled: 0, which is COCO's void
-        pixels = np.stack([ids & 255, ids >> 8, np.zeros_like(ids)], axis=2).astype(np.uint8)
+        ids = (labels + 1).astype(np.uint16)  # unlabelled: 0, which is COCO's void
+        pixels = np.zeros((*ids.shape, 3), np.uint8)
+        pixels[..., 0], pixels[..., 1] = ids & 255, ids >> 8
         pictures += write_png(folder / f"{photo.rel}.png", Image.fromarray(pixels), {})
         yield {
             "image_id": image,

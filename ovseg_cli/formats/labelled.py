@@ -11,21 +11,26 @@ from PIL.PngImagePlugin import PngImageFile
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, read_run
-from ovseg_cli.links import refuse_links
-from ovseg_cli.media.images import read_image
+from ovseg_cli.links import refuse_links, refuse_links_within
+from ovseg_cli.media.images import naming, read_image, require_few_pixels
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
+
+# Of a label map, unless another limit is asked for: some formats take 18 bytes a pixel to make, and
+# a file of 100 kB can be a map of that size.
+MAX_PIXELS = 100_000_000
 
 
 class LabelledRun:
     """An output folder of `ovseg segment`; iterate over its photos as often as is needed.
 
-    Raises UsageError where the folder is no output folder, holds no photo that is finished, or has
-    its label maps in tar shards.
+    max_pixels: label maps of more are not read. Raises UsageError where the folder is no output
+    folder, holds no photo that is finished, or has its label maps in tar shards.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.max_pixels = max_pixels
         self._run: FinishedRun = read_run(out)
         self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
         if not self._run.photos:
@@ -45,8 +50,8 @@ class LabelledRun:
 
     def refuse_links(self, folder: Path) -> None:
         """Raise OutputError where a link lies on the way to a folder to write to, or in it."""
-        if folder.is_relative_to(self._run.out):
-            refuse_links(self._run.out, folder)
+        refuse_links_within(self._run.out, folder)
+        refuse_links(folder.parent, folder)
         for path, names, _ in os.walk(folder):
             for name in names:
                 refuse_links(folder, Path(path, name))
@@ -136,7 +141,8 @@ class LabelledPhoto:
     def labels(self) -> np.ndarray:
         """(H, W) int32 class ids, UNLABELED where there is none.
 
-        Raises UsageError where the run has saved no label map, InputError where it is damaged.
+        Raises UsageError where the run has saved no label map, InputError where it is damaged or
+        too large.
         """
         file = self.finished.labels
         if file is None:
@@ -144,6 +150,8 @@ class LabelledPhoto:
                 f"{printable(self.name)} has no label map, of which all formats are made: run "
                 "ovseg segment again with --resume and labels in --save"
             )
+        with naming(str(file)):
+            require_few_pixels(self.size_hw, self.run.max_pixels)
         other = InputError(f"{printable(str(file))}: not the label map that the run has written")
         try:
             with PngImageFile(file) as image:  # not Image.open, which refuses large ones

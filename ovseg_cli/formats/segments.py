@@ -52,6 +52,7 @@ def segments(ids: np.ndarray) -> Iterator[Segment]:
     starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
     lengths = np.diff(starts, append=flat.size)
     values = flat[starts]
+    del flat  # as large as the map
     order = np.argsort(values, kind="stable")
     order = order[values[order] >= 0]
     if order.size:
@@ -74,6 +75,7 @@ def regions(labels: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray, list
         window = np.s_[top : top + height, left : left + width]
         own = labels[window] == part.value
         count, numbers = cv2.connectedComponents(own.astype(np.uint8), connectivity=connectivity)
-        ids[window][own] = numbers[own] + (len(classes) - 1)
+        numbers += len(classes) - 1  # in place, as what follows: they may be as large as the map
+        np.copyto(ids[window], numbers, where=own)
         classes += [part.value] * (count - 1)
     return ids, classes

@@ -70,7 +70,9 @@ def write_cvat(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
 def _objects(labels: np.ndarray) -> np.ndarray:
     """(H, W) uint8: the classes that occur numbered from 1, and 0 for unlabelled pixels."""
     present = np.unique(labels[labels >= 0])
-    return np.where(labels >= 0, np.searchsorted(present, labels) + 1, 0).astype(np.uint8)
+    numbers = np.zeros(int(labels.max()) + 2, np.uint8)  # of each class; the last: unlabelled = -1
+    numbers[present] = np.arange(1, len(present) + 1)
+    return numbers[labels]
 
 
 def _voc_colors() -> np.ndarray:

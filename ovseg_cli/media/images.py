@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame, ReducedFrame
@@ -25,6 +27,7 @@ MAX_PIXELS = 178_956_970  # what Pillow itself would refuse
 # Less of those whose decoders take 16 bytes a pixel and more, where nobody asks for another limit:
 # a file of 2 kB can be a picture of that size.
 HEAVY_PIXELS = {"WEBP": 80_000_000, "JPEG2000": 80_000_000, "AVIF": 80_000_000}
+_LARGEST_TILE = 1 << 25  # pixels; of TIFFs, which may be larger than their pictures
 AMPLE = 2  # a photo made smaller is still at least so many times as large as a network needs it
 
 # In the order in which a file is tried. Left out are formats that start other programs (EPS) or
@@ -76,24 +79,34 @@ def read_image(
     """
     name = path.name if isinstance(path, ImageInput) else str(path)
     with (
-        _naming(name),
+        naming(name),
         path.open() if isinstance(path, ImageInput) else open_photo(path) as file,
     ):
         image = _open(file)
         width, height = image.size
-        own = HEAVY_PIXELS.get(image.format or "", max_pixels)
-        limit = own if max_pixels == MAX_PIXELS else max_pixels
-        if width * height > limit:
-            raise InputError(
-                f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
-                f"limit of {limit} pixels; "
-                f"to read it all the same: --max-pixels {width * height}"
-            )
+        require_few_pixels((height, width), _limit(image, max_pixels))
         reduction = 1 if seen_at is None else _reduction(image, exif, seen_at)
         if reduction > 1 and file.seek(0, io.SEEK_END) < width * height:
             file.seek(0)
             return _reduced(file.read(), reduction, exif, name)
         return Frame(_pixels(image, exif), source=name)
+
+
+def require_few_pixels(size_hw: Size, limit: int) -> None:
+    """Raise InputError, which names the remedy, for a picture of more pixels than are wanted."""
+    height, width = size_hw
+    if width * height > limit:
+        raise InputError(
+            f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
+            f"limit of {limit} pixels; "
+            f"to read it all the same: --max-pixels {width * height}"
+        )
+
+
+def _limit(image: Image.Image, max_pixels: int) -> int:
+    """That of its format, unless another was asked for."""
+    own = HEAVY_PIXELS.get(image.format or "", max_pixels)
+    return own if max_pixels == MAX_PIXELS else max_pixels
 
 
 def frame_of(image: Image.Image) -> Frame:
@@ -110,7 +123,7 @@ def frame_of(image: Image.Image) -> Frame:
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Turn whatever a file makes Pillow raise into an InputError that begins with its name."""
     try:
         with _as_input_error():
@@ -166,7 +179,7 @@ def _upright_size(image: Image.Image, exif: bool) -> Size:
 
 
 def _decoded(content: bytes, exif: bool, name: str) -> np.ndarray:
-    with _naming(name):
+    with naming(name):
         return _pixels(_open(io.BytesIO(content)), exif)
 
 
@@ -198,12 +211,27 @@ def _open(file: IO[bytes]) -> Image.Image:
             continue
         try:
             file.seek(0)
-            return factory(file, "")
+            image = factory(file, "")
+            _require_small_tiles(image)
+            return image
         except Exception as error:
             failure = error
     if failure is not None:
         raise failure
     raise InputError("not an image in a format that can be read (JPEG, PNG, WebP, TIFF, ...)")
+
+
+def _require_small_tiles(image: Image.Image) -> None:
+    """Raise InputError for a TIFF whose tiles hold far more than its picture.
+
+    Its decoder takes memory for a whole tile, and unpacks it, however little of it is in use.
+    """
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    width, height = tags.get(TILEWIDTH), tags.get(TILELENGTH)
+    if isinstance(width, int) and isinstance(height, int):
+        whole = math.prod(-(-side // 16) * 16 for side in image.size)  # in one tile
+        if width * height > max(_LARGEST_TILE, whole):
+            raise InputError(f"its tiles of {width}×{height} pixels are far larger than the photo")
 
 
 def format_of(path: Path) -> str:
@@ -212,7 +240,9 @@ def format_of(path: Path) -> str:
         return _open(file).format or ""
 
 
-def read_values(source: str | Path | IO[bytes], mode: str | None = None) -> np.ndarray:
+def read_values(
+    source: str | Path | IO[bytes], mode: str | None = None, *, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """A picture's values as they are stored: the ids of a label map, a palette's indices.
 
     mode: of Pillow, to which they are converted if given. Neither orientation nor transparency is
@@ -223,7 +253,7 @@ def read_values(source: str | Path | IO[bytes], mode: str | None = None) -> np.n
         open_photo(source) if isinstance(source, str | Path) else source as file,
     ):
         image = _open(file)
-        if image.width * image.height > HEAVY_PIXELS.get(image.format or "", MAX_PIXELS):
+        if image.width * image.height > _limit(image, max_pixels):
             raise InputError(f"{image.width}×{image.height} pixels are too many")
         return np.array(image if mode is None else image.convert(mode))
 

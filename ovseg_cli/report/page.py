@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from ovseg_cli import __version__
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
+from ovseg_cli.json_files import open_regular
 from ovseg_cli.links import first_link
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.report.accuracy import Accuracy
@@ -83,9 +84,9 @@ def stands_alone(folder: Path, thumbnails: Sequence[Thumbnails]) -> bool:
 def discard_page(target: Path) -> None:
     """Remove a page and its thumbnails, as far as that is possible; no page of others."""
     try:
-        with target.open("rb") as stream:
+        with open_regular(target) as stream:
             is_ours = _GENERATOR in stream.read(2000)
-    except OSError:
+    except (OSError, ValueError):
         is_ours = False
     folder = thumbnails_folder(target)
     if not is_ours or first_link(target.parent, folder) is not None:

@@ -17,14 +17,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError
 from ovseg_cli.exports import label_kind
-from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
+from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, vocabulary_of
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import MIN_WIDTH
-from ovseg_cli.links import refuse_links
+from ovseg_cli.links import refuse_links, refuse_links_within
 from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
 from ovseg_cli.render import tinted
 from ovseg_cli.segmentation import UNLABELED, Segmentation
-from ovseg_cli.vocabulary import ClassName, Vocabulary
 from ovseg_cli.whole_files import atomic_path, remove
 
 LONGER_SIDE = 480  # pixels: a card is about 320 wide, on a phone's finer screen more
@@ -46,13 +45,17 @@ class Thumbnails:
         return filter(None, (self.photo, self.overlay))
 
 
-def write_thumbnails(run: FinishedRun, folder: Path) -> Iterator[Thumbnails]:
+def write_thumbnails(
+    run: FinishedRun, folder: Path, max_pixels: int = MAX_PIXELS
+) -> Iterator[Thumbnails]:
     """Write those that are not there yet; yields each photo's, in the order of the run.
 
-    A photo that cannot be read, or is another by now, has its overlay alone. Raises OutputError.
+    A photo that cannot be read, has more than `max_pixels`, or is another by now, has its overlay
+    alone. Raises OutputError.
     """
+    refuse_links_within(run.out, folder)
     refuse_links(folder.parent, folder)
-    maker = _Maker(run, folder)
+    maker = _Maker(run, folder, max_pixels)
     with ThreadPoolExecutor(available_cores()) as threads:
         # Not all at once: an error, or Ctrl-C, is to end this soon.
         step = 4 * available_cores()
@@ -70,10 +73,11 @@ def remove_others(folder: Path, kept: Sequence[Thumbnails]) -> None:
 
 
 class _Maker:
-    def __init__(self, run: FinishedRun, folder: Path) -> None:
+    def __init__(self, run: FinishedRun, folder: Path, max_pixels: int) -> None:
         self.folder = folder
+        self.max_pixels = max_pixels
         self.exif = run.exif
-        self.vocabulary = Vocabulary([ClassName(entry.name) for entry in run.classes])
+        self.vocabulary = vocabulary_of(run.classes)
 
     def __call__(self, photo: FinishedPhoto) -> Thumbnails:
         key = _key(photo)
@@ -100,9 +104,10 @@ class _Maker:
             return None, "the photo is no longer where it was"
         if _is_kept(self.folder / name):
             return None, ""
+        if entry.width * entry.height > self.max_pixels:
+            return None, "the photo has more pixels than were to be read (--max-pixels)"
         try:
-            limit = max(MAX_PIXELS, entry.width * entry.height)
-            pixels = read_image(path, exif=self.exif, max_pixels=limit).pixels
+            pixels = read_image(path, exif=self.exif, max_pixels=self.max_pixels).pixels
         except InputError:
             return None, "the photo cannot be read any more"
         if pixels.shape[:2] != (entry.height, entry.width):
@@ -134,7 +139,7 @@ class _Maker:
 
     def _tinted(self, photo: FinishedPhoto, below: Image.Image | Path | None) -> Image.Image:
         assert photo.labels is not None
-        stored = Image.fromarray(read_values(photo.labels))
+        stored = Image.fromarray(read_values(photo.labels, max_pixels=self.max_pixels))
         labels = np.array(stored.resize(_size(photo), Image.Resampling.NEAREST)).astype(np.int32)
         labels[labels == np.iinfo(label_kind(len(self.vocabulary))).max] = UNLABELED
         if below is None:

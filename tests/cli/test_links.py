@@ -120,7 +120,48 @@ def test_an_export_does_not_write_or_remove_through_a_link(
     assert untouched(elsewhere)
 
 
-@pytest.mark.parametrize("name", [".ovseg", "a.labels", ".ovseg/a", ".ovseg/a/frames.jsonl"])
+@pytest.mark.parametrize("place", ["{here}/out/exports", "v/../out/exports", "alias/exports"])
+@pytest.mark.parametrize("link", ["exports", "exports/masks"])
+def test_however_the_place_of_an_export_is_spelled(
+    program, segment, tmp_path, elsewhere, link, place
+):
+    make_photos(tmp_path / "photos", 1)
+    assert segment("photos").code == 0
+    (tmp_path / "v").mkdir()
+    (tmp_path / "alias").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / link).parent.mkdir(exist_ok=True)
+    (tmp_path / "out" / link).symlink_to(elsewhere)
+    ended = program("export", "out", "--to", "masks", "-o", place.format(here=tmp_path))
+    assert ended.code == 1 and f"{link} is a link" in ended.err
+    assert untouched(elsewhere)
+
+
+def test_an_export_to_a_place_of_its_user_s_own(program, segment, tmp_path, elsewhere):
+    make_photos(tmp_path / "photos", 1)
+    assert segment("photos").code == 0
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "mine").symlink_to(tmp_path / "disk")
+    assert program("export", "out", "--to", "masks", "-o", "mine").code == 0
+    assert (tmp_path / "disk/masks/00").is_dir()
+    (tmp_path / "disk/svg").symlink_to(elsewhere)  # may have come from somebody else
+    ended = program("export", "out", "--to", "svg", "-o", "mine")
+    assert ended.code == 1 and "mine/svg is a link" in ended.err
+    assert untouched(elsewhere)
+
+
+def test_however_the_place_of_a_report_is_spelled(program, segment, tmp_path, elsewhere):
+    make_photos(tmp_path / "photos", 1)
+    assert segment("photos").code == 0
+    (tmp_path / "out/pages").symlink_to(elsewhere)
+    ended = program("report", "out", "-o", tmp_path / "out/pages/mine.html")
+    assert ended.code == 1 and "out/pages is a link" in ended.err
+    assert untouched(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "name",
+    *[[".ovseg", "a.labels", ".ovseg/clips", ".ovseg/clips/a", ".ovseg/clips/a/frames.jsonl"]],
+)
 def test_a_clip_s_results_do_not_go_through_a_link(program, tmp_path, elsewhere, name):
     make_photos(tmp_path / "a", 2)
     (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)

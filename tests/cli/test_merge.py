@@ -256,6 +256,47 @@ class TestRefused:
         (tmp_path / "part1/.ovseg/part-1-of-2.json").write_text(text)
         refused(*outs, says=["cannot be read", "part 1 of 2"])
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"counts": {"done": 10**400}},
+            {"counts": {"done": 1, "failed": -1}},
+            {"counts": {}},
+            {"timing": {"load_seconds": 1.0, "run_seconds": float("nan"), "started": ""}},
+            {"timing": {"load_seconds": 10**400, "run_seconds": 1.0, "started": ""}},
+        ],
+    )
+    def test_numbers_that_no_part_has(self, part, refused, tmp_path, damage):
+        outs = [part(1, 2), part(2, 2)]
+        self.change_report(tmp_path / "part1/.ovseg/part-1-of-2.json", **damage)
+        refused(*outs, says=["part 1 of 2 (part1): its record is damaged"])
+
+    def test_options_that_are_none(self, part, refused, tmp_path):
+        outs = [part(1, 2), part(2, 2, None, "--threshold", "0.5")]
+        self.change_report(tmp_path / "part1/.ovseg/part-1-of-2.json", options=[1])
+        refused(*outs, says=["do not fit together"])
+
+    @staticmethod
+    def change_report(file, **values):
+        told = json.loads(file.read_text())
+        told["report"] |= values
+        file.write_text(json.dumps(told))
+
+    def test_a_list_of_inputs_far_longer_than_its_file(self, part, refused, tmp_path, monkeypatch):
+        """It is not read to its end, which takes minutes where it is a packed one of a megabyte."""
+        import gzip
+
+        outs = [part(1, 2), part(2, 2)]
+        for index in (1, 2):
+            file = tmp_path / f"part{index}/.ovseg/part-{index}-of-2.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": 50_000}))
+        list_ = tmp_path / "part1/.ovseg/part-1-of-2.inputs.gz"
+        list_.write_bytes(gzip.compress(b'[0, ""]\n' * 50_000))
+        refused(*outs, says=["of 50000 inputs are in no part"])
+        monkeypatch.setattr(merging, "_MOST_CHARACTERS", 1000)
+        list_.write_bytes(gzip.compress(b'[0, "%s"]\n' % (b"x" * 1001)))
+        refused(*outs, says=["part 1 of 2 (part1): its list of inputs is damaged"])
+
     def test_a_result_that_is_gone(self, part, program, tmp_path):
         outs = [part(1, 2), part(2, 2)]
         next((tmp_path / "part1/labels").rglob("*.png")).unlink()

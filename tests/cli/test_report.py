@@ -147,3 +147,16 @@ def test_a_place_that_cannot_be_written(program, done, tmp_path):
     (tmp_path / "file").write_text("")
     ended = program("report", "out", "-o", "file/page.html")
     assert ended.code == 1 and "cannot write" in ended.err
+
+
+def test_photos_of_more_pixels_than_are_wanted(program, done, monkeypatch):
+    ended = program("report", "out", "--max-pixels", "1535")
+    assert ended.code == 0
+    assert "3 of the photos exceed the limit of 1535 pixels" in ended.err
+    assert "--max-pixels 1536" in ended.err
+    for photo in page_data(done / "report.html")["photos"]:
+        assert not photo["photo"] and photo["overlay"] and "--max-pixels" in photo["missing"]
+    monkeypatch.setattr("ovseg_cli.media.images.MAX_PIXELS", 1000)
+    ended = program("report", "out", "--max-pixels", "1536", "-o", "page.html")
+    assert ended.code == 0 and "exceed" not in ended.err
+    assert all(photo["photo"] for photo in page_data(done.parent / "page.html")["photos"])

@@ -70,7 +70,10 @@ class TestExport:
         run.export("cutout", class_name=HOSTILE[-1])  # which occurs nowhere
         assert files_in(folder) == {".ovseg-files"}
 
-    @pytest.mark.parametrize("listing", ['["../victim"]', '["/{}/victim"]', "[1]", "{", ""])
+    @pytest.mark.parametrize(
+        "listing",
+        *[['["../victim"]', '["/{}/victim"]', r'["a\u0000b", "a\ud800"]', "[1]", "{", ""]],
+    )
     def test_a_listing_from_elsewhere_reaches_nothing_outside(self, run, listing):
         victim = run.folder / "victim"
         victim.write_text("precious")

@@ -139,6 +139,57 @@ def test_a_foreign_journal_names_no_file_outside(run_of_three, tmp_path):
     assert overlays["10/grey.png"] is not None
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need a right on Windows")
+@pytest.mark.parametrize("link", ["overlays", "overlays/blue.jpg"])
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_result_that_is_a_link_is_none(run_of_three, tmp_path, link, hidden):
+    """A folder from elsewhere may bring it along; its page, and exports, would show what it is."""
+    elsewhere = tmp_path / "elsewhere"
+    (run_of_three / link).rename(elsewhere)
+    (run_of_three / link).symlink_to(elsewhere)
+    if not hidden:
+        shutil.rmtree(run_of_three / ".ovseg")
+        (run_of_three / "stats.csv").write_text(
+            "image,width,height,class_id,class,pixels,fraction,mean_confidence\n"
+            "blue.png,60,40,0,sky,2400,1,0.8\n"
+        )
+    blue = next(photo for photo in read_run(run_of_three).photos if photo.name == "blue.png")
+    assert blue.overlay is None and blue.labels == run_of_three / "labels/blue.png"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes and devices there")
+@pytest.mark.parametrize("name", ["run.json", "classes.json", "stats.csv"])
+@pytest.mark.parametrize("device", [None, "/dev/zero"])
+def test_pipes_and_devices_among_its_files(run_of_three, name, device):
+    shutil.rmtree(run_of_three / ".ovseg")
+    (run_of_three / name).unlink(missing_ok=True)
+    if device is None:
+        os.mkfifo(run_of_three / name)
+    else:
+        (run_of_three / name).symlink_to(device)
+    if name == "run.json":  # without which the page can do
+        assert read_run(run_of_three).record == {}
+    else:
+        with pytest.raises(UsageError, match=name):
+            read_run(run_of_three)
+
+
+def test_a_table_without_lines(run_of_three):
+    """As large as a disk at no cost: a file with a hole."""
+    shutil.rmtree(run_of_three / ".ovseg")
+    (run_of_three / "stats.csv").touch()
+    os.truncate(run_of_three / "stats.csv", 1 << 40)
+    with pytest.raises(UsageError, match=r"stats\.csv is not a table"):
+        read_run(run_of_three)
+
+
+def test_a_class_that_is_there_twice(run_of_three):
+    file = run_of_three / "classes.json"
+    file.write_text(file.read_text().replace('"road"', '"sky"'))
+    with pytest.raises(UsageError, match=r"classes\.json: .*sky"):
+        read_run(run_of_three)
+
+
 def test_entries_of_classes_that_are_not_there_are_passed_over(run_of_three):
     journal = run_of_three / ".ovseg/journal.jsonl"
     journal.write_text(journal.read_text().replace("[[0,2400", "[[7,2400"))

@@ -13,7 +13,14 @@ from hostile_names import HOSTILE
 from mock_segmenter import make_photo
 
 from ovseg_cli.finished_run import read_run
-from ovseg_cli.report.page import SCRIPTS, contents, page, thumbnails_folder, write_page
+from ovseg_cli.report.page import (
+    SCRIPTS,
+    contents,
+    discard_page,
+    page,
+    thumbnails_folder,
+    write_page,
+)
 from ovseg_cli.report.thumbnails import Thumbnails, write_thumbnails
 
 
@@ -209,6 +216,19 @@ def test_what_a_foreign_run_json_has_for_something_else_is_left_out(run_of_three
     (run_of_three / "run.json").write_text(json.dumps(record))
     values = whole(run_of_three, run_of_three / "report.html")
     assert values["run"] == {"timing": {"total": 1.5}, "version": "1.2.3", "anything": None}
+
+
+def test_a_run_json_that_is_nested_deeply(run_of_three):
+    for depth in (50, 700):
+        (run_of_three / "run.json").write_text(f'{{"version": {"[" * depth}{"]" * depth}}}')
+        assert written(run_of_three)[1]["run"] == {}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes there")
+def test_a_pipe_in_the_place_of_the_page_is_no_page(run_of_three):
+    os.mkfifo(run_of_three / "report.html")
+    discard_page(run_of_three / "report.html")
+    assert (run_of_three / "report.html").exists()
 
 
 def test_the_parts_of_the_page_are_packaged():
