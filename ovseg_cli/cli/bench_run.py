@@ -63,7 +63,7 @@ def execute(request: Request) -> int:
     from ovseg_cli.benchmark.machine import machine, one_line
     from ovseg_cli.whole_files import require_writable
 
-    for file in filter(None, (request.store, request.trace)):
+    for file in filter(None, (request.store, request.plot, request.trace)):
         require_writable(file.parent)  # before minutes are spent
     earlier = None
     if request.compare is not None:

@@ -160,6 +160,8 @@ def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation
 
 def _tell_left_out(evaluation: Evaluation, photos: PixelSet) -> None:
     """Say which photos and ids do not count; raises InputError or UsageError where none does."""
+    from ovseg_cli.data.pixel_set import unknown_ids
+
     if not evaluation.photos:
         raise InputError(f"{photos.name}: none of its {len(photos.keys)} photos could be scored")
     if evaluation.failures:
@@ -167,15 +169,10 @@ def _tell_left_out(evaluation: Evaluation, photos: PixelSet) -> None:
             f"{photos.name}: {len(evaluation.failures)} of {len(photos.keys)} photos could not be "
             "scored: the scores are of the others"
         )
-    ids = ", ".join(map(str, sorted(evaluation.strangers)[:10]))
-    if not evaluation.matrix.counts.any():
-        reason = f"no id in its labels ({ids}) is in classes.json" if ids else "all are ignored"
-        raise UsageError(f"{photos.name}: no pixel counts: {reason}")
-    if ids:
-        console.warning(
-            f"{photos.name}: labels hold ids that are not in classes.json ({ids}): such pixels are "
-            "left out, as those of 255 are"
-        )
+    pixels = int(evaluation.matrix.counts.sum())
+    warning = unknown_ids(photos.name, pixels, evaluation.strangers)
+    if warning:
+        console.warning(warning)
 
 
 def _predict(request: Request, subject: Subject, compute: Compute) -> Predict:

@@ -14,7 +14,7 @@ import numpy as np
 from ovseg_cli.data.bounds import COUNT, SEED, SHARE, SIDE, require, require_scales
 from ovseg_cli.data.image_set import ImageSet
 from ovseg_cli.data.marking import NOT_THERE, THERE
-from ovseg_cli.data.pixel_set import IGNORE, PixelSet, named_set, some_of
+from ovseg_cli.data.pixel_set import IGNORE, PixelSet, named_set, unknown_ids
 from ovseg_cli.data.transforms import GREY, distort_colour, random_box, random_crop
 from ovseg_cli.errors import UsageError
 
@@ -113,7 +113,9 @@ class PixelSampler:
                 self._kept[index] = image, labels
         counts = np.stack(rows)  # (photos, K+1)
         self.pixels = counts.sum(0)
-        _require_counted(data.name, int(self.pixels.sum()), strangers)
+        warning = unknown_ids(data.name, int(self.pixels.sum()), strangers)
+        if warning:
+            log.warning("%s", warning)
         self.showing = [np.flatnonzero(counts[:, label] > 50) for label in range(data.other)]
         self.focusable = [label for label, photos in enumerate(self.showing) if len(photos)]
         self.focus_weights = _drawing_shares([len(self.showing[label]) for label in self.focusable])
@@ -194,20 +196,6 @@ class PixelSampler:
             photo = int(draw.choice(other.showing[theirs]))
             _paste(*view, label, Thing(other, photo, (theirs,)), style, draw)
         return tuple(labels)
-
-
-def _require_counted(name: str, pixels: int, strangers: set[int]) -> None:
-    """Raise UsageError where no pixel counts; warn of ids in labels that are no class's."""
-    ids = some_of([str(number) for number in sorted(strangers)])
-    if not pixels:
-        reason = f"no id in its labels ({ids}) is in classes.json" if ids else "all are ignored"
-        raise UsageError(f"{name}: no pixel counts: {reason}")
-    if ids:
-        log.warning(
-            "%s: labels hold ids that are not in classes.json (%s): such pixels count nowhere",
-            name,
-            ids,
-        )
 
 
 def _paste(

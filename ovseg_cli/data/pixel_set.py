@@ -5,7 +5,7 @@ classes.json.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,23 @@ def some_of(texts: Sequence[str]) -> str:
     """The first few, with commas between, and how many more there are."""
     more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
     return ", ".join(texts[:_NAMED]) + more
+
+
+def unknown_ids(name: str, pixels: int, strangers: Collection[int]) -> str:
+    """What to warn of where label files hold ids of no class; empty for nothing.
+
+    pixels: how many of the set `name` count. Raises UsageError where none does.
+    """
+    ids = some_of([str(number) for number in sorted(strangers)])
+    if not pixels:
+        reason = f"no id in its labels ({ids}) is in classes.json" if ids else "all are ignored"
+        raise UsageError(f"{name}: no pixel counts: {reason}")
+    if not ids:
+        return ""
+    return (
+        f"{name}: labels hold ids that are not in classes.json ({ids}): such pixels are left out, "
+        "as those of 255 are"
+    )
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,8 @@ def test_the_plot_is_a_picture(bench, tmp_path):
 def test_a_plot_that_cannot_be_written(bench, tmp_path):
     (tmp_path / "file").write_text("")
     ended = bench("--plot", "file/chart.png")
-    assert ended.code == 1 and "cannot write file" in ended.err
-    assert "ten names" in ended.out  # what was measured is not lost
+    assert ended.code == 2 and "cannot write to file" in ended.err
+    assert "ten names" not in ended.out  # it is said before minutes are spent
 
 
 @pytest.mark.parametrize(
