@@ -18,6 +18,7 @@ from ovseg_cli.journal_entry import is_sound as is_plausible
 from ovseg_cli.json_files import open_regular, read_json
 from ovseg_cli.links import first_link
 from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
+from ovseg_cli.whole_files import stays_inside
 
 _LONGEST_LINE = 1 << 20  # characters of stats.csv; a name has fewer
 
@@ -171,7 +172,7 @@ def _saved(out: Path, entry: Entry, kind: str) -> Path | None:
     """A file that the run wrote, if it is still there; never one outside the folder."""
     for name in entry.files.get(kind, ()):
         path = PurePath(name)
-        if not path.is_absolute() and ".." not in path.parts and _is_own_file(out, out / path):
+        if stays_inside(path) and _is_own_file(out, out / path):
             return out / path
     return None
 
@@ -194,7 +195,7 @@ def _entries_of_stats(out: Path) -> Iterator[tuple[str, Entry]]:
                 sizes[image] = (int(row["width"]), int(row["height"]))
                 area = (int(row["class_id"]), int(row["pixels"]), float(row["mean_confidence"]))
                 areas[image].append(area)
-                if PurePath(image).is_absolute() or ".." in PurePath(image).parts:
+                if not stays_inside(PurePath(image)):
                     raise ValueError("a photo's results cannot lie outside the folder")
     except FileNotFoundError:
         return

@@ -5,6 +5,7 @@ somebody else.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from ovseg_cli.errors import OutputError
@@ -16,7 +17,7 @@ def first_link(root: Path, path: Path) -> Path | None:
     place = str(root)
     for part in path.relative_to(root).parts:
         place = os.path.join(place, part)
-        if os.path.islink(place):
+        if _is_link(place):
             return Path(place)
     return None
 
@@ -32,8 +33,13 @@ def refuse_links_within(root: Path, path: Path) -> None:
     Links elsewhere are its user's own, and may be followed.
     """
     for place in (*reversed(path.parents), path):  # ".." stays in it, as the system follows it
-        if os.path.islink(place) and _holds(root, place.parent):
+        if _is_link(place) and _holds(root, place.parent):
             _refuse(place)
+
+
+def _is_link(place: str | Path) -> bool:
+    # Of Windows' two kinds; older Pythons do not tell the second.
+    return os.path.islink(place) or (sys.version_info >= (3, 12) and os.path.isjunction(place))
 
 
 def _holds(root: Path, folder: Path) -> bool:

@@ -27,7 +27,7 @@ from ovseg_cli.layout import STATE
 from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.parts import Part, read_parts
 from ovseg_cli.vocabulary import Vocabulary, printable
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, stays_inside
 
 _OWN_AFFAIR = ("batch_size", "workers", "shard")  # options that may differ between parts
 _SHOWN = 3  # names in a message
@@ -331,7 +331,7 @@ def _bring(part: Part, name: str, size: int, folder: Path, *, link: bool) -> Non
 def _checked_source(part: Part, name: str, size: int) -> Path:
     path = PurePath(name)
     source = part.out / path
-    outside = path.is_absolute() or ".." in path.parts or first_link(part.out, source)
+    outside = not stays_inside(path) or first_link(part.out, source)
     if outside or not os.path.isfile(source) or source.stat().st_size != size:
         raise UsageError(
             f"{part.name}: {printable(name)} is not there as it was written: "

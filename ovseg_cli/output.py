@@ -19,7 +19,7 @@ from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.superseded import Files, intact, is_repeated, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary, printable
-from ovseg_cli.whole_files import is_temporary, left_over, remove, require_writable
+from ovseg_cli.whole_files import is_temporary, left_over, remove, require_writable, stays_inside
 
 _WRITTEN_ANEW = 3  # times, while other parts finish more: they write the tables, too
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
@@ -346,7 +346,7 @@ class OutputFolder:
     def _recorded(self, entry: Entry) -> list[Path]:
         """The files of an entry; a journal from elsewhere cannot name any outside the folder."""
         names = (Path(name) for files in entry.files.values() for name in files)
-        inside = (self.root / n for n in names if not n.is_absolute() and ".." not in n.parts)
+        inside = (self.root / name for name in names if stays_inside(name))
         return [path for path in inside if first_link(self.root, path.parent) is None]
 
     def _remove_results(self) -> None:

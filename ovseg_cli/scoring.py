@@ -197,8 +197,9 @@ class Scorer:
         """
         _, seen = self._patches(self._prepare(frame))
         patches = seen.flatten(0, 1)
-        mask = torch.from_numpy(inside).to(patches)[None, None]
-        share = F.adaptive_avg_pool2d(mask, (seen.shape[0], seen.shape[1])).flatten()
+        mask = torch.from_numpy(inside).float()[None, None]
+        # On the CPU: Apple's GPUs pool multiples of a size alone (pytorch#96056).
+        share = F.adaptive_avg_pool2d(mask, (seen.shape[0], seen.shape[1])).flatten().to(patches)
         mean = share @ patches / share.sum()
         outside = (1 - share) @ patches / (1 - share).sum().clamp(min=1)
         direction = F.normalize(mean - outside, dim=0)

@@ -1,5 +1,6 @@
 """The class names by which a photo is divided: parsing, checking, presets."""
 
+import codecs
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -159,6 +160,8 @@ def _read_text(path: str | Path, content: str, remedy: str = "") -> str:
         reason = getattr(error, "strerror", None) or error
         raise VocabularyError(f"cannot read the {content} in {shown}: {reason}{remedy}") from error
     try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")  # as PowerShell redirects
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -296,7 +299,10 @@ def _check(classes: Sequence[ClassName], numbers: Sequence[int], kind: str) -> N
                 )
             if _is_blank(phrase):
                 what = "a synonym" if entry.name and phrase is not entry.name else "the class name"
-                raise VocabularyError(f"{what} at {kind} {number} is blank: a separator too many?")
+                raise VocabularyError(
+                    f"{what} at {kind} {number} is blank: a separator too many, "
+                    "or no quotes around the list?"
+                )
             seen.setdefault(comparable(phrase), []).append((phrase, number))
         for kind_of in entry.parents:
             if _is_blank(kind_of) or "|" in kind_of:

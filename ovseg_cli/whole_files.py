@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.vocabulary import printable
@@ -51,6 +51,11 @@ def is_possible(name: str) -> bool:
         return b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:  # half of a pair of surrogates
         return False
+
+
+def stays_inside(path: PurePath) -> bool:
+    """Whether a name from elsewhere, put below a folder, leads to a place below it."""
+    return not path.anchor and ".." not in path.parts  # on Windows C:x and \\x are not absolute
 
 
 def is_temporary(name: str) -> bool:

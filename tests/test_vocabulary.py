@@ -147,7 +147,7 @@ class TestRead:
         with pytest.raises(VocabularyError, match="synonym at line 2"):
             read(file)
 
-    @pytest.mark.parametrize("data", [b"sky\n\xe9t\xe9\n", "sky".encode("utf-16")])
+    @pytest.mark.parametrize("data", [b"sky\n\xe9t\xe9\n", "sky".encode("utf-16")[:-1]])
     def test_other_encodings(self, tmp_path, data):
         file = tmp_path / "names.txt"
         file.write_bytes(data)
@@ -230,6 +230,13 @@ class TestTemplates:
     def test_neither_a_set_nor_a_file(self):
         with pytest.raises(VocabularyError, match="cannot read.*imagenet80, single, vild"):
             templates("imagenet81")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_files_as_windows_writes_them(encoding, tmp_path):
+    content = "\ufeff" * (encoding == "utf-16-be") + "sky\r\nstra\u00dfe\r\n"
+    (tmp_path / "names.txt").write_bytes(content.encode(encoding))
+    assert vocabulary.read(tmp_path / "names.txt").names == ("sky", "stra\u00dfe")
 
 
 class TestPrintable:

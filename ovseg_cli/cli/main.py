@@ -1,8 +1,10 @@
 """The `ovseg` program: finds the command, and turns errors into messages and exit codes."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +14,7 @@ import click
 from ovseg_cli import __version__
 from ovseg_cli.cli import console
 from ovseg_cli.errors import OvsegError
+from ovseg_cli.vocabulary import printable
 
 # Name -> module with the click command `command`. Imported for --help as well: such a module
 # imports what is heavy only within its functions.
@@ -45,6 +48,14 @@ class Program(click.Group):
             return None
         command: click.Command = import_module(COMMANDS[cmd_name]).command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if word not in COMMANDS and not word.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {printable(word)}{_meant(word)}")
+        return super().resolve_command(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
         """Run, say what went wrong, exit: the one place where errors become exit codes."""
@@ -81,6 +92,14 @@ class Program(click.Group):
                 )
             code = 1
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _meant(word: str) -> str:
+    """What somebody may have meant who typed a word where a command belongs."""
+    if os.path.exists(word):
+        return f": to label a photo or folder, ovseg segment {printable(word)} --classes NAMES"
+    alike = get_close_matches(word, COMMANDS, n=1)
+    return f": did you mean {alike[0]}?" if alike else f"; there are: {', '.join(COMMANDS)}"
 
 
 def _is_of_click(error: Exception) -> bool:

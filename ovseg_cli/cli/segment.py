@@ -229,7 +229,10 @@ def _find(
 def _listed_paths(null: bool) -> list[str]:
     data = sys.stdin.buffer.read()
     lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
-    return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
+    try:
+        return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
+    except UnicodeDecodeError as error:  # on Windows, where paths are text
+        raise UsageError(f"the list of inputs is not UTF-8: {error}") from error
 
 
 def _exists(text: str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from ovseg_cli.cli import console
 from ovseg_cli.rivals import competing
 from ovseg_cli.vocabulary import Vocabulary, printable
 
+_LATIN = re.compile("[A-Za-z]")
 _SHOWN = 40  # class names
 
 
@@ -21,11 +24,23 @@ def echo_vocabulary(
         shown.append(f"... {len(vocabulary) - _SHOWN} more")
     noun = "class" if len(vocabulary) == 1 else "classes"
     console.note(f"{len(vocabulary)} {noun}: {', '.join(shown)}")
+    own = vocabulary if other is None else Vocabulary(vocabulary.classes[:-1])
+    _warn_of_other_scripts(own)
     if other is not None:
         console.note(f'"{printable(other)}" takes what fits none of the names')
     if rivals is not None:
-        own = vocabulary if other is None else Vocabulary(vocabulary.classes[:-1])
         echo_rivals(rivals, own, other)
+
+
+def _warn_of_other_scripts(vocabulary: Vocabulary) -> None:
+    """Of classes that no text encoder here can know by any of their names."""
+    named = (entry for entry in vocabulary.classes if not entry.pictured)
+    found = [entry.name for entry in named if not any(map(_LATIN.search, entry.phrases))]
+    if found:
+        others = f", as {len(found) - 1} more" if len(found) > 1 else ""
+        console.warning(
+            f'"{printable(found[0])}" has no Latin letter{others}: models know English names'
+        )
 
 
 def echo_rivals(rivals: Vocabulary, own: Vocabulary, other: str | None) -> None:

@@ -170,7 +170,8 @@ def _coco(entry: Benchmark, root: Path, split: str) -> PixelSet:
 def _cityscapes(entry: Benchmark, root: Path, split: str) -> PixelSet:
     photos, ending = root / "leftImg8bit" / split, "_leftImg8bit.png"
     keys = sorted(
-        str(path.relative_to(photos)).removesuffix(ending) for path in photos.glob(f"*/*{ending}")
+        path.relative_to(photos).as_posix().removesuffix(ending)
+        for path in photos.glob(f"*/*{ending}")
     )
     return PixelSet(
         name=entry.name,

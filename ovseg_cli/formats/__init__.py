@@ -21,7 +21,7 @@ from ovseg_cli.links import first_link
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import printable
-from ovseg_cli.whole_files import is_possible, remove
+from ovseg_cli.whole_files import is_possible, remove, stays_inside
 
 _LISTING = ".ovseg-files"  # in a format's folder: what the export has written
 
@@ -107,8 +107,7 @@ def _listed(folder: Path) -> set[str]:
         paths = [Path(name) for name in read_json(folder / _LISTING)]
     except (OSError, ValueError, TypeError):
         return set()
-    inside = (p.as_posix() for p in paths if not p.is_absolute() and ".." not in p.parts)
-    return set(filter(is_possible, inside))
+    return set(filter(is_possible, (p.as_posix() for p in filter(stays_inside, paths))))
 
 
 def _write_with(

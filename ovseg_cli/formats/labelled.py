@@ -16,6 +16,7 @@ from ovseg_cli.media.images import naming, read_image, require_few_pixels
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
+from ovseg_cli.whole_files import stays_inside
 
 # Of a label map, unless another limit is asked for: some formats take 18 bytes a pixel to make, and
 # a file of 100 kB can be a map of that size.
@@ -102,7 +103,7 @@ class LabelledPhoto:
     def rel(self) -> str:
         """REL, the name of its results: unique, relative, without '..'."""
         rel = self.finished.entry.rel
-        if PurePath(rel).is_absolute() or ".." in PurePath(rel).parts:
+        if not stays_inside(PurePath(rel)):
             raise InputError(f"{printable(rel)}: a photo's results cannot lie outside the folder")
         return rel
 

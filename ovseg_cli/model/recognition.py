@@ -36,7 +36,8 @@ def recognise(
 def pool_biases(biases: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     """Attention biases (B, heads, N, ., .) -> (B, heads, N, h·w), the largest in each patch."""
     maps = biases.flatten(1, 2)
-    if torch.jit.is_tracing():  # ONNX knows no such pooling
+    # ONNX knows no such pooling, and that of Apple's GPUs takes other windows (pytorch#190064).
+    if torch.jit.is_tracing() or maps.device.type == "mps":
         pooled = windows_maximum(maps, grid_hw)
     else:
         pooled = F.adaptive_max_pool2d(maps, grid_hw)

@@ -10,7 +10,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
 from ovseg_cli.errors import InputError, UsageError
@@ -18,6 +18,7 @@ from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.storage.store import Store, current_stamp, fetch, is_url, reason, stamp_of
 from ovseg_cli.vocabulary import printable
+from ovseg_cli.whole_files import stays_inside
 
 _HEADER_BYTES = 1 << 20  # of names and records before a member; more is no honest archive
 _CHANGED = "the archive has changed since its photos were listed"
@@ -179,8 +180,7 @@ def _infos(file: Any) -> Iterator[tarfile.TarInfo]:
 
 def _problem(info: tarfile.TarInfo, is_taken: bool, size: int) -> str:
     """Why a member cannot be taken; empty where it can."""
-    parts = info.name.split("/")
-    if info.name.startswith("/") or ".." in parts or "\0" in info.name:
+    if not stays_inside(PurePath(info.name)) or "\0" in info.name:
         return "its name leads out of the folder"
     if not info.isreg() or info.issparse():
         return "a link, device or hole in the archive, not a file"
@@ -190,8 +190,9 @@ def _problem(info: tarfile.TarInfo, is_taken: bool, size: int) -> str:
 
 
 def _member(tar: str, name: str, info: tarfile.TarInfo, stamp: int, problem: str) -> TarMember:
-    inside = PurePosixPath(*(part.replace("\0", "") for part in name.split("/") if part != ".."))
-    file = str(Path(tar) / inside)
+    path = PurePath(name.replace("\0", ""))
+    inside = (part for part in path.parts if part not in (path.anchor, ".."))
+    file = str(Path(tar, *inside))
     return TarMember(file, "", tar, info.offset_data, info.size, stamp, problem)
 
 

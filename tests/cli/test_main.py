@@ -51,6 +51,19 @@ def test_wrong_usage(program, arguments):
     assert not ended.out
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("segmnet", "did you mean segment?"),
+        (".", "ovseg segment . --classes"),
+        ("x", "there are: "),
+    ],
+)
+def test_what_is_no_command(program, word, meant):
+    ended = program(word)
+    assert ended.code == 2 and f"there is no command {word}" in ended.err and meant in ended.err
+
+
 def command_that_raises(monkeypatch, error):
     import click
 

@@ -81,6 +81,10 @@ class TestVocabulary:
         err = segment(photos).err
         assert "3 classes: 0 sky, 1 road, 2 car|automobile" in err
 
+    def test_names_in_other_scripts_are_told_of(self, segment, photos):
+        err = segment(photos, classes="sky, \u6728, \u8def|road, \u5929").err
+        assert '"\u6728" has no Latin letter, as 1 more: models' in err
+
     def test_from_a_file(self, segment, photos, tmp_path):
         (tmp_path / "names.txt").write_text("# mine\nsky\nroad | street\n")
         assert "2 classes: 0 sky, 1 road|street" in segment(photos, classes="@names.txt").err
