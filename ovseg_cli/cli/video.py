@@ -151,6 +151,7 @@ def command(
     from ovseg_cli.cli import video_plan, video_run
     from ovseg_cli.clips.choice import Choice
     from ovseg_cli.clips.folder import check_saves
+    from ovseg_cli.media.video import without_credentials
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
@@ -158,7 +159,7 @@ def command(
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_clips
 
-        vocabulary = auto_vocabulary(compute, sample_clips(clips))
+        vocabulary = auto_vocabulary(compute, sample_clips([*map(without_credentials, clips)]))
     labelled = vocabulary if other is None else vocabulary.with_class(other)
     saves = tuple(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
     check_saves(saves, labelled)
@@ -187,7 +188,7 @@ def command(
         batch_size=options["batch_size"],
         as_json=options["as_json"],
         show=options["show"],
-        arguments=tuple(click.get_current_context().obj or ()),
+        arguments=tuple(map(without_credentials, click.get_current_context().obj or ())),
     )
     video_plan.check(plan)
     echo_vocabulary(labelled, other, compute.rivals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ovseg_cli.clips.names import clip_names, is_clip_name, is_stream
 from ovseg_cli.errors import UsageError
 from ovseg_cli.journal import Journal
 from ovseg_cli.layout import CLASSES, CLIPS, REPORT, STATE
-from ovseg_cli.media.video import CAMERA
+from ovseg_cli.media.video import CAMERA, without_credentials
 from ovseg_cli.tables import holds_other_names
 from ovseg_cli.vocabulary import Vocabulary, printable
 from ovseg_cli.whole_files import require_writable
@@ -69,27 +70,53 @@ def check(plan: Plan) -> None:
     """Before anything is loaded. Raises UsageError."""
     for source in plan.clips:
         if plan.resume and is_stream(source):
-            raise UsageError(f"--resume cannot go on with {printable(source)}: it is over")
+            shown = printable(without_credentials(source))
+            raise UsageError(f"--resume cannot go on with {shown}: it is over")
         if plan.live is not None and not is_stream(source):
             raise UsageError(f"--live is for cameras and streams, not {printable(source)}")
     require_writable(plan.out)
     _check_names(plan)
-    if plan.overwrite:
-        return
+    _check_inputs(plan)
     for source, name in zip(plan.clips, clip_names(plan.clips), strict=True):
-        if plan.resume:
-            _check_source(plan, source, name)
-        elif plan.folder(name).holds_results():
-            raise UsageError(
-                f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
-                "goes on with it, --overwrite replaces it, -o names another folder"
-            )
+        if not plan.overwrite and plan.folder(name).holds_results():
+            _check_earlier(plan, source, name)
 
 
-def _check_source(plan: Plan, source: str, name: str) -> None:
-    """Raise UsageError where the results there are of another clip, which they would replace."""
+def _check_inputs(plan: Plan) -> None:
+    """Raise UsageError where an input lies where results go, which would replace it."""
+    inputs: dict[tuple[int, int], str] = {}  # by what they are and lie in
+    for source in itertools.filterfalse(is_stream, plan.clips):
+        for way in (Path(source).absolute(), Path(source).resolve()):
+            inputs |= {_identity(place): source for place in (way, *way.parents)}
+    for name in clip_names(plan.clips):
+        for place in filter(Path.exists, plan.folder(name).places()):
+            if _identity(place) in inputs:
+                raise UsageError(
+                    f"{printable(inputs[_identity(place)])} is an input, and results of "
+                    f"{printable(name)} go to {printable(str(place))}: -o names another folder"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same however a path is spelled."""
+    state = path.stat()
+    return state.st_dev, state.st_ino
+
+
+def _check_earlier(plan: Plan, source: str, name: str) -> None:
+    """Raise UsageError unless the results that are there may be gone on with, or replaced."""
     found = plan.folder(name).source()
-    if found not in (None, os.path.abspath(source)):
+    if found is None:
+        raise UsageError(
+            f"{plan.out} holds results named {printable(name)}, and nothing tells of a run that "
+            "wrote them: -o names another folder, --overwrite replaces them"
+        )
+    if not plan.resume:
+        raise UsageError(
+            f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
+            "goes on with it, --overwrite replaces it, -o names another folder"
+        )
+    if found != os.path.abspath(source):
         raise UsageError(
             f"{plan.out} holds results of another clip named {printable(name)}, "
             f"{printable(str(found))}: -o names another folder, --overwrite replaces them"

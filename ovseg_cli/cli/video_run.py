@@ -16,15 +16,22 @@ from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
 from ovseg_cli.cli.video_plan import Plan
 from ovseg_cli.clips import run as clip_run
-from ovseg_cli.clips.live import Newest
+from ovseg_cli.clips.live import Live
 from ovseg_cli.clips.names import clip_names, is_stream
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.state import Origin
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError, UsageError
+from ovseg_cli.exports import OVERLAY
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.inputs import InputState
-from ovseg_cli.media.video import Video, open_video, pictures_version
+from ovseg_cli.media.video import (
+    CAMERA,
+    Video,
+    open_video,
+    pictures_version,
+    without_credentials,
+)
 from ovseg_cli.media.window import Window
 from ovseg_cli.results import is_run_wide, reason_of
 from ovseg_cli.run_lock import holding
@@ -86,6 +93,7 @@ class _Clip:
         self.plan = plan
         self.segmenter = segmenter
         self.source = source
+        self.shown = without_credentials(source)  # in messages and records
         self.name = name
         self.interruption = interruption
         self.window = window
@@ -96,7 +104,7 @@ class _Clip:
         self.started = time.time()  # for the record; clocks may be set back
         self.clock = time.perf_counter()  # the same moment
         self.segmented = self.before = self.dropped = 0  # frames
-        self.about: dict[str, Any] = {"source": source}
+        self.about: dict[str, Any] = {"source": self.shown}
         self.reason = ""  # why it failed
         self.last = False  # whether no other clip is begun
         self.overlay: ClipOverlay | None = None
@@ -112,29 +120,37 @@ class _Clip:
         try:
             origin = self.origin()
             if self.plan.resume and self.folder.finished(origin, audio=self.plan.audio):
-                console.note(f"{printable(self.source)}: finished earlier")
+                console.note(f"{printable(self.shown)}: finished earlier")
                 return 0
-            with open_video(self.source) as video:
+            with open_video(self.source, self.stopped) as video:
                 status, code = self.work(video, origin)
                 self.finish(video, status, origin)
         except Exception as error:  # the other clips are still to be done
             console.trace(error)
-            status, code = "failed", 1
-            self.fail(reason_of(error, self.source, kind="clip"))
-            self.last = isinstance(error, OutputError) and is_run_wide(error)
+            if isinstance(error, InputError) and self.interruption.requested():  # it broke off
+                status, code = self.interrupted()
+            else:
+                status, code = "failed", 1
+                self.fail(reason_of(error, self.shown, kind="clip"))
+                self.last = isinstance(error, OutputError) and is_run_wide(error)
             if isinstance(error, OutputError):
                 console.note(f"make room or mend it, then {self.remedy}")
             elif origin is not None:
-                self.note_failure(origin)
+                self.note_nothing(status, origin)
         self.say_end(status)
         return code
 
-    def note_failure(self, origin: Origin) -> None:
+    def interrupted(self) -> tuple[str, int]:
+        """How the run ends after a signal, and its exit code."""
+        self.last = True
+        return "interrupted", self.interruption.exit_code
+
+    def note_nothing(self, status: str, origin: Origin) -> None:
         """Leave a run.json that says why there is nothing else, if there is not."""
         if self.folder.holds_results():
             return
         try:
-            self.folder.write_report(self.describe("failed"), origin)
+            self.folder.write_report(self.describe(status), origin)
         except OutputError as error:
             console.error(str(error))
 
@@ -145,7 +161,7 @@ class _Clip:
         run = self.provenance.fingerprint(choice=labels, smooth=plan.smooth)
         extent = json.dumps([plan.choice.end, plan.choice.most, sorted(plan.saves)])
         if is_stream(self.source):
-            return Origin(self.source, -1, 0, run, extent)
+            return Origin(self.shown, -1, 0, run, extent)
         path = Path(self.source)
         state = InputState.of(path)
         size, version = state.size, state.modified_ns
@@ -159,10 +175,10 @@ class _Clip:
         held, anew = self.folder.holds_results(), self.plan.overwrite
         self.before = self.folder.open(origin, metadata, video.info.rate, anew=anew)
         if self.before:
-            console.note(f"{printable(self.source)}: goes on after {self.before} frames")
+            console.note(f"{printable(self.shown)}: goes on after {self.before} frames")
         elif held and not anew:
             console.note(
-                f"{printable(self.source)}: begins anew: the clip, the model or an option has "
+                f"{printable(self.shown)}: begins anew: the clip, the model or an option has "
                 f"changed, or its results are not what was left in {self.plan.out}"
             )
         device = str(self.segmenter.model.device)
@@ -189,16 +205,15 @@ class _Clip:
             if not self.folder.count:
                 raise
             console.trace(error)
-            self.fail(reason_of(error, self.source, kind="clip"))
+            self.fail(reason_of(error, self.shown, kind="clip"))
             return "failed", 1
         if self.interruption.requested():
-            self.last = True
-            return "interrupted", self.interruption.exit_code
+            return self.interrupted()
         if self.stopped() and not is_stream(self.source):  # its window was closed
             self.last = True
             return "interrupted", 0
         if not self.folder.count:
-            raise InputError(f"{printable(self.source)}: no frame lies in the part asked for")
+            raise InputError(f"{printable(self.shown)}: no frame lies in the part asked for")
         return "complete", 0
 
     def labeller(self) -> clip_run.Labeller:
@@ -222,10 +237,13 @@ class _Clip:
         """Those to be labelled: where a clip goes on a few more, for their effect on the next."""
         choice = self.plan.choice
         frames: Iterable[Frame] = video.frames(choice.start)
-        newest = Newest(frames) if self.plan.drops(self.source) else None
+        live: Live | None = None
+        drop = self.plan.drops(self.source)
+        if drop or self.source.startswith(CAMERA):
+            frames = live = Live(frames, self.stopped, drop=drop)
         try:
             warm_up: deque[tuple[Frame, bool]] = deque(maxlen=WARM_UP)
-            chosen = clip_run.of_one_size(choice.of(frames if newest is None else newest))
+            chosen = clip_run.of_one_size(choice.of(frames))
             for position, (frame, due) in enumerate(chosen):
                 if position == 0:
                     height, width = frame.size_hw
@@ -238,9 +256,9 @@ class _Clip:
                     yield warm_up.popleft()
                 yield frame, due
         finally:
-            if newest is not None:
-                newest.close()
-                self.dropped = newest.dropped
+            if live is not None:
+                live.close()
+                self.dropped = live.dropped
 
     def show(self, result: clip_run.FrameResult) -> None:
         self.segmented += not result.held
@@ -248,12 +266,12 @@ class _Clip:
         if self.window is not None:
             if self.overlay is None:
                 self.overlay = ClipOverlay(self.segmenter.vocabulary, frame.size_hw)
-            title = f"{printable(self.source)} {frame.seconds:.2f} s"
+            title = f"{printable(self.shown)} {frame.seconds:.2f} s"
             self.window.show(self.overlay.draw(frame, result.segmentation), title)
         if self.plan.as_json:
             console.json_line(
                 {
-                    "clip": self.source,
+                    "clip": self.shown,
                     "frame": frame.index + 1,
                     "seconds": round(frame.seconds, 6),
                     "held": result.held,
@@ -263,13 +281,25 @@ class _Clip:
 
     def finish(self, video: Video, status: str, origin: Origin) -> None:
         """Put the clip's files together. Raises OutputError."""
-        heard = self.plan.audio and video.info.has_audio and not is_stream(self.source)
         self.about |= {"frames_per_second": round(float(video.info.rate), 6)}
-        self.folder.finish(self.source if heard else None, video.zero, whole=status == "complete")
+        sound, whole = self.sound(video, origin), status == "complete"
+        self.folder.finish(sound, video.zero, video.pixel_aspect, whole=whole)
         if self.folder.count:
             self.folder.write_report(self.describe(status), origin)
         else:
-            self.note_failure(origin)
+            self.note_nothing(status, origin)
+
+    def sound(self, video: Video, origin: Origin) -> str | None:
+        """The file whose sound goes along: the clip, if it is still the one that was read."""
+        wanted = self.plan.audio and OVERLAY in self.plan.saves and video.info.has_audio
+        if not wanted or is_stream(self.source):
+            return None
+        if self.origin() != origin:
+            console.warning(
+                f"{printable(self.shown)}: it has changed while it was read: its sound is left out"
+            )
+            return None
+        return self.source
 
     def describe(self, status: str) -> dict[str, Any]:
         """The contents of run.json."""
@@ -301,7 +331,7 @@ class _Clip:
 
     def fail(self, reason: str) -> None:
         self.reason = reason
-        named = reason if printable(self.source) in reason else f"{self.source}: {reason}"
+        named = reason if printable(self.shown) in reason else f"{self.shown}: {reason}"
         console.error(printable(named))
 
     def say_end(self, status: str) -> None:
@@ -318,6 +348,6 @@ class _Clip:
         speed = f", {self.segmented / seconds:.1f} a second" if self.segmented else ""
         lost = f", {self.dropped} dropped" if self.dropped else ""
         console.note(
-            f"{printable(self.source)}: {self.folder.count} frames in {seconds:.1f} s{speed}{lost}"
+            f"{printable(self.shown)}: {self.folder.count} frames in {seconds:.1f} s{speed}{lost}"
             f": {self.plan.out / self.name}.*"
         )

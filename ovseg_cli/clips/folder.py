@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -18,6 +17,7 @@ from PIL import Image
 from ovseg_cli.clips.names import is_clip_name
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.records import FrameRecord, write_tables
+from ovseg_cli.clips.removal import is_folder, remove_file, remove_frames, remove_whole
 from ovseg_cli.clips.state import NUMBER, ClipState, Origin
 from ovseg_cli.clips.timeline import draw_timeline
 from ovseg_cli.errors import OutputError, UsageError
@@ -39,7 +39,7 @@ from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import PARENTS, write_json
 from ovseg_cli.vocabulary import Vocabulary, printable
-from ovseg_cli.whole_files import atomic_path, is_temporary
+from ovseg_cli.whole_files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _SUFFIXES = {
     LABELS_VIDEO: "labels.mkv",
     STATS: "stats.csv",
     TIMELINE: "timeline.png",
-}  # of others: their name, a folder
+}  # of others: their name, a folder with a result of each frame
 
 
 def check_saves(names: Sequence[str], vocabulary: Vocabulary) -> None:
@@ -105,6 +105,10 @@ class ClipFolder:
     def _file(self, suffix: str) -> Path:
         return self.out / f"{self.clip}.{suffix}"
 
+    def places(self) -> list[Path]:
+        """All files and folders that a run may write or remove."""
+        return [*map(self._target, SAVES), self._file(PARENTS), self.report, self._state.folder]
+
     def holds_results(self) -> bool:
         """Whether an earlier run has written frames here; one that failed before has not."""
         targets = [self._target(name) for name in SAVES]
@@ -134,17 +138,22 @@ class ClipFolder:
         return {name: _bytes(target) for name, target in self.targets().items()}
 
     def remove(self) -> None:
-        """Remove what an earlier run has written of this clip. Raises OutputError."""
+        """Remove what an earlier run has written of this clip, nothing else. Raises OutputError."""
         refuse_links(self.out, self._state.folder)
         # First what tells of the rest: after a kill here nobody must go on from what is gone.
         self._forget()
-        for target in [*map(self._target, SAVES), self._file(PARENTS)]:
-            _remove(target)
+        for name in SAVES:
+            target = self._target(name)
+            if name not in _SUFFIXES and is_folder(target):
+                remove_frames(target, WRITERS[name].suffix)
+            else:
+                remove_file(target)
+        remove_file(self._file(PARENTS))
 
     def _forget(self) -> None:
         """Remove what is noted of an earlier run, but not its results. Raises OutputError."""
-        for path in (self.report, self._state.folder):
-            _remove(path)
+        remove_file(self.report)
+        remove_whole(self._state.folder)
 
     def open(
         self, origin: Origin, metadata: dict[str, str], rate: Fraction, *, anew: bool = False
@@ -158,7 +167,9 @@ class ClipFolder:
         """
         self._metadata, self._rate, self._origin = metadata, rate, origin
         self._anew = anew
-        folders = [] if anew else self._frame_folders()  # else even a link there is removed
+        # Where all is begun anew even a link in the place of a folder of frames is removed.
+        framed = () if anew else set(self.saves).difference(_SUFFIXES)
+        folders = map(self._target, framed)
         state = self._state.folder
         for path in (*folders, state, *state.glob("*")):
             refuse_links(self.out, path)
@@ -186,10 +197,6 @@ class ClipFolder:
             self.remove()
         self._state.begin(self._origin, kept)
 
-    def _frame_folders(self) -> list[Path]:
-        """The folders with a result of each frame."""
-        return [self._target(name) for name in self.saves if name in WRITERS and name != OVERLAY]
-
     def _told_origin(self) -> Any:
         """The origin of what an earlier run has left, as it was noted; None where it is not."""
         noted = self._state.origin()
@@ -201,10 +208,10 @@ class ClipFolder:
         return None
 
     def source(self) -> str | None:
-        """The clip that an earlier run's results are of; None where nobody knows."""
+        """The clip of an earlier run, as that noted it; None where nothing tells of one."""
         told = self._told_origin()
         source = told.get("source") if isinstance(told, dict) else None
-        return source if isinstance(source, str) and self.holds_results() else None
+        return source if isinstance(source, str) else None
 
     def records(self) -> Iterator[FrameRecord]:
         """The frames that are written, in order."""
@@ -263,19 +270,26 @@ class ClipFolder:
         for part in parts:
             part.close()
 
-    def finish(self, sound: str | None = None, zero: float = 0.0, *, whole: bool = True) -> None:
-        """Put together what is written so far.
+    def finish(
+        self,
+        sound: str | None = None,
+        zero: float = 0.0,
+        pixel_aspect: Fraction = Fraction(1),
+        *,
+        whole: bool = True,
+    ) -> None:
+        """Put together what is written so far; of no frames there is nothing.
 
         sound: the video whose sound goes along; zero: what its time stamps are at the clip's first
-        frame, seconds; whole: whether the clip came to its end. Where it did not, files of an
-        earlier run with the same labels stay as they are. Raises OutputError.
+        frame, seconds; pixel_aspect: width to height of its pixels; whole: whether the clip came to
+        its end. Where it did not, files of an earlier run with the same labels stay as they are.
+        Raises OutputError.
         """
         self.close()
-        if not self.count and self.holds_results():  # those of an earlier run
+        if not self.count:
             return
         names = [name for name in self.saves if whole or name not in self._state.kept()]
-        if self.count:
-            self._join([name for name in names if name in self._videos], sound, zero)
+        self._join([name for name in names if name in self._videos], sound, zero, pixel_aspect)
         if STATS in names:
             write_tables(self._target(STATS), self._file(PARENTS), self.records, self.vocabulary)
         if TIMELINE in names:
@@ -290,13 +304,13 @@ class ClipFolder:
         Raises OutputError.
         """
         numbers = {NUMBER.format(record.index + 1) for record in self.records()}
-        for folder in filter(Path.is_dir, self._frame_folders()):
-            for path in folder.iterdir():
-                other = path.stem.isdecimal() and path.stem not in numbers
-                if other or is_temporary(path.name):
-                    _remove(path)
+        for name in set(self.saves).difference(_SUFFIXES):
+            if is_folder(self._target(name)):
+                remove_frames(self._target(name), WRITERS[name].suffix, numbers)
 
-    def _join(self, names: Sequence[str], sound: str | None, zero: float) -> None:
+    def _join(
+        self, names: Sequence[str], sound: str | None, zero: float, pixel_aspect: Fraction
+    ) -> None:
         seconds = [record.seconds for record in itertools.islice(self.records(), self.count)]
         heard = None
         if sound is not None:
@@ -308,36 +322,34 @@ class ClipFolder:
                 Piece(path, seconds[first] - self._begin, last - first)
                 for (first, path), last in zip(parts, ends, strict=True)
             ]
-            self._join_one(name, pieces, heard if name == OVERLAY else None)
+            if name == OVERLAY:
+                self._join_one(name, pieces, heard, pixel_aspect)
+            else:
+                self._join_one(name, pieces)
 
-    def _join_one(self, name: str, pieces: Sequence[Piece], sound: Sound | None) -> None:
+    def _join_one(
+        self,
+        name: str,
+        pieces: Sequence[Piece],
+        sound: Sound | None = None,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         form = self._videos[name]
         try:
             with atomic_path(self._target(name)) as temporary:
-                join(pieces, temporary, form, sound)
+                join(pieces, temporary, form, sound, pixel_aspect)
         except OutputError as error:
             if sound is None or is_run_wide(error):
                 raise
             # Damaged sound, or of a kind that cannot be copied, must not cost the pictures.
             logger.warning("%s: its sound cannot go along: %s", printable(sound.source), error)
-            self._join_one(name, pieces, None)
+            self._join_one(name, pieces, None, pixel_aspect)
 
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
         write_json(self.report, {**values, "outputs": self._outputs(), "origin": asdict(origin)})
         if values["status"] == "complete":
             self._state.discard()
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or folder, if it is there. Raises OutputError."""
-    try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 def _bytes(target: Path) -> int:

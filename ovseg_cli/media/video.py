@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
+import re
+import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
@@ -32,6 +36,8 @@ CAMERA = "camera:"
 COMPLETE = 0.95  # share of the length in a header that a whole file has, at least
 STALL = 10.0  # seconds without a byte after which a stream is given up
 RESTART = 1  # seconds that time stamps go back, at least, where they begin anew
+TICK = 0.1  # seconds between two looks at whether a source that waits is to end
+_CHUNK, _CHUNKS = 65_536, 16  # bytes read of a pipe at once, at most, and how many times ahead
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,7 @@ class Video(Protocol):
 
     info: VideoInfo
     zero: float  # time stamp of the first frame in the file, seconds; known once that is read
+    pixel_aspect: Fraction  # width to height of a pixel of the frames; known as `zero` is
 
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """Those from `start` seconds on; `index` counts from the video's first frame."""
@@ -67,11 +74,22 @@ def load_av() -> ModuleType:
     return av
 
 
+def local_file(path: str | Path) -> str:
+    """A path as ffmpeg takes it for one, whatever it looks like: 12:30.mp4 names a protocol."""
+    return f"file:{path}"
+
+
+def without_credentials(source: str) -> str:
+    """What may be shown and noted of an address: all but its user and password."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", source)
+
+
 @contextmanager
-def open_video(source: str) -> Iterator[Video]:
+def open_video(source: str, stop: Callable[[], bool] = lambda: False) -> Iterator[Video]:
     """Open a file, folder of pictures, URL, `camera:N`, or `-` for standard input.
 
-    Raises UsageError where there is no such thing, InputError for what cannot be read as video.
+    stop: where it becomes true, standard input that gives nothing is at its end. Raises UsageError
+    where there is no such thing, InputError for what cannot be read as video.
     """
     video: Video
     if source.startswith(CAMERA):
@@ -79,7 +97,7 @@ def open_video(source: str) -> Iterator[Video]:
     elif source != "-" and "://" not in source and Path(source).is_dir():
         video = _Pictures(Path(source))
     else:
-        video = _Stream(source)
+        video = _Stream(source, stop)
     try:
         yield video
     finally:
@@ -115,29 +133,39 @@ class Clock:
 class _Stream:
     """Anything that ffmpeg's libraries demultiplex."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, stop: Callable[[], bool]) -> None:
         self._av = load_av()
-        self._source = source
+        self._source = shown = without_credentials(source)
+        self._stop = stop
         if source != "-" and "://" not in source and not Path(source).is_file():
             if Path(source).exists():
                 raise UsageError(f"{printable(source)}: a pipe or device: give it as -, with <")
             raise UsageError(f"no such video: {printable(source)}")
         try:
-            file = _standard_input() if source == "-" else source
-            # Names and comments in a file may be in any encoding.
-            timeout = STALL if "://" in source else None
-            self._container = self._av.open(file, metadata_errors="replace", timeout=timeout)
-        except self._av.error.ExitError as error:
-            raise InputError(f"{printable(source)}: no answer within {STALL:g} s") from error
+            self._container = self._open(source)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
-            raise InputError(f"{printable(source)}: not a video ({_reason(error)})") from error
+            late = isinstance(error, self._av.error.ExitError)
+            reason = f"no answer within {STALL:g} s" if late else f"not a video ({_reason(error)})"
+            # The error itself has the address as it was given: --debug would show it.
+            cause = error if shown == source else None
+            raise InputError(f"{printable(shown)}: {reason}") from cause
         if not self._container.streams.video:
             self._container.close()
-            raise InputError(f"{printable(source)}: it holds no pictures")
+            raise InputError(f"{printable(shown)}: it holds no pictures")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self.zero = 0.0
+        self.zero, self.pixel_aspect = 0.0, Fraction(1)
         self.info = self._look()
+
+    def _open(self, source: str) -> Any:
+        # Names and comments in a file may be in any encoding.
+        how: dict[str, Any] = {"metadata_errors": "replace"}
+        if source == "-":
+            return self._av.open(_standard_input(self._stop), **how)
+        if "://" in source:
+            return self._av.open(source, timeout=STALL, **how)
+        # One picture called a%d.png is that file, not the first of a sequence.
+        return self._av.open(local_file(source), options={"pattern_type": "none"}, **how)
 
     def _look(self) -> VideoInfo:
         stream = self._stream
@@ -154,13 +182,15 @@ class _Stream:
         index, length = -1, 0.0  # of the last frame
         for index, decoded in enumerate(self._decoded()):
             stamp = None if decoded.pts is None else decoded.pts * decoded.time_base
-            if index == 0 and stamp is not None:
-                self.zero = float(stamp)
+            if index == 0:
+                self.zero = float(stamp or 0)
+                aspect = Fraction(self._stream.sample_aspect_ratio or 1)
+                self.pixel_aspect = 1 / aspect if _turn(decoded)[1] % 2 else aspect
             seconds = float(clock.seconds(stamp, step))
             length = float((decoded.duration or 0) * (decoded.time_base or 0))
             if seconds >= start:
                 yield Frame(self._upright(decoded), index, seconds, self._source)
-        if seconds is not None:
+        if seconds is not None and not self._stop():
             self._check_end(index + 1, seconds + max(length, float(step)))
 
     def _check_end(self, count: int, end: float) -> None:
@@ -193,8 +223,8 @@ class _Stream:
         except (self._av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
             size = f"a frame of {decoded.width}×{decoded.height} pixels"
             raise InputError(f"{printable(self._source)}: {size}: {_reason(error)}") from error
-        quarters = round(decoded.rotation / 90) % 4  # counterclockwise
-        return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
+        mirrored, quarters = _turn(decoded)
+        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters))
 
     def _decoded(self) -> Iterator[Any]:
         count = 0
@@ -218,17 +248,61 @@ class _Stream:
         self._container.close()
 
 
-def _standard_input() -> BinaryIO:
+def _turn(decoded: Any) -> tuple[bool, int]:
+    """How a picture gets upright: whether mirrored left to right, then by how many quarters turned.
+
+    Quarters are counterclockwise.
+    """
+    mirrored = False
+    with suppress(KeyError, ValueError):  # there is no matrix, or something PyAV has no name for
+        a, b, _, c, d = struct.unpack_from("5i", decoded.side_data["DISPLAYMATRIX"])
+        mirrored = a * d < b * c
+    return mirrored, (round(decoded.rotation / 90) + 2 * mirrored) % 4
+
+
+def _standard_input(stop: Callable[[], bool]) -> BinaryIO | _Pipe:
     if sys.stdin is None:
         raise UsageError("-: standard input is closed: pipe a video into it, or name a file")
-    return sys.stdin.buffer
+    stream = sys.stdin.buffer
+    return stream if stream.seekable() else _Pipe(stream, stop)
+
+
+class _Pipe:
+    """Standard input as a file for PyAV: gives what has come, and ends where stop() is true.
+
+    A thread of its own reads: a read that waits for others cannot be called off.
+    """
+
+    def __init__(self, stream: BinaryIO, stop: Callable[[], bool]) -> None:
+        self._stop = stop
+        self._chunks: queue.Queue[bytes] = queue.Queue(_CHUNKS)
+        self._rest = b""
+        self._ended = False
+        # The raw one does not wait until a buffer is full, and holds no lock while it waits.
+        raw = getattr(stream, "raw", stream)
+        threading.Thread(target=self._fill, args=(raw,), name="ovseg-stdin", daemon=True).start()
+
+    def read(self, size: int) -> bytes:
+        """At least a byte, unless it is at its end."""
+        while not self._rest and not self._ended and not self._stop():
+            with suppress(queue.Empty):
+                self._rest = self._chunks.get(timeout=TICK)
+                self._ended = not self._rest
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
+
+    def _fill(self, stream: BinaryIO) -> None:
+        with suppress(OSError):  # a terminal that went away: it is over
+            while chunk := stream.read(_CHUNK):
+                self._chunks.put(chunk)
+        self._chunks.put(b"")
 
 
 class _Pictures:
     """A folder of numbered pictures."""
 
     def __init__(self, folder: Path) -> None:
-        self.zero = 0.0
+        self.zero, self.pixel_aspect = 0.0, Fraction(1)
         self._images = find_images([str(folder)])
         self.info = VideoInfo(USUAL_RATE, len(self._images))
 
@@ -262,8 +336,9 @@ class _Camera:
         if not number.isdecimal():
             raise UsageError(f"{printable(source)}: a camera is {CAMERA}0, {CAMERA}1, ...")
         self._cv2 = load_opencv()
-        self.zero = 0.0
+        self.zero, self.pixel_aspect = 0.0, Fraction(1)
         self._source = source
+        self._waits = False  # for a picture
         self._device = self._cv2.VideoCapture(int(number))
         if not self._device.isOpened():
             raise InputError(f"{source}: there is no such camera, or another program holds it")
@@ -279,7 +354,9 @@ class _Camera:
         began = time.monotonic()
         index = 0
         while True:
+            self._waits = True
             there, picture = self._device.read()
+            self._waits = False
             if not there:
                 return
             seconds = time.monotonic() - began
@@ -289,8 +366,9 @@ class _Camera:
             index += 1
 
     def close(self) -> None:
-        """See `Video`."""
-        self._device.release()
+        """See `Video`. A device that another thread waits for is left to the process's end."""
+        if not self._waits:
+            self._device.release()
 
 
 def _reason(error: Exception) -> str:

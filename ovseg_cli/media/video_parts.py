@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 
 from ovseg_cli.errors import InputError, OutputError
-from ovseg_cli.media.video import Clock, load_av
+from ovseg_cli.media.video import Clock, load_av, local_file
+from ovseg_cli.vocabulary import printable
 
 logger = logging.getLogger(__name__)
 
 BASE = Fraction(1, 90000)  # seconds, of the time stamps: whole for all usual rates
+BT709 = 1  # colour primaries, transfer and matrix, as ITU-T H.273 and ffmpeg number them
+LIMITED = 1  # range of colours, as ffmpeg numbers them: 16 to 235
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Format:
     file: str  # the file's format, as ffmpeg names it
     part: dict[str, str]  # options for a part
     even: bool = False  # both sides must be even
+    bt709: bool = False  # coloured; players that are told nothing guess by the size
     largest: int = 65535  # pixels along a side
 
 
@@ -49,6 +53,7 @@ PICTURES = Format(
     file="mp4",
     part={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
     even=True,
+    bt709=True,
     largest=16384,
 )
 LABELS_8 = Format("ffv1", "gray", "gray", {"level": "3"}, "matroska", {"flush_packets": "1"})
@@ -74,7 +79,7 @@ class Part:
         self._form = form
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(path), "w", form.file, options=form.part)
+            self._container = av.open(local_file(path), "w", form.file, options=form.part)
         except OSError as error:
             raise self._complaint(error) from error
         self._stream = self._container.add_stream(form.codec, rate=rate, options=form.options)
@@ -82,8 +87,12 @@ class Part:
         height, width = (-(-side // step) * step for side in size_hw)
         self._stream.height, self._stream.width = height, width
         self._stream.pix_fmt = form.pixels
-        self._stream.codec_context.time_base = BASE
-        self._stream.codec_context.gop_size = max(1, round(2 * rate))  # a fragment is 2 s long
+        context = self._stream.codec_context
+        context.time_base = BASE
+        context.gop_size = max(1, round(2 * rate))  # a fragment is 2 s long
+        if form.bt709:
+            context.colorspace = context.color_primaries = context.color_trc = BT709
+            context.color_range = LIMITED
         self._begin: float | None = None  # seconds of the first picture: there a part begins
         self._last = -1
         self._failed = False
@@ -100,6 +109,10 @@ class Part:
         frame = self._av.VideoFrame.from_ndarray(
             np.ascontiguousarray(pixels), format=self._form.given
         )
+        if self._form.bt709:
+            frame = frame.reformat(
+                format=self._form.pixels, dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
         if self._begin is None:
             self._begin = seconds
         # Two pictures of one moment cannot both be stored.
@@ -162,7 +175,7 @@ def count_pictures(path: Path) -> int:
     """How many pictures of a part can be read, also of one whose writing was cut off."""
     av = load_av()
     try:
-        with av.open(str(path)) as container:
+        with av.open(local_file(path)) as container:
             packets = _until_damage(av, container.demux(video=0))
             return sum(packet.dts is not None for packet in packets)
     except (av.error.FFmpegError, OSError, ValueError, IndexError):
@@ -186,21 +199,23 @@ def join(
     target: Path,
     form: Format,
     sound: Sound | None = None,
+    pixel_aspect: Fraction = Fraction(1),
 ) -> None:
     """Put parts into one file that can be played while it is loaded.
 
     form: of all the parts; sound: goes along as it is, up to where it is damaged; a codec that the
-    file cannot hold is left out. Raises OutputError.
+    file cannot hold is left out; pixel_aspect: width to height of a pixel. Raises OutputError.
     """
     av = load_av()
     options = {"movflags": "faststart"} if form.file == "mp4" else {}
     try:
-        with av.open(str(target), "w", form.file, options=options) as container:
-            with av.open(str(pieces[0].path)) as first:
+        with av.open(local_file(target), "w", form.file, options=options) as container:
+            with av.open(local_file(pieces[0].path)) as first:
                 pictures = container.add_stream_from_template(first.streams.video[0])
-            source = av.open(sound.source) if sound is not None else None
+            pictures.codec_context.sample_aspect_ratio = pixel_aspect
+            source: Any = sound and av.open(local_file(sound.source), metadata_errors="replace")
             try:
-                heard = _sound(container, source)
+                heard = sound and _sound(container, source, sound.source)
                 packets = _of_pieces(av, pieces, pictures)
                 if sound is not None and heard is not None:
                     packets = _merged(packets, _of_sound(av, source, heard, sound))
@@ -214,14 +229,14 @@ def join(
         raise OutputError(f"cannot write {target}: {reason}") from error
 
 
-def _sound(container: Any, source: Any) -> Any:
+def _sound(container: Any, source: Any, name: str) -> Any:
     """A stream like the source's sound, or None where there is none that fits."""
-    if source is None or not source.streams.audio:
+    if not source.streams.audio:
         return None
     stream = source.streams.audio[0]
     if stream.codec_context.name not in container.supported_codecs:
         kind = stream.codec_context.name
-        logger.warning("%s: its sound (%s) is left out: MP4 cannot hold it", source.name, kind)
+        logger.warning("%s: its sound (%s) is left out: MP4 cannot hold it", printable(name), kind)
         return None
     return container.add_stream_from_template(stream)
 
@@ -229,7 +244,7 @@ def _sound(container: Any, source: Any) -> Any:
 def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any) -> Iterator[Any]:
     last = -1
     for piece in pieces:
-        with av.open(str(piece.path)) as container:
+        with av.open(local_file(piece.path)) as container:
             readable = _until_damage(av, container.demux(video=0))
             packets = (packet for packet in readable if packet.dts is not None)
             for packet in islice(packets, piece.count):

@@ -1,6 +1,7 @@
 """A window that shows pictures as they become ready."""
 
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -12,6 +13,8 @@ _TITLE = "ovseg"
 _ESCAPE = 27
 _LARGEST = 1000  # longer side of the window, pixels
 _TICK = 50  # milliseconds between two looks at the keyboard
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+_PATIENCE = 20  # seconds that a trial may take, at most: a screen may be on another machine
 
 
 class Window:
@@ -19,13 +22,8 @@ class Window:
 
     def __init__(self) -> None:
         """Open it; raises UsageError where there is no screen or OpenCV has no windows."""
-        screens = ("DISPLAY", "WAYLAND_DISPLAY")
-        # Asked first, because OpenCV's Qt ends the whole process where it finds no screen.
-        if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in screens):
-            raise UsageError(
-                "a window needs a screen, and neither DISPLAY nor WAYLAND_DISPLAY is set: "
-                "leave out --show; the pictures are in the output folder"
-            )
+        if sys.platform.startswith("linux"):
+            _check_screen()
         self._cv2 = load_opencv()
         try:
             look = self._cv2.WINDOW_KEEPRATIO | self._cv2.WINDOW_GUI_NORMAL  # without a toolbar
@@ -68,3 +66,28 @@ class Window:
         if not visible or key in (ord("q"), _ESCAPE):
             self.close()
         return key != 0xFF
+
+
+def _check_screen() -> None:
+    """Raise UsageError where OpenCV's Qt would end the whole process: it finds no screen."""
+    remedy = "leave out --show; the pictures are in the output folder"
+    named = [f"{name}={os.environ[name]}" for name in _SCREENS if os.environ.get(name)]
+    if not named:
+        raise UsageError(
+            f"a window needs a screen, and neither {' nor '.join(_SCREENS)} is set: {remedy}"
+        )
+    if _ends_the_process():
+        raise UsageError(f"no window opens on the screen of {', '.join(named)}: {remedy}")
+
+
+def _ends_the_process() -> bool:
+    """Whether a window ends the process that opens it, or is never there."""
+    # From where this process has its modules: with -c Python looks in the current folder first.
+    trial = f"import sys; sys.path = {sys.path!r}; import cv2; cv2.namedWindow({_TITLE!r})"
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", trial], capture_output=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    return ended.returncode < 0  # by a signal; an exception will come here, too

@@ -5,6 +5,7 @@ import csv
 import functools
 import http.server
 import json
+import os
 import shutil
 import signal
 import socketserver
@@ -30,12 +31,13 @@ def picture(index, size_hw=(48, 64)):
     return pixels
 
 
-def write_clip(path, count=COUNT, *, sound=False, size_hw=(48, 64)):
+def write_clip(path, count=COUNT, *, sound=False, size_hw=(48, 64), pixel_aspect=1):
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(25))
         stream.height, stream.width = size_hw
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
         tone = container.add_stream("aac", rate=16000, layout="mono") if sound else None
         for index in range(count):
             frame = av.VideoFrame.from_ndarray(picture(index, size_hw), format="rgb24")
@@ -190,6 +192,46 @@ def test_results_are_not_overwritten_unasked(video, clip, tmp_path):
     assert (tmp_path / "out/clip.run.json").read_bytes() == before
     assert video(clip, "--save", "stats", "--overwrite").code == 0
     assert (tmp_path / "out/clip.run.json").read_bytes() != before
+
+
+MINE = ("clip.masks/mine.txt", "clip.labels/000099.jpg", "clip.confidence/mine")
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Files of the user's own, where results of clip.mp4 would go; returns how to look at them."""
+    for name in MINE:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("mine")
+    return lambda: {name for name in MINE if (tmp_path / name).exists()}
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_what_no_run_wrote_is_not_gone_on_with(video, clip, mine, more):
+    ended = video(clip, "-o", ".", "--save", "stats", *more)
+    assert ended.code == 2 and "nothing tells of a run" in ended.err
+    assert "-o names another folder" in ended.err
+    assert mine() == set(MINE)
+
+
+def test_overwrite_leaves_files_of_others(video, clip, tmp_path, mine):
+    assert video(clip, "-o", ".", "--overwrite").code == 0
+    assert mine() == set(MINE)
+    assert len(list((tmp_path / "clip.labels").glob("*.png"))) == COUNT
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"]])
+@pytest.mark.parametrize("name", ["clip.overlay.mp4", "clip.labels", "clip.palette/a.mp4"])
+def test_results_do_not_take_the_place_of_inputs(video, clip, tmp_path, name, more):
+    if name == "clip.labels":
+        (tmp_path / name).mkdir()
+        Image.fromarray(picture(0)).save(tmp_path / name / "000001.png")
+    else:
+        write_clip(tmp_path / name, 3)
+    before = results(tmp_path)
+    ended = video(clip, name, "-o", ".", "--save", "stats", *more)
+    assert ended.code == 2 and f"{name} is an input" in ended.err
+    assert results(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -358,10 +400,10 @@ def test_an_error_of_the_model_keeps_what_is_done(video, clip, fake, tmp_path, m
     assert len(frames_of(tmp_path / "out/clip.overlay.mp4")) == COUNT
 
 
-def await_labels(tmp_path, count):
+def await_labels(tmp_path, count, name="clip"):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if len(list((tmp_path / "out/clip.labels").glob("*.png"))) >= count:
+        if len(list((tmp_path / f"out/{name}.labels").glob("*.png"))) >= count:
             return
         time.sleep(0.01)
     raise AssertionError("no results appear")
@@ -400,6 +442,23 @@ def test_an_interrupted_clip_can_be_played_and_gone_on_with(start, tmp_path, num
     assert overlays[0] != b"" and len(frames_of(tmp_path / "out/clip.overlay.mp4")) == 150
     times = frames_of(tmp_path / "out/clip.overlay.mp4")
     assert times == pytest.approx([i / 25 for i in range(150)], abs=0.001)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_heeded_while_standard_input_stalls(start, tmp_path, number, code):
+    reading, writing = os.pipe()
+    process = start("video", "-", *OPTIONS, stdin=reading)
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        pipe.write(write_clip(tmp_path / "clip.mkv", 120).read_bytes())
+        await_labels(tmp_path, 20, "stdin")
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in err and "cut off" not in err
+    assert report(tmp_path, "stdin")["status"] == "interrupted"
+    done = len(list((tmp_path / "out/stdin.labels").iterdir()))
+    assert len(frames_of(tmp_path / "out/stdin.overlay.mp4")) == done >= 20
 
 
 def test_a_full_disk_at_frame_500(start, tmp_path):
@@ -453,6 +512,22 @@ def serve(tmp_path):
 def test_a_stream_by_its_address(video, clip, serve, tmp_path):
     assert video(f"{serve()}/clip.mp4", "--save", "stats").code == 0
     assert len({row["frame"] for row in rows(tmp_path / "out/clip.stats.csv")}) == COUNT
+
+
+def test_a_password_in_an_address_is_nowhere(video, clip, serve, tmp_path, monkeypatch):
+    address = serve().replace("://", "://me:PW@") + "/{}.mp4"
+    for more in ([], ["--overwrite"]):
+        ended = video(address.format("clip"), address.format("absent"), "--json", *more)
+        assert ended.code == 1 and "PW" not in ended.out + ended.err
+    for name in ("clip", "absent"):
+        told = report(tmp_path, name)
+        assert "PW" not in json.dumps(told)
+        assert told["origin"]["source"] == told["clip"]["source"]
+        assert told["origin"]["source"].endswith(f"/{name}.mp4")
+    monkeypatch.setattr("ovseg_cli.cli.auto_names.auto_vocabulary", lambda _, frames: [*frames])
+    for more in (["--resume"], ["--classes", "auto"]):
+        ended = video(address.format("clip"), *more)
+        assert ended.code == 2 and "127.0.0.1" in ended.err and "PW" not in ended.err
 
 
 def test_a_stream_that_stalls_ends_with_what_came(video, serve, tmp_path, monkeypatch):
@@ -563,8 +638,10 @@ class Endless:
     def __init__(self):
         from ovseg_cli.media.video import VideoInfo
 
-        self.info, self.zero = VideoInfo(Fraction(100), None), 0.0
-        self.given = 0
+        self.info = VideoInfo(Fraction(100), None)
+        self.zero, self.pixel_aspect = 0.0, Fraction(1)
+        self.given, self.most = 0, None
+        self.stalled, self.released = threading.Event(), threading.Event()
 
     def frames(self, start=0.0):
         from ovseg_cli.frame import Frame
@@ -572,6 +649,10 @@ class Endless:
         began = time.monotonic()
         while True:
             time.sleep(0.002)
+            if self.given == self.most:
+                time.sleep(1)  # till all that was given is written
+                self.stalled.set()
+                self.released.wait(20)
             yield Frame(picture(self.given), self.given, time.monotonic() - began, "camera:0")
             self.given += 1
 
@@ -585,7 +666,7 @@ def camera(monkeypatch, fake):
     from ovseg_cli.cli import video_run
 
     device = Endless()
-    monkeypatch.setattr(video_run, "open_video", lambda source: contextlib.nullcontext(device))
+    monkeypatch.setattr(video_run, "open_video", lambda *_: contextlib.nullcontext(device))
     make = fake.Segmenter
 
     def slow(*arguments, **options):
@@ -610,6 +691,22 @@ def test_a_camera_is_faster_than_the_model(video, camera, tmp_path, live):
         assert told["counts"]["dropped"] == 0
     numbers = sorted({int(row["frame"]) for row in rows(tmp_path / "out/camera-0.stats.csv")})
     assert (max(np.diff(numbers)) > 1) == (live == "drop")
+
+
+@pytest.mark.parametrize("live", ["drop", "wait"])
+def test_a_signal_is_heeded_while_a_camera_stalls(video, camera, tmp_path, monkeypatch, live):
+    from ovseg_cli.cli.interruption import Interruption
+
+    camera.most = 40
+    monkeypatch.setattr("ovseg_cli.clips.live.PATIENCE", 0.1)
+    monkeypatch.setattr(Interruption, "requested", lambda self: camera.stalled.is_set())
+    monkeypatch.setattr(Interruption, "exit_code", 130)
+    began = time.monotonic()
+    ended = video("camera:0", "--live", live, "--save", "overlay")
+    camera.released.set()
+    assert time.monotonic() - began < 15
+    assert ended.code == 130 and report(tmp_path, "camera-0")["status"] == "interrupted"
+    assert len(frames_of(tmp_path / "out/camera-0.overlay.mp4")) >= 1
 
 
 @pytest.fixture
@@ -791,7 +888,7 @@ def test_a_clip_that_cannot_be_opened_this_time_keeps_its_frames(
     assert (state / "frames.jsonl").stat().st_size
     with monkeypatch.context() as patch:
 
-        def gone(source):
+        def gone(source, stop):
             raise InputError(f"{source}: the disk it is on is asleep")
 
         patch.setattr(video_run, "open_video", gone)
@@ -919,6 +1016,79 @@ def test_how_to_go_on_is_said_so_that_it_works(video, tmp_path, monkeypatch, sou
     monkeypatch.setattr(Interruption, "exit_code", 130)
     ended = video(source, *([option] if option else []), stdin=data)
     assert ended.code == 130 and said in ended.err
+
+
+def signalled_after(monkeypatch, name):
+    """A signal comes as the clip of this name ends."""
+    from ovseg_cli.cli import video_run
+    from ovseg_cli.cli.interruption import Interruption
+
+    ended, right = [], video_run._Clip.finish
+
+    def finish(self, *how):
+        right(self, *how)
+        ended.append(self.name)
+
+    monkeypatch.setattr(video_run._Clip, "finish", finish)
+    monkeypatch.setattr(Interruption, "requested", lambda self: name in ended)
+    monkeypatch.setattr(Interruption, "exit_code", 130)
+
+
+@pytest.mark.parametrize("damage", [None, b"no video at all"])
+def test_a_clip_that_a_signal_keeps_from_its_first_frame_has_no_results(
+    video, tmp_path, monkeypatch, damage
+):
+    one, two = (write_clip(tmp_path / f"{name}.mp4", 4) for name in ("one", "two"))
+    if damage is not None:  # as a stream is that breaks off
+        two.write_bytes(damage)
+    with monkeypatch.context() as patch:
+        signalled_after(patch, "one")
+        ended = video(one, two)
+    assert ended.code == 130 and "interrupted" in ended.err and "ovseg: error" not in ended.err
+    assert {path.name for path in (tmp_path / "out").glob("two.*")} == {"two.run.json"}
+    assert report(tmp_path, "two")["status"] == "interrupted"
+    write_clip(two, 4)
+    assert video(two).code == 0
+
+
+@pytest.mark.parametrize("becomes", ["another", "nothing"])
+def test_a_clip_that_is_replaced_while_it_runs_gives_no_sound(
+    video, tmp_path, monkeypatch, becomes
+):
+    from ovseg_cli.clips.folder import ClipFolder
+
+    clip = write_clip(tmp_path / "clip.mp4", sound=True)
+    other = write_clip(tmp_path / "other.mp4", COUNT + 5, sound=True)
+    right = ClipFolder.write
+
+    def write(self, frame, *labels):
+        right(self, frame, *labels)
+        if frame.index == COUNT - 1:
+            other.replace(clip) if becomes == "another" else clip.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClipFolder, "write", write)
+        ended = video(clip)
+    assert ended.code == 0 and "clip.mp4: it has changed while it was read" in ended.err
+    with av.open(str(tmp_path / "out/clip.overlay.mp4")) as container:
+        assert not container.streams.audio
+    assert len(frames_of(tmp_path / "out/clip.overlay.mp4")) == COUNT
+    if becomes == "another":
+        assert "begins anew" in video(clip, "--resume").err
+
+
+def test_pixels_that_are_not_square_stay_so(video, tmp_path):
+    write_clip(tmp_path / "clip.mp4", 3, pixel_aspect=Fraction(4, 3))
+    assert video("clip.mp4").code == 0
+    with av.open(str(tmp_path / "out/clip.overlay.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows allows no such file names")
+def test_a_clip_and_a_folder_with_a_colon_in_their_names(video, clip, tmp_path):
+    clip.rename(tmp_path / "12:30.mp4")
+    assert video("12:30.mp4", "-o", "12:30x", "--save", "overlay,labels=video").code == 0
+    assert len(frames_of(tmp_path / "12:30x" / "12:30.overlay.mp4")) == COUNT
 
 
 def test_sound_is_in_step_where_the_clock_of_the_clip_begins_late(video, tmp_path):

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import errno
 import json
-import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -206,14 +205,15 @@ def test_a_kill_while_results_are_removed_leaves_nothing_to_go_on_from(tmp_path,
     fill(clip, range(5))
     clip.close()
 
-    def half(path):
-        for file in sorted(path.iterdir())[:3]:
-            file.unlink()
-        raise KeyboardInterrupt
+    right = Path.unlink
 
-    right = shutil.rmtree
+    def half(path, **how):
+        if len(list((tmp_path / "a.labels").iterdir())) == 2:
+            raise KeyboardInterrupt
+        right(path, **how)
+
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda p: half(p) if p.name == "a.labels" else right(p))
+        patch.setattr(Path, "unlink", half)
         with pytest.raises(KeyboardInterrupt):
             folder(tmp_path, ["labels"]).remove()
     again = folder(tmp_path, ["labels"])
@@ -329,12 +329,37 @@ def test_remove_takes_its_own_results_only(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "ab.stats.csv"]
 
 
-def test_a_clip_of_no_frames_has_empty_tables(tmp_path):
+def test_remove_takes_of_folders_what_is_named_as_frames(tmp_path):
+    saves = ("labels", "palette", "masks", "confidence")
+    clip = folder(tmp_path, saves)
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(3))
+    clip.finish()
+    (tmp_path / "a.palette" / ".0123456789abcdef.tmp").write_bytes(b"half")
+    mine = {"a.labels/mine.txt", "a.labels/000099.jpg", "a.labels/99.png", "a.confidence/x/1.png"}
+    mine |= {"a.masks/mine.txt", "a.masks/000002/mine.png", "a.masks/7/0-sky.png"}
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    folder(tmp_path, saves).remove()
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == mine
+    assert not (tmp_path / "a.palette").exists() and not (tmp_path / "a.masks/000001").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_not_emptied(tmp_path):
+    (tmp_path / "a.overlay.mp4").mkdir()
+    (tmp_path / "a.overlay.mp4" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="cannot remove"):
+        folder(tmp_path).remove()
+    assert (tmp_path / "a.overlay.mp4" / "mine.txt").exists()
+
+
+def test_of_a_clip_of_no_frames_there_is_nothing(tmp_path):
     clip = folder(tmp_path)
     clip.open(ORIGIN, {}, RATE)
-    clip.finish()
-    assert (tmp_path / "a.stats.csv").read_text().count("\n") == 1
-    assert not (tmp_path / "a.overlay.mp4").exists()
+    clip.finish(whole=False)
+    assert not list(tmp_path.glob("a.*")) and not clip.holds_results()
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

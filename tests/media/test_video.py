@@ -3,8 +3,12 @@
 import io
 import logging
 import os
+import socket
 import struct
 import sys
+import threading
+import time
+import traceback
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +44,7 @@ def write(
     size: tuple[int, int] = (64, 48),
     rate: Fraction = Fraction(25),
     audio: bool = False,
+    aspect: Fraction = Fraction(1),
 ) -> Path:
     """A clip with a frame at each of these seconds."""
     base = 1 / rate if codec == "mpeg4" else Fraction(1, 90000)
@@ -48,6 +53,7 @@ def write(
         stream.width, stream.height = size
         stream.pix_fmt = kind
         stream.bit_rate = 4_000_000
+        stream.codec_context.sample_aspect_ratio = aspect
         stream.time_base = stream.codec_context.time_base = base
         sound = container.add_stream("aac", rate=16000, layout="mono") if audio else None
         for index, seconds in enumerate(times):
@@ -125,26 +131,45 @@ def test_odd_sizes(tmp_path):
     assert np.array_equal(frames[5].pixels, picture(5, 63, 47))
 
 
-@pytest.mark.parametrize(
-    ("matrix", "quarters"),
-    [
-        ((0, 1, -1, 0), -1),  # a phone held upright: turn clockwise
-        ((0, -1, 1, 0), 1),
-        ((-1, 0, 0, -1), 2),
-    ],
-)
-def test_a_phone_s_rotation(tmp_path, matrix, quarters):
-    path = write(tmp_path / "a.mp4", STEADY[:3])
+def turn(path, matrix):
+    """Write a display matrix (a, b, c, d) into an MP4 file: x' = ax + cy, y' = bx + dy."""
     data = bytearray(path.read_bytes())
     place = data.index(b"tkhd") + 4 + 40  # behind version, times, ids, layer and volume
     a, b, c, d = (value << 16 for value in matrix)
     data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
     path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),  # a phone held upright: turn clockwise
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+        ((-1, 0, 0, 1), np.fliplr),  # a front camera's mirror
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
+    ],
+)
+def test_a_phone_s_rotation(tmp_path, matrix, shown):
+    path = turn(write(tmp_path / "a.mp4", STEADY[:3]), matrix)
     _, frames = read(path)
-    expected = np.rot90(picture(0), quarters)
+    expected = shown(picture(0))
     assert frames[0].pixels.shape == expected.shape
     assert np.abs(frames[0].pixels.astype(int) - expected).mean() < 8
     assert frames[0].pixels.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "aspect"), [((1, 0, 0, 1), Fraction(4, 3)), ((0, 1, -1, 0), Fraction(3, 4))]
+)
+def test_pixels_that_are_not_square(tmp_path, matrix, aspect):
+    path = write(tmp_path / "a.mp4", STEADY[:3], aspect=Fraction(4, 3))
+    with open_video(str(turn(path, matrix))) as video:
+        list(video.frames())
+        assert video.pixel_aspect == aspect
 
 
 def test_a_later_start(tmp_path):
@@ -168,6 +193,40 @@ def test_an_encoded_stream_on_standard_input(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     _, frames = read("-")
     assert len(frames) == 20
+
+
+def piped(monkeypatch, data):
+    """Standard input is a pipe with some bytes in it; returns its other end, to be closed."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
+    end = os.fdopen(writing, "wb", buffering=0)
+    end.write(data)
+    return end
+
+
+def test_a_clip_in_a_pipe_that_stays_open_begins_at_once(tmp_path, monkeypatch):
+    data = write(tmp_path / "a.mkv", [i / 25 for i in range(60)]).read_bytes()
+    with piped(monkeypatch, data), open_video("-") as video:
+        assert index_of(next(video.frames()).pixels) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_a_pipe_that_stalls_is_at_its_end_where_that_is_wanted(
+    tmp_path, monkeypatch, caplog, share
+):
+    data = write(tmp_path / "a.mkv", STEADY).read_bytes()
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    began, frames = time.monotonic(), []
+    with piped(monkeypatch, data[: round(share * len(data))]):
+        try:
+            with open_video("-", stop.is_set) as video:
+                frames = list(video.frames())
+        except InputError:
+            assert share < 1
+    assert time.monotonic() - began < 10
+    assert len(frames) == 20 if share == 1 else len(frames) < 20
+    assert "cut off" not in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
@@ -195,6 +254,39 @@ def test_a_folder_of_numbered_pictures(tmp_path):
 def test_sound_is_noticed(tmp_path):
     info, _ = read(write(tmp_path / "a.mp4", STEADY, audio=True))
     assert info.has_audio
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows allows no such file names")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("12:30.mp4", "http:127.0.0.1:{port}?x.mp4", "concat:a.mp4|a.mp4"),
+        *("subfile,,start,0,end,99,,:a.mp4", "file:a.mp4", "%d.png"),
+    ],
+)
+def test_a_name_is_that_of_a_file_whatever_it_looks_like(tmp_path, monkeypatch, name):
+    """Neither the network is asked for it nor another file read."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        name = name.format(port=server.getsockname()[1])
+        if name.endswith("png"):
+            Image.fromarray(picture(3)).save(name)
+            Image.fromarray(picture(9)).save("0.png")
+        else:
+            write(tmp_path / "whole.mp4", [i / 25 for i in range(3, 6)]).rename(name)
+        assert index_of(read(name)[1][0].pixels) == (3 if name.endswith("png") else 0)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_a_password_is_not_shown():
+    password = "".join(["se", "cret"])  # as lines of this file stand in the traceback
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(InputError, match=f"^http://127.0.0.1:{port}/a.mp4: not a") as caught:
+        read(f"http://me:{password}@127.0.0.1:{port}/a.mp4")
+    assert password not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all\n" * 50])
@@ -241,14 +333,14 @@ def test_a_camera_s_pictures_become_rgb(monkeypatch):
             return self.left >= 0, picture(1)[..., ::-1]
 
         def release(self):
-            Device.left = -1
+            Device.left = -9
 
     library = type("cv2", (), {"VideoCapture": Device, "CAP_PROP_FPS": 5})
     monkeypatch.setattr(module, "load_opencv", lambda: library)
     info, frames = read("camera:2")
     assert info.rate == 25
     assert [np.array_equal(frame.pixels, picture(1)) for frame in frames] == [True] * 3
-    assert Device.left == -1
+    assert Device.left == -9
 
 
 def test_without_the_library_the_error_says_how_to_get_it(monkeypatch, tmp_path):

@@ -9,8 +9,10 @@ import pytest
 from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.media.video import open_video
 from ovseg_cli.media.video_parts import (
+    BT709,
     LABELS_8,
     LABELS_16,
+    LIMITED,
     PICTURES,
     Part,
     Piece,
@@ -60,6 +62,32 @@ def test_parts_are_joined_without_loss_of_a_frame_or_its_time(tmp_path):
         assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
     data = (tmp_path / "whole.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # it can be played while it is loaded
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_colours_are_those_of_bt_709_and_are_said_to_be(tmp_path, joined):
+    """Players that are told nothing take a small picture for BT.601, a large one for BT.709."""
+    color = np.array([220, 20, 60])
+    path = write(tmp_path / "1.mp4", range(3), make=lambda _: np.full((48, 64, 3), color, np.uint8))
+    if joined:
+        join([Piece(path, 0.0, 3)], tmp_path / "whole.mp4", PICTURES)
+        path = tmp_path / "whole.mp4"
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        told = (context.colorspace, context.color_primaries, context.color_trc)
+        assert (*told, context.color_range) == (BT709, BT709, BT709, LIMITED)
+        luma = next(container.decode(video=0)).to_ndarray()[:48].mean()
+    assert luma == pytest.approx(16 + color @ [0.2126, 0.7152, 0.0722] * 219 / 255, abs=1.5)
+    assert frames(path)[0].pixels.mean((0, 1)) == pytest.approx(color, abs=4)
+
+
+def test_pixels_keep_their_aspect(tmp_path):
+    path = write(tmp_path / "1.mp4", range(3))
+    target = tmp_path / "whole.mp4"
+    join([Piece(path, 0.0, 3)], target, PICTURES, pixel_aspect=Fraction(4, 3))
+    with open_video(str(target)) as video:
+        list(video.frames())
+        assert video.pixel_aspect == Fraction(4, 3)
 
 
 def test_odd_sides_are_made_even_by_repeating_the_border(tmp_path):
@@ -141,9 +169,10 @@ def test_pictures_that_are_too_large_for_a_video(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def sounding(path: Path, codec: str = "aac") -> Path:
+def sounding(path: Path, codec: str = "aac", title: str = "tone") -> Path:
     """Two seconds of a tone that grows louder."""
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=16000, layout="mono")
         wave = np.sin(np.arange(32000) * 0.3) * np.arange(32000)
         frame = av.AudioFrame.from_ndarray(wave[None].astype(np.int16), "s16", "mono")
@@ -179,6 +208,15 @@ def test_sound_that_the_file_cannot_hold_is_left_out(tmp_path, caplog):
         assert not container.streams.audio
     assert "a.wav: its sound (pcm_mulaw) is left out" in caplog.text
     assert indices(tmp_path / "whole.mp4") == list(range(5))
+
+
+def test_sound_goes_along_whatever_the_encoding_of_its_title(tmp_path):
+    source = sounding(tmp_path / "sound.mp4", title="cafe")
+    source.write_bytes(source.read_bytes().replace(b"cafe", "café".encode("latin-1")))
+    piece = Piece(write(tmp_path / "1.mp4", range(5)), 0.0, 5)
+    join([piece], tmp_path / "whole.mp4", PICTURES, Sound(str(source)))
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        assert container.streams.audio
 
 
 def test_sound_keeps_step_whatever_the_clock_of_its_file_says(tmp_path):

@@ -1,5 +1,6 @@
 """OpenCV and its windows, on a stand-in for cv2: the machines that run tests have no screen."""
 
+import stat
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from ovseg_cli.errors import UsageError
+from ovseg_cli.media import window as module
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.media.window import Window
 
@@ -48,6 +50,7 @@ class Screen(SimpleNamespace):
 @pytest.fixture
 def screen(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(module, "_ends_the_process", lambda: False)
 
     def with_keys(*keys):
         screen = Screen(keys)
@@ -112,6 +115,22 @@ def test_without_a_screen_opencv_is_not_touched(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UsageError, match="leave out --show"):
+        Window()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others have always a screen")
+@pytest.mark.parametrize("end", ["kill -ABRT $$", "exec sleep 20"])
+def test_a_screen_that_is_not_there_any_more_does_not_end_the_process(monkeypatch, tmp_path, end):
+    """Qt aborts where it cannot connect; the interpreter of the trial stands in for that."""
+    trial = tmp_path / "python"
+    trial.write_text(f"#!/bin/sh\n{end}\n")
+    trial.chmod(trial.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(trial))
+    monkeypatch.setattr(module, "_PATIENCE", 0.5)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":987")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UsageError, match="screen of DISPLAY=:987: leave out --show"):
         Window()
 
 
