@@ -15,6 +15,7 @@ from ovseg_cli.errors import UsageError
 
 HUB = "https://huggingface.co"
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # the first that exists
+CREDENTIALS = re.compile(r"^(\w+://)?.*@", re.DOTALL)  # of an address, after its scheme
 OPEN_CLIP = re.compile(r"open_clip:([\w.-]+)/([\w.-]+)")
 
 
@@ -120,8 +121,14 @@ def catalogue() -> list[Published]:
 def lookup(name: str) -> Published:
     """A model of the catalogue, or any ViT that open_clip lists, as open_clip:ARCH/PRETRAINED.
 
-    Raises UsageError for a name that nobody knows.
+    Raises UsageError for a name that nobody knows, and for credentials in HF_ENDPOINT.
     """
+    if "@" in _endpoint():
+        raise UsageError(
+            "HF_ENDPOINT holds a user name, password or token, which ovseg neither sends nor "
+            "shows: give the address alone. A file that cannot be had without becomes a model by "
+            "`ovseg models import`"
+        )
     for entry in catalogue():
         if entry.name == name:
             return entry
@@ -181,5 +188,10 @@ def _hub_urls(repository: str) -> tuple[str, ...]:
 
 
 def _hub_url(repository: str, file: str) -> str:
-    endpoint = os.environ.get("HF_ENDPOINT") or HUB  # as the hub's own programs read it
-    return f"{endpoint.rstrip('/')}/{repository}/resolve/main/{file}"
+    shown = CREDENTIALS.sub(r"\1", _endpoint())
+    return f"{shown.rstrip('/')}/{repository}/resolve/main/{file}"
+
+
+def _endpoint() -> str:
+    """Of the hub, or of a mirror as the hub's own programs read it."""
+    return os.environ.get("HF_ENDPOINT") or HUB

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+log = logging.getLogger(__name__)
+
 ZIP = b"PK\x03\x04"  # how torch's files begin
 WRAPPINGS = ("model", "state_dict")  # keys under which programs store a model's tensors
 PREFIXES = ("module.", "model.")  # what wrappers of a whole model put before all its names
+WEB_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype )?html\b", re.IGNORECASE)
 READ_AT_ONCE = 1 << 20  # bytes
 
 
@@ -33,9 +38,10 @@ def import_checkpoint(
 ) -> weights.ModelEntry:
     """Turn a checkpoint of DeOP's or SAN's authors, or a plain CLIP, into a model of this name.
 
-    options: sizes that shapes do not tell (README, "Importing a checkpoint").
-    Raises UsageError for a bad name or option, CheckpointError for tensors that are missing,
-    surplus, of another shape or not finite, OutputError where the model cannot be written.
+    options: sizes that shapes do not tell (README, "Importing a checkpoint"). Another model of
+    this name is replaced, which is said. Raises UsageError for a bad name or option,
+    CheckpointError for tensors that are missing, surplus, of another shape or not finite,
+    OutputError where the model cannot be written.
     """
     from ovseg_cli.model.foreign import convert_any
 
@@ -43,7 +49,11 @@ def import_checkpoint(
     tensors = read_tensors(path)
     config, state = convert_any(tensors, options)
     description = description or f"imported from {path.name}"
-    weights.save(weights.Checkpoint(config, state, description, licence), target)
+    checkpoint = weights.Checkpoint(config, state, description, licence)
+    replaced = weights.holds_another(target, checkpoint)
+    weights.save(checkpoint, target)
+    if replaced:
+        log.warning("another model named %s was there: this one has taken its place", name)
     return weights.entry_of(target)
 
 
@@ -69,7 +79,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     import torch
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # pathlib's raises where a name is too long for the disk
         raise UsageError(f"no checkpoint at {path}")
     try:
         state = _read(path)
@@ -104,9 +114,14 @@ def _read(path: Path) -> Any:
     from ovseg_cli.model.pickled_arrays import SAFE_GLOBALS, load_plain
 
     with path.open("rb") as file:
-        start = file.read(9)
-        if _is_safetensors(start):
+        start = file.read(100)
+        if _is_safetensors(start[:9]):
             return load_file(path)
+        if WEB_PAGE.match(start):
+            raise CheckpointError(
+                f"{path} is a web page and no checkpoint: its site may have wanted you to sign in, "
+                "or to follow another link to the file itself"
+            )
         file.seek(0)
         if start.startswith(ZIP):
             _check_archive(path)

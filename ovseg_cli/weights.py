@@ -116,9 +116,9 @@ def find(name_or_path: str | Path) -> ModelEntry:
     if _stem(name) in known:
         return entry_of(*known[_stem(name)])
     path = Path(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):  # pathlib's raises where a name is too long for the disk
         return entry_of(path, bundled=False)
-    if (path / MODEL_FILE).is_file():
+    if os.path.isfile(path / MODEL_FILE):
         raise UsageError(f"{name} is a folder: name the file in it, {path / MODEL_FILE}")
     published = [entry for entry in catalogue() if entry.name == name]
     if published and published[0].by_hand:
@@ -226,6 +226,18 @@ def verify(entry: ModelEntry) -> None:
         intact = False
     if not intact:
         raise CheckpointError(f"{entry.path} is damaged: download or import it again")
+
+
+def holds_another(path: Path, checkpoint: Checkpoint) -> bool:
+    """Whether a model lies there that is not this one; a file that is none, or damaged, is not."""
+    try:
+        about = _about(path)
+    except CheckpointError:
+        return False
+    # Through JSON, as it was written: that knows no tuples.
+    config = json.loads(json.dumps(checkpoint.config.to_dict()))
+    tensors = {name: tensor.detach() for name, tensor in checkpoint.state_dict.items()}
+    return about.get("config") != config or about.get(DIGEST_KEY) != _tensors_digest(tensors)
 
 
 def remove(name: str) -> Path:

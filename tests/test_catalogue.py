@@ -24,6 +24,26 @@ def test_the_hub_can_be_a_mirror(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://me:hf_SECRET@mirror.example",
+        "https://hf_SECRET@mirror.example/hub",
+        "https://me:hf_SECRET/1@2@mirror.example",
+        "me:hf_SECRET@mirror.example",
+    ],
+)
+def test_credentials_in_the_address_of_a_mirror_are_refused_and_not_shown(monkeypatch, endpoint):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    for name in ("clip-vit-b-16", "open_clip:ViT-B-16/openai"):
+        with pytest.raises(UsageError, match="HF_ENDPOINT holds a user name") as raised:
+            lookup(name)
+        assert "hf_" not in str(raised.value)
+    urls = [url for entry in catalogue() for url in entry.urls]
+    assert urls and all("mirror.example/" in url for url in urls)
+    assert not any("hf_" in url or "me:" in url for url in urls)
+
+
+@pytest.mark.parametrize(
     ("name", "repository", "gelu"),
     [
         ("ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "exact"),

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from file_server import redirect, running, serve
+from file_server import plain, redirect, running, serve
 from mock_segmenter import make_photo
 from PIL import Image
 from small_models import SMALL_SAN, san_authors_state
@@ -17,6 +17,7 @@ from ovseg_cli import download, weights
 from ovseg_cli.cli.main import ovseg
 from ovseg_cli.importing import import_checkpoint
 from ovseg_cli.model.san import SANConfig
+from ovseg_cli.run_lock import holding
 from ovseg_cli.segmenter import load_model
 
 FILES = {"san-vit-b-16": "san_vit_b_16.pth", "san-vit-l-14": "san_vit_large_14.pth"}
@@ -168,8 +169,36 @@ def test_a_connection_that_is_cut_goes_on_with_the_same_command(hub, ran):
     assert ran("models", "verify", "san-vit-b-16")[0] == 0
 
 
+def test_a_model_that_another_process_downloads(hub, ran):
+    with holding(weights.home() / "downloads", "san-vit-b-16"):
+        code, out, err = ran("models", "download", "san-vit-b-16")
+        assert (code, out) == (2, "")
+        assert "san-vit-b-16 is being downloaded by another process" in err
+        assert {method for method, _, _ in hub.seen} == {"HEAD"}
+        hub.file = authors_file(14)
+        hub.sha256 = hashlib.sha256(hub.file).hexdigest()
+        assert ran("models", "download", "san-vit-l-14")[0] == 0
+    assert kept() == []
+
+
+def test_a_home_that_is_a_file(hub, ran, tmp_path):
+    (tmp_path / "home").write_text("")
+    code, out, err = ran("models", "download", "san-vit-b-16")
+    assert (code, out) == (2, "")
+    assert "cannot write to" in err
+    assert "bug" not in err
+
+
+def test_a_page_instead_of_the_file(hub, ran):
+    hub.store = serve(b"<html>Sign in</html>", Content_Type="text/html")
+    code, out, err = ran("models", "download", "san-vit-b-16")
+    assert (code, out) == (1, "")
+    assert "a web page comes instead of the model" in err
+    assert kept() == []
+
+
 def test_a_file_that_is_gone(hub, ran):
-    hub.answer = lambda request: request.send_error(404)
+    hub.answer = plain(404)
     code, out, err = ran("models", "download", "san-vit-l-14")
     assert (code, out) == (1, "")
     assert "san_vit_large_14.pth: the server answers 404" in err

@@ -16,6 +16,8 @@ from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.importing import import_checkpoint, read_options, read_tensors
 
+HEADS = {"visual_heads": 2, "text_heads": 2}  # of the small models
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
@@ -87,6 +89,20 @@ def test_no_advice_to_run_the_code_of_a_file(tmp_path, content):
     with pytest.raises(CheckpointError, match="cannot be read as plain tensors") as raised:
         read_tensors(tmp_path / "a.pth")
     assert "weights_only" not in str(raised.value) and "Re-running" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html>Sign in</html>", b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html lang=en>"]
+)
+def test_a_web_page_is_told_from_a_checkpoint(tmp_path, page):
+    (tmp_path / "a.pth").write_bytes(page)
+    with pytest.raises(CheckpointError, match="is a web page.*sign in"):
+        read_tensors(tmp_path / "a.pth")
+
+
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(UsageError, match="no checkpoint at xxx"):
+        read_tensors(Path("x" * 300))
 
 
 def pickled(protocol):
@@ -189,6 +205,28 @@ def test_archives_without_check_sums_are_read(tmp_path):
 def test_numbers_of_any_precision_give_a_model_of_float32(tmp_path, kind):
     state = {name: value.to(kind) for name, value in openai_style_state().items()}
     torch.save(state, tmp_path / "c.pth")
-    options = {"visual_heads": 2, "text_heads": 2}
-    loaded = weights.load(import_checkpoint(tmp_path / "c.pth", "c", options).path)
+    loaded = weights.load(import_checkpoint(tmp_path / "c.pth", "c", HEADS).path)
     assert {value.dtype for value in loaded.state_dict.values()} == {torch.float32}
+
+
+def test_that_another_model_of_the_name_is_replaced_is_said(tmp_path, caplog):
+    state = openai_style_state()
+    torch.save(state, tmp_path / "first.pth")
+    torch.save({name: value + 1 for name, value in state.items()}, tmp_path / "other.pth")
+    first = import_checkpoint(tmp_path / "first.pth", "c", HEADS)
+    assert import_checkpoint(tmp_path / "first.pth", "c", HEADS) == first
+    assert not caplog.records
+    for file, options in (("other.pth", HEADS), ("first.pth", HEADS | {"gelu": "exact"})):
+        import_checkpoint(tmp_path / file, "c", options)
+        assert "another model named c was there" in caplog.messages.pop()
+        caplog.clear()
+    assert weights.find("c") != first
+
+
+@pytest.mark.parametrize("keep", [0, -4])
+def test_a_damaged_model_can_be_imported_again(tmp_path, keep):
+    torch.save(openai_style_state(), tmp_path / "c.pth")
+    entry = import_checkpoint(tmp_path / "c.pth", "c", HEADS)
+    entry.path.write_bytes(entry.path.read_bytes()[:keep])
+    import_checkpoint(tmp_path / "c.pth", "c", HEADS)
+    weights.verify(entry)

@@ -163,6 +163,12 @@ def test_the_folder_of_a_training_is_told_from_its_model(tmp_path):
         weights.find(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(UsageError, match="no model '(xxx|nul)"):
+        weights.find(name)
+
+
 @pytest.mark.parametrize(
     "content",
     [

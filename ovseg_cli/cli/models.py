@@ -1,5 +1,7 @@
 """`ovseg models`: what can be loaded, from where, with which licence and checksum."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +95,7 @@ def download_model(name: str, as_json: bool) -> None:
     console.note(f"{name}: {remote.url}, {size}; licence: {published.licence}")
     if published.sha256 is None and remote.sha256 is None:
         console.warning("nobody states this file's SHA-256: only its form is checked")
-    with console.progress(remote.size_bytes or 0, unit="B") as bar:
+    with _alone(name), console.progress(remote.size_bytes or 0, unit="B") as bar:
         try:
             entry = download.obtain(published, remote, lambda done, total: bar.move_to(done))
         except CheckpointError as error:  # what the server sends is no fault of the command's
@@ -178,6 +180,25 @@ def _here(name: str) -> "ModelEntry | None":
     except CheckpointError as error:
         console.warning(str(error))
         return None
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Download a model while the block runs: one process at a time, for all go on with one file."""
+    from ovseg_cli import weights
+    from ovseg_cli.run_lock import holding
+
+    with ExitStack() as stack:
+        try:
+            downloads = weights.home() / "downloads"
+            stack.enter_context(holding(downloads, weights.place_of(name).stem))
+        except UsageError as error:
+            if error.__cause__ is not None:  # the folder cannot be written, nobody is there
+                raise
+            raise UsageError(
+                f"{name} is being downloaded by another process: wait for its end"
+            ) from error
+        yield
 
 
 def _show(record: dict[str, Any], as_json: bool) -> None:

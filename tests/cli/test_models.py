@@ -26,7 +26,7 @@ MINE = ModelEntry("mine", "my \x1b[1mown", Path("h/mine.safetensors"), 1, "?", F
 
 
 @pytest.fixture
-def weights(monkeypatch):
+def weights(monkeypatch, tmp_path):
     module = types.ModuleType("ovseg_cli.weights")
 
     def find(name):
@@ -49,6 +49,8 @@ def weights(monkeypatch):
     module.available = lambda: list(module.entries)
     module.names = lambda: [entry.name for entry in module.entries]
     module.find = find
+    module.home = lambda: tmp_path
+    module.place_of = lambda name: tmp_path / "models" / f"{name}.safetensors"
     monkeypatch.setitem(sys.modules, "ovseg_cli.weights", module)
     monkeypatch.setattr(ovseg_cli, "weights", module, raising=False)
     return module
@@ -107,6 +109,18 @@ def test_show_of_a_model_that_is_not_here(program, weights):
 def test_show_of_an_unknown_model(program, weights):
     ended = program("models", "show", "nonsense")
     assert (ended.code, ended.out) == (2, "")
+
+
+def test_a_mirror_s_password_is_not_shown(program, weights, download, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:hf_SECRET@mirror.example")
+    listed = program("models", "list", "--json")
+    assert listed.code == 0
+    for command in ("show", "download"):
+        refused = program("models", command, "clip-vit-b-16")
+        assert refused.code == 2
+        assert "HF_ENDPOINT holds" in refused.err
+        assert "hf_SECRET" not in listed.out + refused.out + refused.err
+    assert download.obtained == []
 
 
 def test_import(program, importing):
