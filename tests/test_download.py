@@ -15,7 +15,7 @@ import torch
 from file_server import plain, redirect, running, serve
 from small_models import openai_style_state
 
-from ovseg_cli import download, weights
+from ovseg_cli import download, web_answers, weights
 from ovseg_cli.catalogue import Published
 from ovseg_cli.download import Remote, ask, fetch, obtain
 from ovseg_cli.errors import CheckpointError, NetworkError, OutputError, UsageError
@@ -188,7 +188,7 @@ def test_a_server_that_refuses_every_rest_is_not_asked_for_ever(server, tmp_path
 
 
 def test_what_came_before_a_silence_is_kept(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(web_answers, "TIMEOUT", 0.3)
     over = threading.Event()
 
     def answer(request):
@@ -311,7 +311,7 @@ def test_a_redirect_that_leaves_the_web_is_not_followed(server, tmp_path, target
 
 def test_a_redirect_from_a_secure_address_to_an_open_one_is_not_followed():
     request = urllib.request.Request("https://hub.example/m.bin")
-    follow = download._Redirects().redirect_request
+    follow = web_answers.Redirects().redirect_request
     with pytest.raises(URLError, match="http://hub.example, which is not secure"):
         follow(request, None, 302, "Found", Message(), "http://me:secret@hub.example/m?sign=1")
     assert follow(request, None, 302, "Found", Message(), "https://store.example/m.bin")
@@ -359,10 +359,10 @@ def test_a_server_with_too_many_requests_is_asked_when_it_says(server, alone):
     answers = iter([plain(429, Retry_After="7"), plain(429), serve(CONTENT)])
     server.answer = lambda request: next(answers)(request)
     assert ask(published(server)).size_bytes == len(CONTENT)
-    assert alone == [7, download.PAUSE]
+    assert alone == [7, web_answers.PAUSE]
 
 
-@pytest.mark.parametrize(("pause", "requests"), [("3600", 1), ("1", 1 + download.PAUSES)])
+@pytest.mark.parametrize(("pause", "requests"), [("3600", 1), ("1", 1 + web_answers.PAUSES)])
 def test_a_server_with_too_many_requests_for_long(server, pause, requests):
     server.answer = plain(429, Retry_After=pause)
     with pytest.raises(NetworkError, match=f"too many requests; repeat .* in {pause} s") as got:
