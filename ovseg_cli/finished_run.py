@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -74,6 +74,7 @@ class FinishedRun:
 
 def read_run(out: Path) -> FinishedRun:
     """Read an output folder; raises UsageError where it is none."""
+    _is_own_folder.cache_clear()  # links come and go
     classes = read_classes(out)
     record = _read_record(out)
     latest: dict[str, Entry] = {}
@@ -179,7 +180,12 @@ def _saved(out: Path, entry: Entry, kind: str) -> Path | None:
 
 def _is_own_file(out: Path, path: Path) -> bool:
     """Whether a file lies in the folder: to where a link leads may be anybody's."""
-    return os.path.isfile(path) and first_link(out, path) is None
+    return os.path.isfile(path) and not os.path.islink(path) and _is_own_folder(out, path.parent)
+
+
+@lru_cache(maxsize=1024)  # there may be millions of files in it
+def _is_own_folder(out: Path, folder: Path) -> bool:
+    return first_link(out, folder) is None
 
 
 def _entries_of_stats(out: Path) -> Iterator[tuple[str, Entry]]:

@@ -6,9 +6,10 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# Of a JSON file: half a million failures in run.json, or names of exported files, are less. In
-# memory it may take 24 times as much, where it holds nothing but empty lists.
-MOST_BYTES = 64_000_000
+# Of a JSON file: a million and a half failures in run.json, or three million names of exported
+# files, are less. Most of what it takes in memory are lists and objects, if there are many.
+MOST_BYTES = 200_000_000
+MOST_PARTS = 4_000_000  # lists and objects
 DEEPEST = 100  # lists and objects within each other; ours are up to five
 
 
@@ -25,6 +26,8 @@ def read_json(path: Path) -> Any:
         content = stream.read(MOST_BYTES + 1)  # some files of the system do not tell their size
     if len(content) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
+    if content.count(b"[") + content.count(b"{") > MOST_PARTS:
+        raise ValueError(f"it holds more than {MOST_PARTS} lists and objects")
     return parse_json(content)
 
 

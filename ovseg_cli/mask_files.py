@@ -17,7 +17,7 @@ from ovseg_cli.media.images import read_values
 
 KINDS = (".png", ".json")
 MOST = 4096  # masks of one photo; more than that are a picture of noise, not of regions
-MOST_PIXELS = 12_000_000_000  # of all masks of a photo together: 1000 of 12 megapixels
+MOST_PIXELS = 30_000_000_000  # of all masks of a photo together: 600 of 50 megapixels
 
 
 class MaskFiles:

@@ -34,6 +34,15 @@ def test_a_file_that_is_too_large(tmp_path, monkeypatch):
         read_json(file)
 
 
+def test_more_lists_than_memory_is_for(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("[[], {}]")
+    monkeypatch.setattr(json_files, "MOST_PARTS", 3)
+    assert json_files.read_json(tmp_path / "a.json") == [[], {}]
+    monkeypatch.setattr(json_files, "MOST_PARTS", 2)
+    with pytest.raises(ValueError, match="more than 2 lists and objects"):
+        json_files.read_json(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"b":[],"a":', "}"), ("[0,[],", ",0]")])
 def test_values_within_each_other(start, end):
     for depth in (1, DEEPEST - 1):

@@ -85,9 +85,9 @@ def command(
     """Give every pixel of photos one of your class names.
 
     INPUT is a photo, a folder, a pattern such as 'photos/*.jpg', tar shards such as
-    'shards-{000..099}.tar', or - for a list of paths on standard input, one a line. Inputs and OUT
-    may be in an object store, as s3://bucket/photos. A photo's results bear its path within the
-    folder given:
+    'shards-{000..099}.tar', or - for a list of paths on standard input, one a line, none of which
+    is a pattern. Inputs and OUT may be in an object store, as s3://bucket/photos. A photo's results
+    bear its path within the folder given:
 
     \b
       OUT/overlays/REL.jpg  the photo tinted by class, with a legend

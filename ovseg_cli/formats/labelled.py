@@ -12,7 +12,7 @@ from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, read_run
 from ovseg_cli.links import refuse_links, refuse_links_within
-from ovseg_cli.media.images import naming, read_image, require_few_pixels
+from ovseg_cli.media.images import read_image
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import printable
@@ -26,16 +26,22 @@ MAX_PIXELS = 100_000_000
 class LabelledRun:
     """An output folder of `ovseg segment`; iterate over its photos as often as is needed.
 
-    max_pixels: label maps of more are not read. Raises UsageError where the folder is no output
-    folder, holds no photo that is finished, or has its label maps in tar shards.
+    max_pixels: of a label map, at most. Raises InputError where one has more, UsageError where the
+    folder is no output folder, holds no photo that is finished, or has its label maps in shards.
     """
 
     def __init__(self, out: Path, max_pixels: int = MAX_PIXELS) -> None:
-        self.max_pixels = max_pixels
         self._run: FinishedRun = read_run(out)
         self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
         if not self._run.photos:
             raise UsageError(f"{printable(str(out))} holds no finished photo: nothing to export")
+        sizes = (photo.entry.width * photo.entry.height for photo in self._run.photos)
+        large = [size for size in sizes if size > max_pixels]
+        if large:  # before anything is written
+            raise InputError(
+                f"{len(large)} of the label maps exceed the limit of {max_pixels} pixels; to "
+                f"export them all the same: --max-pixels {max(large)}"
+            )
         labels = (photo.labels for photo in self._run.photos)
         packed = {file.name for file in labels if file is not None and file.suffix == ".tar"}
         if packed:
@@ -142,8 +148,7 @@ class LabelledPhoto:
     def labels(self) -> np.ndarray:
         """(H, W) int32 class ids, UNLABELED where there is none.
 
-        Raises UsageError where the run has saved no label map, InputError where it is damaged or
-        too large.
+        Raises UsageError where the run has saved no label map, InputError where it is damaged.
         """
         file = self.finished.labels
         if file is None:
@@ -151,8 +156,6 @@ class LabelledPhoto:
                 f"{printable(self.name)} has no label map, of which all formats are made: run "
                 "ovseg segment again with --resume and labels in --save"
             )
-        with naming(str(file)):
-            require_few_pixels(self.size_hw, self.run.max_pixels)
         other = InputError(f"{printable(str(file))}: not the label map that the run has written")
         try:
             with PngImageFile(file) as image:  # not Image.open, which refuses large ones

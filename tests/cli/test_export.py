@@ -175,12 +175,15 @@ def test_photos_within_an_archive(program, segment, photos, tmp_path):
     assert "in.tar/00.png: the photo is within in.tar: unpack that and segment" in ended.err
 
 
-def test_a_label_map_of_more_pixels_than_are_wanted(program, segment, photos, monkeypatch):
+def test_a_label_map_of_more_pixels_than_are_wanted(
+    program, segment, photos, tmp_path, monkeypatch
+):
     """How large one may be is not for the folder to say: it may come from somebody else."""
     segment(photos)
     ended = program("export", "out", "--to", "voc,svg", "--max-pixels", "1535")
     assert ended.code == 1
-    assert "out/labels/00.png: 48×32 pixels" in ended.err and "--max-pixels 1536" in ended.err
+    assert "exceed the limit of 1535 pixels" in ended.err and "--max-pixels 1536" in ended.err
+    assert not (tmp_path / "out/exports").exists()
     assert program("export", "out", "--to", "voc", "--max-pixels", "1536").code == 0
     monkeypatch.setattr("ovseg_cli.formats.labelled.MAX_PIXELS", 1535)
     assert program("export", "out", "--to", "voc").code == 1
