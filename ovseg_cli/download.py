@@ -33,6 +33,7 @@ class Remote:
     size_bytes: int | None
     sha256: str | None  # as the hub states it
     version: str  # its ETag; a half file of another version is of no use
+    tag: str = ""  # the same where it is of the server that sends the bytes, not of a hub before it
 
 
 def ask(published: Published) -> Remote:
@@ -160,8 +161,7 @@ def _receive(remote: Remote, partial: Path, progress: Progress) -> bool:
     """Add what one answer brings to the half file; whether that is then whole."""
     here = _size(partial)
     headers = {"Range": f"bytes={here}-"} if here else {}
-    # The hub's tag is not that of the store it sends us to; there the SHA-256 tells versions apart.
-    tag = remote.version if remote.sha256 is None else ""
+    tag = remote.tag if remote.sha256 is None else ""  # else the checksum tells versions apart
     if here and tag.startswith('"'):  # a strong one: the same tag, the same bytes
         headers["If-Range"] = tag
     with answered(remote.url, "GET", headers) as answer:
@@ -214,4 +214,5 @@ def _described(url: str, answer: Answer) -> Remote:
         size_bytes=answer.size_bytes if size is None else size,
         sha256=sha256 if SHA256.fullmatch(sha256) else None,
         version=linked or answer.headers.get("ETag", ""),
+        tag="" if linked else answer.headers.get("ETag", ""),
     )

@@ -20,6 +20,7 @@ TIMEOUT = 30.0  # seconds without a byte
 PAUSES = 3  # that a server with too many requests may ask for, ...
 PAUSE, LONGEST_PAUSE = 5, 60  # ... of so many seconds where it does not say, and at most
 NUMBER = re.compile(r"[0-9]{1,15}")
+PACKINGS = ("gzip", "x-gzip", "deflate", "br", "zstd", "compress")  # others change no bytes
 OTHERWISE = "A file that came another way becomes a model by `ovseg models import`"
 
 Hops = list[tuple[str, Message]]  # address and headers of each server that answered, in order
@@ -137,8 +138,8 @@ def _require_file(url: str, response: http.client.HTTPResponse) -> None:
             f"you to sign in first: open the address in a browser. {OTHERWISE}",
             response.status,
         )
-    packed = response.headers.get("Content-Encoding", "identity")
-    if packed != "identity":
+    packed = response.headers.get("Content-Encoding", "").strip().lower()
+    if packed in PACKINGS:
         raise NetworkError(
             f"{url}: the server packs the file ({packed}) though it was asked not to. {OTHERWISE}",
             response.status,

@@ -97,7 +97,8 @@ class Program(click.Group):
 def _meant(word: str) -> str:
     """What somebody may have meant who typed a word where a command belongs."""
     if os.path.exists(word):
-        return f": to label a photo or folder, ovseg segment {printable(word)} --classes NAMES"
+        shown = printable(word)
+        return f": to label photos, ovseg segment {shown} --classes NAMES; a clip, ovseg video"
     alike = get_close_matches(word, COMMANDS, n=1)
     return f": did you mean {alike[0]}?" if alike else f"; there are: {', '.join(COMMANDS)}"
 

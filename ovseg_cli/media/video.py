@@ -13,6 +13,7 @@ import re
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -293,8 +294,11 @@ class _Pipe:
 
     def _fill(self, stream: BinaryIO) -> None:
         with suppress(OSError):  # a terminal that went away: it is over
-            while chunk := stream.read(_CHUNK):
-                self._chunks.put(chunk)
+            while (chunk := stream.read(_CHUNK)) != b"":
+                if chunk is None:  # a pipe that does not block has nothing yet
+                    time.sleep(TICK)
+                else:
+                    self._chunks.put(chunk)
         self._chunks.put(b"")
 
 
@@ -349,14 +353,14 @@ class _Camera:
 
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """See `Video`; the times are those at which pictures came."""
-        import time
-
         began = time.monotonic()
         index = 0
         while True:
             self._waits = True
-            there, picture = self._device.read()
-            self._waits = False
+            try:
+                there, picture = self._device.read()
+            finally:
+                self._waits = False
             if not there:
                 return
             seconds = time.monotonic() - began

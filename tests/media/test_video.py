@@ -11,6 +11,7 @@ import time
 import traceback
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -347,3 +348,10 @@ def test_without_the_library_the_error_says_how_to_get_it(monkeypatch, tmp_path)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError, match="pip install av"):
         read(tmp_path / "a.mp4")
+
+
+def test_a_pipe_that_has_nothing_yet_is_not_at_its_end():
+    """Python gives None of one that does not block."""
+    answers = iter([b"ab", None, b"c", b""])
+    pipe = module._Pipe(SimpleNamespace(read=lambda size: next(answers)), lambda: False)
+    assert [pipe.read(10) for _ in range(3)] == [b"ab", b"c", b""]
