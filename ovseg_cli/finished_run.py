@@ -71,6 +71,11 @@ class FinishedRun:
         options = self.record.get("options")
         return not isinstance(options, dict) or options.get("exif") is not False
 
+    def sizes_above(self, limit: int) -> list[int]:
+        """The pixels of each photo that has more than so many."""
+        sizes = (photo.entry.width * photo.entry.height for photo in self.photos)
+        return [size for size in sizes if size > limit]
+
 
 def read_run(out: Path) -> FinishedRun:
     """Read an output folder; raises UsageError where it is none."""

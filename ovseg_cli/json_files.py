@@ -26,7 +26,7 @@ def read_json(path: Path) -> Any:
         content = stream.read(MOST_BYTES + 1)  # some files of the system do not tell their size
     if len(content) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
-    if content.count(b"[") + content.count(b"{") > MOST_PARTS:
+    if _opened(content) > MOST_PARTS:
         raise ValueError(f"it holds more than {MOST_PARTS} lists and objects")
     return parse_json(content)
 
@@ -37,12 +37,21 @@ def parse_json(text: str | bytes) -> Any:
         values = json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if _opened(text) <= DEEPEST:  # of short lines, of which there are many
+        return values
     level = [values]
     for _ in range(DEEPEST):
         level = [part for whole in level for part in _parts(whole)]
         if not level:
             return values
     raise ValueError("it is nested too deeply")
+
+
+def _opened(text: str | bytes) -> int:
+    """How many lists and objects begin in a text, at most: a string may hold brackets, too."""
+    if isinstance(text, str):
+        return text.count("[") + text.count("{")
+    return text.count(b"[") + text.count(b"{")
 
 
 def _parts(value: Any) -> list[Any]:

@@ -70,11 +70,12 @@ def sample_photos(
 def sample_clips(clips: Sequence[str]) -> Iterator[Frame]:
     """Some frames of each; raises UsageError for a stream, which cannot be looked at twice."""
     from ovseg_cli.clips.names import is_stream
-    from ovseg_cli.media.video import open_video
+    from ovseg_cli.media.video import open_video, without_credentials
 
     for source in clips:
         if is_stream(source):
-            raise UsageError(f"--classes auto cannot look ahead in {printable(source)}")
+            shown = printable(without_credentials(source))
+            raise UsageError(f"--classes auto cannot look ahead in {shown}")
         with open_video(source) as video:
             every = max(1, (video.info.frames or 0) // _CLIP_FRAMES)
             for frame in video.frames():

@@ -67,8 +67,7 @@ def command(
     run = read_run(out)
     accuracy = None if data is None else _accuracy(run, data, split)
     limit = max_pixels or MAX_PIXELS
-    sizes = [photo.entry.width * photo.entry.height for photo in run.photos]
-    large = [size for size in sizes if size > limit]
+    large = run.sizes_above(limit)
     if large:
         console.warning(
             f"{len(large)} of the photos exceed the limit of {limit} pixels and are not shown; "

@@ -159,7 +159,7 @@ def command(
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_clips
 
-        vocabulary = auto_vocabulary(compute, sample_clips([*map(without_credentials, clips)]))
+        vocabulary = auto_vocabulary(compute, sample_clips(clips))
     labelled = vocabulary if other is None else vocabulary.with_class(other)
     saves = tuple(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
     check_saves(saves, labelled)

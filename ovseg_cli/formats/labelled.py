@@ -35,8 +35,7 @@ class LabelledRun:
         self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
         if not self._run.photos:
             raise UsageError(f"{printable(str(out))} holds no finished photo: nothing to export")
-        sizes = (photo.entry.width * photo.entry.height for photo in self._run.photos)
-        large = [size for size in sizes if size > max_pixels]
+        large = self._run.sizes_above(max_pixels)
         if large:  # before anything is written
             raise InputError(
                 f"{len(large)} of the label maps exceed the limit of {max_pixels} pixels; to "

@@ -84,23 +84,18 @@ def read_image(
     ):
         image = _open(file)
         width, height = image.size
-        require_few_pixels((height, width), _limit(image, max_pixels))
+        limit = _limit(image, max_pixels)
+        if width * height > limit:
+            raise InputError(
+                f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
+                f"limit of {limit} pixels; "
+                f"to read it all the same: --max-pixels {width * height}"
+            )
         reduction = 1 if seen_at is None else _reduction(image, exif, seen_at)
         if reduction > 1 and file.seek(0, io.SEEK_END) < width * height:
             file.seek(0)
             return _reduced(file.read(), reduction, exif, name)
         return Frame(_pixels(image, exif), source=name)
-
-
-def require_few_pixels(size_hw: Size, limit: int) -> None:
-    """Raise InputError, which names the remedy, for a picture of more pixels than are wanted."""
-    height, width = size_hw
-    if width * height > limit:
-        raise InputError(
-            f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
-            f"limit of {limit} pixels; "
-            f"to read it all the same: --max-pixels {width * height}"
-        )
 
 
 def _limit(image: Image.Image, max_pixels: int) -> int:
