@@ -142,6 +142,18 @@ def jitter_colour(images: Tensor, draw: np.random.Generator, strength: float = 0
     return 255 * (images / 255) ** factor(strength * 0.5)
 
 
+def lose_colour(images: Tensor, draw: np.random.Generator, share: float) -> Tensor:
+    """Each picture with probability `share` as a black-and-white photo; nothing drawn for 0.
+
+    images: (B, 3, H, W) float in 0..255; luma as in `LUMA`.
+    """
+    if not share:
+        return images
+    grey = torch.from_numpy(draw.random(len(images)) < share).to(images.device)
+    luma = torch.tensor(LUMA).to(images).view(1, 3, 1, 1)
+    return torch.where(grey.view(-1, 1, 1, 1), (images * luma).sum(1, keepdim=True), images)
+
+
 def distort_colour(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """Brightness, contrast, saturation and hue of a picture (H, W, 3) uint8, changed at random.
 

@@ -35,7 +35,7 @@ from ovseg_cli.data.mixture import (
     shares_of,
 )
 from ovseg_cli.data.pixel_set import IGNORE, named_set
-from ovseg_cli.data.transforms import jitter_colour, to_tensor
+from ovseg_cli.data.transforms import jitter_colour, lose_colour, to_tensor
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.config import OtherWeight
 from ovseg_cli.model.network import Network, TextFeatures
@@ -79,6 +79,7 @@ class DenseConfig(NamesConfig):
     image_sets: dict[str, str] = field(default_factory=dict)
     focus_share: float = 0.5  # views that aim at a class drawn evenly
     paste_share: float = 0.0  # views into which a thing of another photo, of any set, is pasted
+    grey_share: float = 0.0  # views that are black and white
     mix_shares: dict[str, float] = field(default_factory=dict)  # a set's views that are mixed
     weight_power: float = 0.4  # of the class weights; 0 = none
     weight_powers: dict[str, float] = field(default_factory=dict)  # of sets that have another
@@ -97,7 +98,8 @@ class DenseConfig(NamesConfig):
         super().__post_init__()
         if not self.phases:
             raise ValueError("phases: at least one is needed")
-        require(self, focus_share=SHARE, paste_share=SHARE, guest_share=SHARE, seed=SEED)
+        require(self, focus_share=SHARE, paste_share=SHARE, grey_share=SHARE, guest_share=SHARE)
+        require(self, seed=SEED)
         require(self, jaccard_weight=WEIGHT, mask_weight=WEIGHT, evaluate_size=COUNT)
         require_scales("picture_scales", self.picture_scales)
         wrong = [name for name, share in self.mix_shares.items() if not 0 <= share <= 1]
@@ -249,7 +251,8 @@ class DenseStage:
         return losses
 
     def _look(self, views: np.ndarray, draw: np.random.Generator) -> Seen:
-        images = self.model.normalise(jitter_colour(to_tensor(views, self.device), draw))
+        images = lose_colour(to_tensor(views, self.device), draw, self.config.grey_share)
+        images = self.model.normalise(jitter_colour(images, draw))
         return look(self.model, images, tokens=self.config.mask_weight > 0)
 
     def _mask_losses(self, *arguments: Any) -> dict[str, Tensor]:

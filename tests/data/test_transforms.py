@@ -8,6 +8,7 @@ from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import (
     distort_colour,
     jitter_colour,
+    lose_colour,
     masked_crop,
     random_crop,
     resize_photo,
@@ -198,6 +199,22 @@ def test_jitter_stays_in_range_and_follows_its_generator():
     assert one.min() >= 0 and one.max() <= 255
     change = (one - images).abs().flatten(1).mean(1)
     assert (change > 1).all() and len(set(change.tolist())) == 3  # each picture its own
+
+
+def test_a_share_of_pictures_is_black_and_white_as_bright_as_before():
+    images = torch.tensor([200.0, 100.0, 50.0]).view(1, 3, 1, 1).expand(400, 3, 2, 2)
+    found = lose_colour(images, np.random.default_rng(1), 0.25)
+    grey = (found[:, 0] == found[:, 2]).flatten(1).all(1)
+    assert 70 <= grey.sum() <= 130
+    assert torch.equal(found[~grey], images[~grey])
+    # Rec. 601: 0.299 R + 0.587 G + 0.114 B
+    assert torch.allclose(found[grey], torch.tensor(0.299 * 200 + 0.587 * 100 + 0.114 * 50))
+
+
+def test_without_a_share_no_picture_loses_its_colour_and_nothing_is_drawn():
+    images, draw = 255 * torch.rand(3, 3, 8, 8), np.random.default_rng(1)
+    assert lose_colour(images, draw, 0.0) is images
+    assert draw.random() == np.random.default_rng(1).random()
 
 
 def test_tensors_have_the_photos_values_channels_last():
