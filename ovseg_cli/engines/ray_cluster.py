@@ -4,9 +4,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +69,10 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
         raise UsageError(
             "an empty address of a Ray cluster: name HOST:PORT or 'auto', or leave --address out"
         )
+    output: Any = _OwnOutput()
     if ray.is_initialized():
-        yield
+        with redirect_stdout(output):
+            yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     own: dict[str, Any] = {}
@@ -82,7 +85,7 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         _require_answer(address)
-        with _kept_signal_handler():
+        with _kept_signal_handler(), redirect_stdout(sys.stderr):
             ray.init(address=address, **quiet, **own)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise UsageError(
@@ -90,9 +93,27 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
             "--head' starts one; without --address this machine alone is used"
         ) from error
     try:
-        yield
+        with redirect_stdout(output):
+            yield
     finally:
-        ray.shutdown()
+        with redirect_stdout(sys.stderr):
+            ray.shutdown()
+
+
+class _OwnOutput:
+    """Standard output of the thread that makes it; what others write goes to standard error.
+
+    Ray prints what happens to a cluster's processes from a thread of its own, whatever it is told
+    of logs, and standard output is for data.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._output = sys.stdout
+
+    def __getattr__(self, name: str) -> Any:
+        own = threading.get_ident() == self._thread
+        return getattr(self._output if own else sys.stderr, name)
 
 
 def _require_answer(address: str) -> None:

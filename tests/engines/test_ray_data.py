@@ -404,6 +404,29 @@ class TestAddress:
         with connected(idle, address):
             assert idle.joined == [address]
 
+    @pytest.mark.parametrize("joined_before", [True, False])
+    def test_what_ray_prints_is_kept_out_of_standard_output(self, idle, capfd, joined_before):
+        """Ray prints from a thread of its own, and from the caller's while it begins and ends."""
+
+        def begin(address, **_):
+            print("began")
+
+        def end():
+            print("ended")
+
+        idle.init, idle.shutdown = begin, end
+        idle.is_initialized = lambda: joined_before
+        ray_thread = threading.Thread(target=print, args=("a task failed",))
+        with connected(idle, None):
+            print("a row")
+            ray_thread.start()
+            ray_thread.join()
+        print("another row")
+        output, errors = capfd.readouterr()
+        assert output == "a row\nanother row\n"
+        around = [] if joined_before else ["began", "ended"]
+        assert sorted(errors.split("\n")) == sorted(["", "a task failed", *around])
+
     @pytest.mark.parametrize("there", [True, False])
     def test_a_token_is_shown_where_there_is_one(self, monkeypatch, tmp_path, there):
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
