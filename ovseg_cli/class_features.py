@@ -14,10 +14,11 @@ from ovseg_cli.exemplars import Exemplar
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.nouns import common_nouns
+from ovseg_cli.printable import printable
 from ovseg_cli.rivals import competing
 from ovseg_cli.scoring import Scorer
 from ovseg_cli.text_cache import text_features
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 
 
 @torch.inference_mode()

@@ -14,7 +14,8 @@ import numpy as np
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.images import naming, read_image, read_values
-from ovseg_cli.vocabulary import ClassName, Vocabulary, comparable, printable
+from ovseg_cli.printable import printable
+from ovseg_cli.vocabulary import ClassName, Vocabulary, comparable
 
 MOST_PIXELS = 80_000_000  # of a mask: with its picture it takes up to 21 bytes a pixel
 _BOX = re.compile(r"\d{1,9},\d{1,9},\d{1,9},\d{1,9}")

@@ -14,9 +14,10 @@ from ovseg_cli import png
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.png import Metadata
+from ovseg_cli.printable import printable
 from ovseg_cli.render import overlay, palette
 from ovseg_cli.segmentation import UNLABELED, Segmentation
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path, output_errors, remove
 
 OVERLAY = "overlay"  # the name in --save of what --show shows, too

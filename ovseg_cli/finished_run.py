@@ -17,7 +17,8 @@ from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.journal_entry import is_sound as is_plausible
 from ovseg_cli.json_files import open_regular, read_json
 from ovseg_cli.links import first_link
-from ovseg_cli.vocabulary import ClassName, Vocabulary, printable
+from ovseg_cli.printable import printable
+from ovseg_cli.vocabulary import ClassName, Vocabulary
 from ovseg_cli.whole_files import stays_inside
 
 _LONGEST_LINE = 1 << 20  # characters of stats.csv; a name has fewer

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import UNLABELED, ClassArea
-from ovseg_cli.vocabulary import printable
 
 MAX_CLASSES = 40  # the rest are counted in one line
 MIN_WIDTH = 240  # pixels, for photos narrower than a line of text

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ovseg_cli.errors import OutputError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 
 def first_link(root: Path, path: Path) -> Path | None:

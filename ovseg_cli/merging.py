@@ -26,7 +26,8 @@ from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.layout import STATE
 from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.parts import Part, read_parts
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.printable import printable
+from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path, stays_inside
 
 _OWN_AFFAIR = ("batch_size", "workers", "shard")  # options that may differ between parts

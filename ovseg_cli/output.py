@@ -15,10 +15,11 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
+from ovseg_cli.printable import printable
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.superseded import Files, intact, is_repeated, outdated, still_good
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import is_temporary, left_over, remove, require_writable, stays_inside
 
 _WRITTEN_ANEW = 3  # times, while other parts finish more: they write the tables, too

@@ -21,8 +21,8 @@ from ovseg_cli import layout, tables
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.json_files import open_regular, parse_json, read_json
 from ovseg_cli.media.images import ImageInput
+from ovseg_cli.printable import printable
 from ovseg_cli.shard import Division, Shard, divide
-from ovseg_cli.vocabulary import printable
 from ovseg_cli.whole_files import atomic_path
 
 _LONGEST_LINE = 1 << 20  # characters; a name has fewer

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ovseg_cli.errors import OutputError, OvsegError
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 _RUN_WIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

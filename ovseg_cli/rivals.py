@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 
 from ovseg_cli.plurals import singulars
-from ovseg_cli.vocabulary import Vocabulary, comparable, preset, presets
+from ovseg_cli.vocabulary import Vocabulary, comparable
+from ovseg_cli.vocabulary_files import preset, presets
 
 _KINDS = ("other", "stuff")  # of COCO-Stuff: "sky-other" is a sky
 

@@ -24,7 +24,7 @@ from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.json_files import read_json
 from ovseg_cli.layout import STATE
 from ovseg_cli.links import refuse_links
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 logger = logging.getLogger(__name__)
 

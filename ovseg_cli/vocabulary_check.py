@@ -12,7 +12,8 @@ import numpy as np
 from ovseg_cli.errors import VocabularyError
 from ovseg_cli.nouns import common_nouns
 from ovseg_cli.plurals import singulars
-from ovseg_cli.vocabulary import Vocabulary, preset, presets
+from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary_files import preset, presets
 
 ALIKE = 0.8  # similarity from which two classes can hardly be told apart
 CLOSE = 0.8  # difflib's ratio from which a word may be a mistyped other

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 
 @contextlib.contextmanager

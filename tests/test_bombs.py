@@ -17,7 +17,7 @@ from finished_runs import MadeRun
 from PIL import Image
 from small_models import PYRAMID
 
-from ovseg_cli import exemplars, mask_files, vocabulary, weights
+from ovseg_cli import exemplars, mask_files, vocabulary_files, weights
 from ovseg_cli.data import stored_labels
 from ovseg_cli.data.image_set import read_image_set
 from ovseg_cli.data.pixel_set import read_pixel_set
@@ -196,7 +196,7 @@ def test_references_in_yaml_that_multiply(tmp_path):
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
     (tmp_path / "names.yaml").write_text("\n".join(lines))  # a thousand million names
     with pytest.raises(VocabularyError, match="more than 100000"):
-        vocabulary.read(tmp_path / "names.yaml")
+        vocabulary_files.read(tmp_path / "names.yaml")
 
 
 def test_a_shard_that_unpacks_to_far_more(tmp_path):
@@ -377,4 +377,4 @@ def test_references_in_yaml_that_multiply_nothing(tmp_path, start):
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 13)]
     (tmp_path / "names.yaml").write_text("\n".join(lines))
     with pytest.raises(VocabularyError, match="no class name"):
-        vocabulary.read(tmp_path / "names.yaml")
+        vocabulary_files.read(tmp_path / "names.yaml")

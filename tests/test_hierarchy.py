@@ -8,7 +8,8 @@ from ovseg_cli import tables
 from ovseg_cli.errors import VocabularyError
 from ovseg_cli.journal import Entry
 from ovseg_cli.segmentation import ClassArea
-from ovseg_cli.vocabulary import ClassName, Vocabulary, read
+from ovseg_cli.vocabulary import ClassName, Vocabulary
+from ovseg_cli.vocabulary_files import read
 
 INDENTED = """\
 # what drives

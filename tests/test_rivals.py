@@ -18,7 +18,8 @@ from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.rivals import competing
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.segmenter import Model, Segmenter
-from ovseg_cli.vocabulary import Vocabulary, preset
+from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary_files import preset
 
 OWN = Vocabulary(["sky", "traffic light|lamp", "grass"])
 RIVALS = Vocabulary(["water", "lamps", "wall|brick wall", "cup"])

@@ -8,8 +8,9 @@ import pytest
 from ovseg_cli.errors import VocabularyError
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.nouns import common_nouns
-from ovseg_cli.vocabulary import Vocabulary, presets
+from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.vocabulary_check import check
+from ovseg_cli.vocabulary_files import presets
 
 ALIKE = {"automobile": "car", "auto": "car"}
 

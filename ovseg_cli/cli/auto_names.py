@@ -14,7 +14,8 @@ from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.naming import Proposal, evenly, propose
 from ovseg_cli.nouns import common_nouns
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.printable import printable
+from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_cli.frame import Frame

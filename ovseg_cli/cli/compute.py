@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ovseg_cli import vocabulary as names
+from ovseg_cli import vocabulary_files
 from ovseg_cli.cli.options import Command, Real, read_exemplars
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import Vocabulary
@@ -177,7 +177,9 @@ class RivalsType(click.ParamType):
         """Check what was typed."""
         if value in (None, "none"):
             return None
-        return names.read(value[1:]) if value.startswith("@") else names.preset(value)
+        if value.startswith("@"):
+            return vocabulary_files.read(value[1:])
+        return vocabulary_files.preset(value)
 
 
 def model_option(command: Command) -> Command:
@@ -272,9 +274,10 @@ def compute_options(command: Command) -> Command:
     @click.option(
         "--templates",
         metavar="NAME|FILE",
-        help=f"Prompts into which each name is put: {', '.join(names.template_sets())}, or a file "
-        "with one a line, {} for the name. Their features are averaged.  [default: what the model "
-        "was trained with]",
+        help="Prompts into which each name is put: "
+        f"{', '.join(vocabulary_files.template_sets())}, "
+        "or a file with one a line, {} for the name. Their features are averaged.  "
+        "[default: what the model was trained with]",
     )
     @click.option(
         "--exemplar",
@@ -332,7 +335,7 @@ def compute_options(command: Command) -> Command:
             tile=tile,
             overlap=Compute.overlap if overlap is None else overlap,
             refine=refine,
-            templates=None if templates is None else names.templates(templates),
+            templates=None if templates is None else vocabulary_files.templates(templates),
             attention=attention,
             last_block=last_block,
             exemplars=read_exemplars(exemplar),

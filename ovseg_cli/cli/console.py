@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ovseg_cli.errors import OutputError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 BROKEN_PIPE = 141  # exit code, 128 + SIGPIPE: the reader of standard output went away
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ovseg_cli import vocabulary as names
+from ovseg_cli import vocabulary_files
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.errors import UsageError
 
@@ -66,7 +66,7 @@ def _converted(option: str, value: str) -> tuple[str, Any]:
         listed = ", ".join(name.replace("_", "-") for name in known)
         raise UsageError(f"--compare knows no option {option!r}; there are {listed}")
     if field == "templates":
-        return field, names.templates(value)
+        return field, vocabulary_files.templates(value)
     context = click.get_current_context()
     parameter = next(entry for entry in context.command.params if entry.name == field)
     return field, parameter.type.convert(value, parameter, context)

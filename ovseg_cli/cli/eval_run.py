@@ -101,7 +101,7 @@ def run(request: Request) -> int:
 def _opened(request: Request) -> Subject:
     from ovseg_cli.data.benchmarks import benchmark, open_benchmark
     from ovseg_cli.data.pixel_set import BACKGROUND, read_pixel_set
-    from ovseg_cli.vocabulary import preset
+    from ovseg_cli.vocabulary_files import preset
 
     entry = benchmark(request.benchmark_name) if request.benchmark_name else None
     split = request.split or (entry.splits[0] if entry else "val")

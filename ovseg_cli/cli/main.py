@@ -14,7 +14,7 @@ import click
 from ovseg_cli import __version__
 from ovseg_cli.cli import console
 from ovseg_cli.errors import OvsegError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 # Name -> module with the click command `command`. Imported for --help as well: such a module
 # imports what is heavy only within its functions.

@@ -11,7 +11,7 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.derived import discard_derived
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import UsageError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.merging import Merged

@@ -11,7 +11,7 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import CheckpointError, NetworkError, UsageError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.catalogue import Published

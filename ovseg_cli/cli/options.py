@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ovseg_cli import vocabulary as names
+from ovseg_cli import vocabulary_files
 from ovseg_cli.cli import console
 from ovseg_cli.errors import UsageError
 from ovseg_cli.shard import Shard
-from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary import Vocabulary, parse
 
 if TYPE_CHECKING:
     from ovseg_cli.exemplars import Exemplar
@@ -139,7 +139,7 @@ def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[C
         @click.option(
             "--preset",
             metavar="NAME",
-            help=f"Class names of a public benchmark: {', '.join(names.presets())}.",
+            help=f"Class names of a public benchmark: {', '.join(vocabulary_files.presets())}.",
         )
         @wraps(command)
         def with_vocabulary(
@@ -275,9 +275,9 @@ def _vocabulary(
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other: name the classes in one way")
     if preset is not None:
-        return names.preset(preset)
+        return vocabulary_files.preset(preset)
     if vocab is not None:
-        return names.read(Path(vocab))
+        return vocabulary_files.read(Path(vocab))
     assert classes is not None
     return listed_names(classes)
 
@@ -285,4 +285,4 @@ def _vocabulary(
 def listed_names(text: str) -> Vocabulary:
     """Names separated by commas, or those in the file of @FILE."""
     shown = text.lstrip()
-    return names.read(Path(shown[1:])) if shown.startswith("@") else names.parse(text)
+    return vocabulary_files.read(Path(shown[1:])) if shown.startswith("@") else parse(text)

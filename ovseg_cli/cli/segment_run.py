@@ -27,11 +27,12 @@ from ovseg_cli.layout import EXPORTS
 from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
 from ovseg_cli.media.window import Window
 from ovseg_cli.output import OutputFolder
+from ovseg_cli.printable import printable
 from ovseg_cli.results import ImageResult, RunReport
 from ovseg_cli.shard import Division, Shard
 from ovseg_cli.storage.destination import Destination
 from ovseg_cli.tables import ClassTotal, class_areas
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

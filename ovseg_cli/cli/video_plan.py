@@ -16,8 +16,9 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.journal import Journal
 from ovseg_cli.layout import CLASSES, CLIPS, REPORT, STATE
 from ovseg_cli.media.video import CAMERA, without_credentials
+from ovseg_cli.printable import printable
 from ovseg_cli.tables import holds_other_names
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import require_writable
 
 

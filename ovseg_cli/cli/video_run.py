@@ -33,9 +33,9 @@ from ovseg_cli.media.video import (
     without_credentials,
 )
 from ovseg_cli.media.window import Window
+from ovseg_cli.printable import printable
 from ovseg_cli.results import is_run_wide, reason_of
 from ovseg_cli.run_lock import holding
-from ovseg_cli.vocabulary import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter

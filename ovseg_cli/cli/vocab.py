@@ -10,7 +10,8 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute, compute_options, model_option
 from ovseg_cli.cli.options import AUTO, common_options, vocabulary_options
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.printable import printable
+from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +44,8 @@ def check_command(
       ovseg vocab check names.txt
     """
     from ovseg_cli.segmenter import load_model
-    from ovseg_cli.vocabulary import read
     from ovseg_cli.vocabulary_check import check
+    from ovseg_cli.vocabulary_files import read
 
     if (file is None) == (vocabulary is None):
         raise UsageError("name the classes once: FILE, --classes, --vocab or --preset")

@@ -35,10 +35,11 @@ from ovseg_cli.media.video_parts import (
     Sound,
     join,
 )
+from ovseg_cli.printable import printable
 from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import PARENTS, write_json
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from ovseg_cli.data.ade847 import ADE847_IDS
 from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_lines
 from ovseg_cli.data.stored_labels import label_map_of_mat, objects_of_ade
 from ovseg_cli.errors import UsageError
-from ovseg_cli.vocabulary import preset
+from ovseg_cli.vocabulary_files import preset
 
 COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # category ids that do not occur
 # The paper's split of COCO-Stuff: the other 156 classes are seen in training.

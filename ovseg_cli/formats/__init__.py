@@ -19,8 +19,8 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.json_files import read_json
 from ovseg_cli.links import first_link
 from ovseg_cli.media.opencv import load_opencv
+from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.vocabulary import printable
 from ovseg_cli.whole_files import is_possible, remove, stays_inside
 
 _LISTING = ".ovseg-files"  # in a format's folder: what the export has written

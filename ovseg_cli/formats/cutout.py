@@ -10,7 +10,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import write_png
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 
 def write_cutout(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterator[Path]:

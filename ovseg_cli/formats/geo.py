@@ -19,7 +19,7 @@ from ovseg_cli.formats.outlines import Ring, edge_rings
 from ovseg_cli.formats.segments import regions, segments
 from ovseg_cli.formats.writing import json_list, json_text, write_text
 from ovseg_cli.media.images import format_of
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 from ovseg_cli.whole_files import atomic_path
 
 # Pillow's names of formats -> GDAL's, where they differ. GDAL is told which one it is to be: it

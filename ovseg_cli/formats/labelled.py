@@ -14,8 +14,8 @@ from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, read_ru
 from ovseg_cli.links import refuse_links, refuse_links_within
 from ovseg_cli.media.images import read_image
 from ovseg_cli.media.inputs import InputState
+from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import UNLABELED
-from ovseg_cli.vocabulary import printable
 from ovseg_cli.whole_files import stays_inside
 
 # Of a label map, unless another limit is asked for: some formats take 18 bytes a pixel to make, and

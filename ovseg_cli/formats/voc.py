@@ -17,7 +17,7 @@ from ovseg_cli.exports import UNLABELED_8, paletted, write_png
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.writing import distinct, line, write_text
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 from ovseg_cli.whole_files import atomic_path
 
 VOID = (224, 224, 192)  # the colour that VOC gives to 255

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from ovseg_cli.errors import InputError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 from ovseg_cli.whole_files import atomic_path
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 # HEIC cannot be read, yet counts: better to fail by name than to be passed over in silence.
 # fmt: off

@@ -19,7 +19,7 @@ from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame, ReducedFrame
 from ovseg_cli.media.conversion import by_strips, grey, over_white, strips, value_range
 from ovseg_cli.media.inputs import ImageInput, find_images, open_photo
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 __all__ = ["MAX_PIXELS", "ImageInput", "find_images", "read_image", "read_values"]
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.media.folders import SUFFIXES, fixed_part, images_below, matching
 from ovseg_cli.media.result_names import natural, unique_names
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 
 @dataclass(frozen=True, slots=True)

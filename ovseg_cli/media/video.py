@@ -30,7 +30,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.media.images import MAX_PIXELS, read_image
 from ovseg_cli.media.inputs import find_images
 from ovseg_cli.media.opencv import load_opencv
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 USUAL_RATE = Fraction(25)  # frames a second, of pictures and cameras that do not tell
 CAMERA = "camera:"

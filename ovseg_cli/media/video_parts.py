@@ -20,7 +20,7 @@ import numpy as np
 
 from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.media.video import Clock, load_av, local_file
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.model.recognition import recognise
 from ovseg_cli.model.side_adapter import SideAdapter, SideAdapterConfig
-from ovseg_cli.vocabulary import templates
+from ovseg_cli.vocabulary_files import templates
 
 TEMPLATES = templates("vild")
 INPUT = InputConfig(min_size=640, pixel_mean=CLIP_MEAN, pixel_std=CLIP_STD)

@@ -12,8 +12,8 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.evaluation import ConfusionMatrix
 from ovseg_cli.exports import UNLABELED_16, label_kind
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
+from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import UNLABELED
-from ovseg_cli.vocabulary import printable
 
 
 @dataclass

@@ -11,11 +11,11 @@ from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.layout import STATE
 from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.output import OutputFolder
+from ovseg_cli.printable import printable
 from ovseg_cli.storage.packed_folder import PackedFolder, is_shard
 from ovseg_cli.storage.packed_store import PackedStore
 from ovseg_cli.storage.store import Store, is_url, on_disk
 from ovseg_cli.storage.store_folder import StoreFolder
-from ovseg_cli.vocabulary import printable
 
 Image = TypeVar("Image", bound=ImageInput)
 

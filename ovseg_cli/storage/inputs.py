@@ -13,9 +13,9 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.media.inputs import Found, below
 from ovseg_cli.media.result_names import natural
+from ovseg_cli.printable import printable
 from ovseg_cli.storage.store import Store, StoredImage, is_url, stamp_of
 from ovseg_cli.storage.tar_photos import is_tar_name, tar_photos
-from ovseg_cli.vocabulary import printable
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST = 1_000_000  # names that braces may stand for

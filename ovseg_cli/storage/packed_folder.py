@@ -25,8 +25,9 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.output import OutputFolder
+from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.vocabulary import Vocabulary, printable
+from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ovseg_cli.errors import InputError, OutputError, OvsegError, UsageError
 from ovseg_cli.media.inputs import ImageInput
-from ovseg_cli.vocabulary import printable
+from ovseg_cli.printable import printable
 
 LARGEST_OBJECT = 1 << 30  # bytes of a photo, which are held in memory
 # What speaks to the buckets of a protocol.

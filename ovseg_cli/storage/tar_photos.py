@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, cast
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.media.inputs import ImageInput
+from ovseg_cli.printable import printable
 from ovseg_cli.storage.store import Store, current_stamp, fetch, is_url, reason, stamp_of
-from ovseg_cli.vocabulary import printable
 from ovseg_cli.whole_files import stays_inside
 
 _HEADER_BYTES = 1 << 20  # of names and records before a member; more is no honest archive

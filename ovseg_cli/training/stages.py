@@ -33,7 +33,7 @@ from ovseg_cli.training.san import SANStage, SANStageConfig
 from ovseg_cli.training.start import FreshModel, finished, finished_model, fresh_model, san_around
 from ovseg_cli.training.teacher import TextTargets, build_targets, sentence_encoder
 from ovseg_cli.training.text import TextStage, TextStageConfig
-from ovseg_cli.vocabulary import preset, presets
+from ovseg_cli.vocabulary_files import preset, presets
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ovseg_cli.cli.main import ovseg
 from ovseg_cli.nouns import common_nouns
-from ovseg_cli.vocabulary import read
+from ovseg_cli.vocabulary_files import read
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image
 from ovseg_cli.data.benchmarks import BENCHMARKS, COCO_UNSEEN, benchmark, open_benchmark
 from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16
 from ovseg_cli.errors import UsageError
-from ovseg_cli.vocabulary import preset
+from ovseg_cli.vocabulary_files import preset
 
 COUNTS = {  # of classes, background included where it is one
     "voc20": 20, "voc21": 21, "pc59": 59, "pc60": 60, "pc459": 459, "ade150": 150, "ade847": 847,

@@ -130,7 +130,7 @@ def _videos(folder: Path) -> Read:
 
 
 def _vocabularies(folder: Path) -> Read:
-    from ovseg_cli import vocabulary
+    from ovseg_cli import vocabulary_files
 
     (folder / "names.txt").write_text("# names\nsky\nvehicle:\n  car | automobile\n  bus\nC#\n")
     (folder / "kinds.yaml").write_text(
@@ -140,9 +140,9 @@ def _vocabularies(folder: Path) -> Read:
 
     def read(path: Path) -> None:
         if path.stem == "templates":
-            vocabulary.templates(str(path))
+            vocabulary_files.templates(str(path))
         else:
-            vocabulary.read(path)
+            vocabulary_files.read(path)
 
     return each(folder.iterdir(), read)
 

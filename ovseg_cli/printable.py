@@ -1,0 +1,29 @@
+"""Foreign text as terminals, logs and messages may show it."""
+
+import unicodedata
+
+_JOINERS = "\u200c\u200d"  # format characters that Persian, Hindi and emoji need
+
+
+def printable(text: str) -> str:
+    """The text with control, direction and undecodable characters as \\x.., for terminals."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) for character in text)
+
+
+def quoted(phrase: str) -> str:
+    """For messages: on one line, and not longer than a line."""
+    shown = printable(phrase)
+    return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'
+
+
+def is_control(character: str) -> bool:
+    """Whether a character is none that is seen, but acts on those around it or splits lines."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(character: str) -> str:
+    if is_control(character) and character not in _JOINERS:
+        return character.encode("unicode_escape").decode("ascii")
+    return character
