@@ -125,8 +125,8 @@ class DenseStage:
         data: Path,
         steps: int,
         device: torch.device,
-        out: Path | None = None,
-        origin: str = "",
+        out: Path,
+        origin: str,
     ) -> None:
         """out: folder where what the model marks in pictures is kept for a run that goes on.
 
@@ -177,10 +177,7 @@ class DenseStage:
         _check_guests(config, images)
         self.pictures = {
             name: self._image_sampler(
-                name,
-                pictures,
-                kinds,
-                None if out is None else Kept(out / f"{name}-masks.npz", origin),
+                name, pictures, kinds, Kept(out / f"{name}-masks.npz", origin)
             )
             for name, pictures in images.items()
         }
@@ -191,7 +188,7 @@ class DenseStage:
                 taker.invite(sampler, guests)
 
     def _image_sampler(
-        self, name: str, pictures: ImageSet, kinds: Mapping[str, Collection[str]], file: Kept | None
+        self, name: str, pictures: ImageSet, kinds: Mapping[str, Collection[str]], file: Kept
     ) -> ImageSampler:
         if self.config.picture_masks is None:
             return ImageSampler(name, pictures)

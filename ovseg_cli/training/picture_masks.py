@@ -53,19 +53,18 @@ def stored_masks(
     pictures: ImageSet,
     words: Sequence[Sequence[str]],
     config: PictureMasksConfig,
-    file: Kept | None,
+    file: Kept,
     device: torch.device,
 ) -> np.ndarray:
     """`picture_masks`, read from `file` where the same run has left them there.
 
     Raises UsageError where the file holds something else, OutputError where it cannot be written.
     """
-    stored = None if file is None else _read(file, pictures.images.shape[:3])
+    stored = _read(file, pictures.images.shape[:3])
     if stored is not None:
         return stored
     masks = picture_masks(model, pictures, words, config, device)
-    if file is not None:
-        file.write(masks=masks)
+    file.write(masks=masks)
     return masks
 
 

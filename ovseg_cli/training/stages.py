@@ -193,7 +193,7 @@ def _pictures(model: Network, config: PicturesConfig, run: Run, schedule: Schedu
 
 
 def _dense(model: Network, config: DenseConfig, run: Run, schedule: Schedule) -> Stage:
-    return DenseStage(model, config, run.data, schedule.steps, run.device, run.out)
+    return DenseStage(model, config, run.data, schedule.steps, run.device, run.out, run.origin)
 
 
 def _prompt(model: DeOP, config: PromptStageConfig, run: Run, schedule: Schedule) -> Stage:

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,9 +34,14 @@ PHOTOS = Phase(until=1.0, size=64, batch=4, sets={"discs": 1.0, "fields": 1.0}, 
 CONFIG = DenseConfig(phases=(PHOTOS,), pixel_sets=SETS, evaluate_size=64, drop_share=0.0)
 
 
+def stage_of(model, config, data):
+    """A stage that keeps nothing in files."""
+    return DenseStage(model, config, data, 100, CPU, out=Path("kept-nowhere"), origin="")
+
+
 @pytest.fixture
 def stage(tiny, data):
-    return DenseStage(build(tiny), CONFIG, data, 100, CPU)
+    return stage_of(build(tiny), CONFIG, data)
 
 
 def test_patches_learn_and_text_and_proposals_stay(stage, learn):
@@ -60,7 +66,7 @@ def test_a_batch_is_a_function_of_its_step(stage):
 
 def test_a_set_may_have_a_weight_power_of_its_own(tiny, data):
     config = replace(CONFIG, weight_power=0.4, weight_powers={"fields": 0.1})
-    stage = DenseStage(build(tiny), config, data, 100, CPU)
+    stage = stage_of(build(tiny), config, data)
     for name, power in (("discs", 0.4), ("fields", 0.1)):
         expected = class_weights(stage.photos[name].pixels, power)
         assert stage.names.own[name].weights.tolist() == expected.tolist()
@@ -69,7 +75,7 @@ def test_a_set_may_have_a_weight_power_of_its_own(tiny, data):
 @pytest.mark.parametrize("key", ["weight_powers", "mix_shares"])
 def test_a_share_or_power_of_a_set_that_is_not_listed(tiny, data, key):
     with pytest.raises(UsageError, match=f"{key}: deserts is not among the pixel_sets"):
-        DenseStage(build(tiny), replace(CONFIG, **{key: {"deserts": 0.1}}), data, 100, CPU)
+        stage_of(build(tiny), replace(CONFIG, **{key: {"deserts": 0.1}}), data)
 
 
 def test_views_of_some_sets_are_mixed(tiny, data, monkeypatch):
@@ -81,7 +87,7 @@ def test_views_of_some_sets_are_mixed(tiny, data, monkeypatch):
         return draw(sampler, count, style, generator)
 
     monkeypatch.setattr(PixelSampler, "draw", keep)
-    stage = DenseStage(build(tiny), replace(CONFIG, mix_shares={"fields": 0.25}), data, 100, CPU)
+    stage = stage_of(build(tiny), replace(CONFIG, mix_shares={"fields": 0.25}), data)
     for step in range(5):
         stage.batch(step)
     assert asked == {"fields": 0.25, "discs": 0.0}
@@ -145,7 +151,7 @@ def test_the_jaccard_loss_counts_with_its_weight(stage, monkeypatch):
 
 def test_phases_follow_each_other(tiny, data):
     phases = tuple(replace(PHOTOS, until=until, size=size) for until, size in ((0.25, 32), (1, 64)))
-    stage = DenseStage(build(tiny), replace(CONFIG, phases=phases), data, 100, CPU)
+    stage = stage_of(build(tiny), replace(CONFIG, phases=phases), data)
     sizes = [stage.phase(step).size for step in (0, 24, 25, 99, 100)]
     assert sizes == [32, 32, 64, 64, 64]
     assert stage.batch(0).groups[0].images.shape == (1, 32, 32, 3)
@@ -156,7 +162,7 @@ def mixed(tiny, pictures):
     """Photos and pictures in turn."""
     phase = replace(PHOTOS, sets={"fields": 1.0, "moods": 1.0})
     config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"}, synonym_share=0.0)
-    return DenseStage(build(tiny), config, pictures, 40, CPU)
+    return stage_of(build(tiny), config, pictures)
 
 
 def test_a_step_mixes_photos_and_mosaics_of_pictures(mixed):
@@ -176,7 +182,7 @@ def test_a_step_mixes_photos_and_mosaics_of_pictures(mixed):
 def test_pictures_alone_can_be_learnt(tiny, pictures):
     phase = replace(PHOTOS, sets={"moods": 1.0})
     config = replace(CONFIG, phases=(phase,), image_sets={"moods": "train"})
-    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    stage = stage_of(build(tiny), config, pictures)
     assert set(stage.losses(stage.batch(0))) == {"pictures"}
 
 
@@ -238,7 +244,7 @@ def test_what_is_wrong_with_a_recipe_is_said_before_pictures_are_marked(
 ):
     config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
     with pytest.raises(UsageError, match=r"deserts|rainy"):
-        DenseStage(build(tiny), replace(config, **wrong), pictures, 40, CPU)
+        stage_of(build(tiny), replace(config, **wrong), pictures)
     assert not halves
 
 
@@ -246,7 +252,7 @@ def test_too_many_classes_are_said_before_pictures_are_marked(tiny, pictures, ha
     monkeypatch.setattr(mixture, "IGNORE", 2)  # moods has two classes
     config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
     with pytest.raises(UsageError, match="moods: 2 classes are too many to mark in pictures"):
-        DenseStage(build(tiny), config, pictures, 40, CPU)
+        stage_of(build(tiny), config, pictures)
     assert not halves
 
 
@@ -260,7 +266,7 @@ def test_too_many_classes_are_said_before_pictures_are_marked(tiny, pictures, ha
 def test_guests_come_of_marked_pictures(tiny, pictures, wrong, said):
     config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
     with pytest.raises(UsageError, match=said):
-        DenseStage(build(tiny), replace(config, **wrong), pictures, 40, CPU)
+        stage_of(build(tiny), replace(config, **wrong), pictures)
 
 
 def test_guests_are_learnt_in_photos(tiny, pictures, halves, monkeypatch):
@@ -271,7 +277,7 @@ def test_guests_are_learnt_in_photos(tiny, pictures, halves, monkeypatch):
         guest_share=1.0,
         guests=("dark",),
     )
-    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    stage = stage_of(build(tiny), config, pictures)
     batch = stage.batch(0)
     for group in batch.groups:
         assert group.guests == (Guest("moods", 1),)
@@ -301,7 +307,7 @@ def test_marked_things_are_pasted_into_photos_that_have_a_name_for_them(
         other_names=(other,),
         paste_share=1.0,
     )
-    stage = DenseStage(build(tiny), config, pictures, 40, CPU)
+    stage = stage_of(build(tiny), config, pictures)
     discs, moods = stage.photos["discs"], stage.pictures["moods"]
     donors = {label: [thing.donor for thing in found] for label, found in discs._things.items()}
     red, blue = (discs.names.index(name) for name in ("red", "blue"))
@@ -325,7 +331,7 @@ def renamed(tiny, pictures):
         other_names_share=1.0,
         synonyms={"green": ("verdant",)},
     )
-    return DenseStage(build(tiny), config, pictures, 40, CPU)
+    return stage_of(build(tiny), config, pictures)
 
 
 def test_photos_and_pictures_may_go_by_the_names_of_another_vocabulary(renamed):
@@ -398,7 +404,7 @@ def test_the_picture_loss_names_the_mean_patch_of_each_picture(mixed, monkeypatc
 def test_a_phase_that_names_an_unknown_set(tiny, data):
     config = replace(CONFIG, phases=(replace(PHOTOS, sets={"oceans": 1.0}),))
     with pytest.raises(UsageError, match="oceans"):
-        DenseStage(build(tiny), config, data, 100, CPU)
+        stage_of(build(tiny), config, data)
 
 
 @pytest.mark.parametrize("batch", [0, 2, 30])
@@ -413,7 +419,7 @@ def test_folders_of_one_name_are_two_sets(tiny, data, tmp_path):
         shutil.copytree(data / original, tmp_path / name)
     phase = replace(PHOTOS, sets=dict.fromkeys(sets, 1.0))
     config = replace(CONFIG, pixel_sets=dict.fromkeys(sets, "train"), phases=(phase,))
-    stage = DenseStage(build(tiny), config, tmp_path, 100, CPU)
+    stage = stage_of(build(tiny), config, tmp_path)
     assert stage.names.own["mine"].phrases == (("red",), ("blue",))
     assert stage.names.own["v2/mine/"].phrases == (("sky",), ("grass",))
     batch = stage.batch(0)

@@ -76,8 +76,6 @@ def test_a_run_that_goes_on_finds_the_masks_again(pictures, tmp_path):
     other = ByColour()
     assert (stored_masks(other, pictures, words, CONFIG, file, CPU) == first).all()
     assert other.asked == []
-    assert (stored_masks(other, pictures, words, CONFIG, None, CPU) == first).all()
-    assert other.asked == [("blue",), ("red",)]
 
 
 @pytest.mark.parametrize("earlier", ["others", None])

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from ovseg_cli import weights
+from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.model.san import SANConfig
 from ovseg_cli.segmenter import load_model
-from ovseg_cli.training import stages
+from ovseg_cli.training import picture_masks, stages
 from ovseg_cli.training.stages import STAGES, Run, run_stage
 
 SCHEDULE = """
@@ -33,6 +34,21 @@ PROPOSALS = (
 [stage]
 evaluate_size = 64
 views = { size = 64, batch = 2, sets = { discs = "train", fields = "train" } }
+"""
+)
+DENSE = (
+    SCHEDULE
+    + """
+[stage]
+evaluate_size = 64
+pixel_sets = { fields = "train" }
+image_sets = { moods = "train" }
+picture_masks = { sizes = [32] }
+[[stage.phases]]
+until = 1.0
+size = 32
+batch = 4
+sets = { moods = 1.0 }
 """
 )
 PROMPT = SCHEDULE + '[stage]\nset = "discs"\nsize = 32\nsmallest = 50\n'
@@ -114,6 +130,38 @@ def test_what_a_stage_keeps_is_for_the_same_start_recipe_and_data(
     same, later, *others = origins
     assert same == later
     assert len({same, *others}) == 4
+
+
+def test_masks_of_another_start_or_recipe_are_made_anew(
+    pictures, tiny, start, tmp_path, monkeypatch
+):
+    """As after a run that was killed before its first checkpoint."""
+    other = tmp_path / "other.safetensors"
+    weights.save(weights.Checkpoint(tiny, build(tiny).state_dict()), other)
+    marked = []
+
+    def mark(model, images, *rest):
+        marked.append(model)
+        return np.full(images.images.shape[:3], IGNORE, np.uint8)
+
+    def killed(*arguments):
+        raise UsageError("enough")
+
+    monkeypatch.setattr(picture_masks, "picture_masks", mark)
+    monkeypatch.setattr(stages, "train", killed)
+
+    def times_marked(init=start, *overrides):
+        marked.clear()
+        with pytest.raises(UsageError, match="enough"):
+            run = Run(pictures, tmp_path / "run", init)
+            list(run_stage("dense", recipe(tmp_path, DENSE), run, overrides))
+        return len(marked)
+
+    assert times_marked() == 1
+    assert times_marked() == 0
+    assert times_marked(start, "schedule.learning_rate=0.5") == 0
+    assert times_marked(other) == 1
+    assert times_marked(other, "stage.picture_masks.least_cover=0.5") == 1
 
 
 def test_a_recipe_is_compared_before_a_stage_is_made(data, start, tmp_path, request):

@@ -86,8 +86,8 @@ def test_views_without_masks_cost_nothing(model, text):
     loss.backward()
 
 
-def test_patches_masks_and_pictures_are_learnt_together(model, pictures, learn):
-    stage = DenseStage(model, CONFIG, pictures, 100, CPU)
+def test_patches_masks_and_pictures_are_learnt_together(model, pictures, learn, tmp_path):
+    stage = DenseStage(model, CONFIG, pictures, 100, CPU, tmp_path, "")
     found = set()
     for step in range(6):
         found |= set(stage.losses(stage.batch(step)))
@@ -106,6 +106,6 @@ def test_whole_pictures_teach_the_class_token(model, pictures, learn):
     assert {name.partition(".")[0] for name in effect.changed} == {"visual"}
 
 
-def test_only_a_san_looks_at_masks(tiny, pictures):
+def test_only_a_san_looks_at_masks(tiny, pictures, tmp_path):
     with pytest.raises(UsageError, match="mask_weight is for a SAN"):
-        DenseStage(build(tiny), replace(CONFIG, mask_weight=0.5), pictures, 100, CPU)
+        DenseStage(build(tiny), replace(CONFIG, mask_weight=0.5), pictures, 100, CPU, tmp_path, "")
