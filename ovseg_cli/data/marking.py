@@ -22,7 +22,8 @@ def mark(image: np.ndarray, scores: np.ndarray, cover: tuple[float, float]) -> n
     """The mask (S, S) uint8 of one picture: THERE, NOT_THERE, or IGNORE where it is unsure.
 
     image: (S, S, 3) uint8 RGB; scores: (S, S) float; cover: least and most share of a picture that
-    a thing has, or else it is not said where it is not. Raises UsageError without OpenCV.
+    GrabCut's cut may have: outside of any other the mask is IGNORE, never NOT_THERE. Raises
+    UsageError without OpenCV.
     """
     cv2 = load_opencv()
     low, high = np.percentile(scores, (LOWEST, HIGHEST))

@@ -113,7 +113,10 @@ class SetCriterion:
         }
 
     def _name_costs(self, class_logits: Tensor, target: Target) -> Tensor | float:
-        """How little each query (N, K+1) is of each true mask's class (N, T), from -weight to 0."""
+        """Of each query with each true mask, (N, T): -weight · p(the mask's class).
+
+        class_logits: (N, K+1); 0 where names have no say in the matching.
+        """
         if not self.weights.match_names:
             return 0.0
         probabilities = class_logits.detach().float().softmax(-1)

@@ -20,7 +20,9 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network
 from ovseg_cli.training.other_names import OtherNames, Phrases, Renaming, renamed_weights
 
-OTHERS_ASKED = 0.09  # of the names that a group with few does not show, at most this share
+# A group of few names is asked for each name that it does not show with one probability, drawn for
+# the group between 0 and this, small ones more often.
+OTHERS_ASKED = 0.09
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class NamesConfig:
     other_names: tuple[OtherNames, ...] = ()  # vocabularies that sets take on beside their own
     other_names_share: float = 0.4  # groups of those sets under such a vocabulary
     unnamed_weight: float = 0.3  # there: of a picture that is none of the names
-    few_share: float = 0.0  # groups that have the names that they show and few others
+    few_share: float = 0.0  # groups that are asked only for the names they show and few others
     drop_share: float = 0.25  # groups that leave names out: their pixels are non-object
 
     def __post_init__(self) -> None:

@@ -35,8 +35,10 @@ class PictureMasksConfig:
     """How a model looks at pictures to mark what they are named after."""
 
     sizes: tuple[int, ...] = (80, 112)  # sides at which it sees each, pixels; and in a mirror
-    least_cover: float = 0.03  # share of a picture that a thing has,
-    most_cover: float = 0.9  # or else where it is not stays unsaid
+    # Shares of a picture. A cut that covers less or more is not trusted to hold all of the thing:
+    # what it leaves out becomes IGNORE, not NOT_THERE.
+    least_cover: float = 0.03
+    most_cover: float = 0.9
     # Classes that other vocabularies list as the same as a name because they are part of what it
     # means (sunglasses: a person), not of its kind (dogs: poodles).
     parts: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ class PicturesConfig:
     least_area: float = 0.25  # of a picture that a view shows
     cutmix_share: float = 0.5  # batches whose views have a part of another view
     label_smoothing: float = 0.1
-    synonym_share: float = 0.3  # how often a synonym stands in for a name
+    synonym_share: float = 0.3  # names in whose place any of their phrases is drawn, or themselves
     evaluate_batch: int = 250
     seed: int = 0
 
@@ -116,16 +116,20 @@ class PicturesStage:
             images, kept = cutmix(images, draw)
         logits = self._logits(self.model, images, self._names(batch.set_name, draw)).float()
 
-        def entropy(truth: Tensor) -> Tensor:
+        def cross_entropy(truth: Tensor) -> Tensor:
             return F.cross_entropy(logits, truth, label_smoothing=config.label_smoothing)
 
-        return {"pictures": kept * entropy(classes) + (1 - kept) * entropy(classes.flip(0))}
+        own, other = cross_entropy(classes), cross_entropy(classes.flip(0))
+        return {"pictures": kept * own + (1 - kept) * other}
 
     def _names(self, set_name: str, draw: np.random.Generator) -> Tensor:
-        """Text features (K, C) of the set's names, some by a synonym."""
-        synonym = draw.random(len(self.text[set_name])) < self.config.synonym_share
-        rows = zip(self.text[set_name], synonym, strict=True)
-        return torch.stack([row[draw.integers(len(row)) if other else 0] for row, other in rows])
+        """Text features (K, C) of the set's names, a share of them by any of their phrases.
+
+        The name itself is one of the phrases: fewer names than that share go by a synonym.
+        """
+        redrawn = draw.random(len(self.text[set_name])) < self.config.synonym_share
+        rows = zip(self.text[set_name], redrawn, strict=True)
+        return torch.stack([row[draw.integers(len(row)) if again else 0] for row, again in rows])
 
     def _logits(self, model: Network, images: Tensor, names: Tensor) -> Tensor:
         features = model.image_features(model.normalise(images))
@@ -171,7 +175,7 @@ def random_views(images: Tensor, size: int, least_area: float, draw: np.random.G
 
 
 def cutmix(images: Tensor, draw: np.random.Generator) -> tuple[Tensor, float]:
-    """A box of each picture comes from the one as far from the batch's other end.
+    """CutMix: picture i gets a box of picture B-1-i, all of them the same one.
 
     Returns the pictures (B, 3, S, S) and the share of each that is its own.
     """
