@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg_cli.data.bounds import COUNT, WEIGHT, require
-from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
+from ovseg_cli.data.mixture import PixelBatch, ViewConfig
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
@@ -23,8 +23,7 @@ from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.training.criterion import score_losses
 from ovseg_cli.training.engine import weight_decay_groups
-from ovseg_cli.training.set_names import name_features
-from ovseg_cli.training.validation import region_ious, val_sets
+from ovseg_cli.training.named_views import NamedViews
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,7 @@ class DeOPStage:
         model.requires_grad_(False)
         for part in self._learning():
             part.requires_grad_(True)
-        self.validation = val_sets(data, config.views.sets)
-        self.mixture = PixelMixture(config.views, data)
-        self.text = name_features(model, self.mixture)
+        self.views = NamedViews(model, config.views, data)
 
     def _learning(self) -> list[nn.Parameter]:
         model = self.model
@@ -75,11 +72,11 @@ class DeOPStage:
 
     def batch(self, step: int) -> PixelBatch:
         """Views of one set."""
-        return self.mixture.batch(step)
+        return self.views.mixture.batch(step)
 
     def losses(self, batch: PixelBatch) -> dict[str, Tensor]:
         """Focal and dice loss of the class scores at the ground truth's size."""
-        text = self.text[batch.set_name]
+        text = self.views.text[batch.set_name]
         labels = torch.from_numpy(batch.labels).to(self.device).long()
         labels = labels.masked_fill(labels == IGNORE, text.classes)  # the last channel
         images = self.model.normalise(to_tensor(batch.images, self.device))
@@ -98,5 +95,4 @@ class DeOPStage:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """mIoU of each val split over its names, with the proposals as regions."""
         assert isinstance(model, DeOP)
-        size = self.config.evaluate_size
-        return region_ious(model, self.validation, self.text, size, self.device, "queries")
+        return self.views.ious(model, self.config.evaluate_size, self.device)

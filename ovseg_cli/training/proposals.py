@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg_cli.data.bounds import COUNT, WEIGHT, require
-from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
+from ovseg_cli.data.mixture import PixelBatch, ViewConfig
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError
@@ -24,8 +24,8 @@ from ovseg_cli.model.deop import DeOP
 from ovseg_cli.training.criterion import SetCriterion, SetWeights
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.matcher import set_target
-from ovseg_cli.training.set_names import name_features
-from ovseg_cli.training.validation import photos, val_sets
+from ovseg_cli.training.named_views import NamedViews
+from ovseg_cli.training.validation import photos
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ class ProposalStage:
             for part in model.backbone.modules():
                 if isinstance(part, BatchNorm2d):
                     part.requires_grad_(False)
-        self.validation = val_sets(data, config.views.sets)
-        self.mixture = PixelMixture(config.views, data)
-        self.text = name_features(model, self.mixture)
+        self.views = NamedViews(model, config.views, data)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The backbone learns more slowly than the rest."""
@@ -87,11 +85,11 @@ class ProposalStage:
 
     def batch(self, step: int) -> PixelBatch:
         """Views of one set."""
-        return self.mixture.batch(step)
+        return self.views.mixture.batch(step)
 
     def losses(self, batch: PixelBatch) -> dict[str, Tensor]:
         """Classes, focal and dice loss of the masks, each summed over the decoder layers."""
-        text = self.text[batch.set_name]
+        text = self.views.text[batch.set_name]
         labels = torch.from_numpy(batch.labels).to(self.device).long()
         targets = [set_target(photo, text.classes) for photo in labels]
         images = self.model.normalise(to_tensor(batch.images, self.device))
@@ -105,7 +103,7 @@ class ProposalStage:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Of each val split: the IoU of each true mask with its best proposal, averaged."""
         assert isinstance(model, DeOP)
-        return {name: self._best_iou(model, data) for name, data in self.validation.items()}
+        return {name: self._best_iou(model, data) for name, data in self.views.validation.items()}
 
     def _best_iou(self, model: DeOP, data: PixelSet) -> float:
         found: list[Tensor] = []

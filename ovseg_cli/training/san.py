@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ovseg_cli.data.bounds import COUNT, require
-from ovseg_cli.data.mixture import PixelBatch, PixelMixture, ViewConfig
+from ovseg_cli.data.mixture import PixelBatch, ViewConfig
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import SetCriterion, SetWeights
 from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.matcher import set_target
-from ovseg_cli.training.set_names import name_features
-from ovseg_cli.training.validation import region_ious, val_sets
+from ovseg_cli.training.named_views import NamedViews
 
 WEIGHTS = SetWeights(classes=2, mask=5, dice=5, mask_loss="entropy", match_names=True)
 
@@ -66,9 +65,7 @@ class SANStage:
         model.side_adapter.requires_grad_(True)
         model.text.non_object_embedding.requires_grad_(config.learn_non_object)
         model.visual.positional_embedding.requires_grad_(config.learn_positions)
-        self.validation = val_sets(data, config.views.sets)
-        self.mixture = PixelMixture(config.views, data)
-        self.text = name_features(model, self.mixture)
+        self.views = NamedViews(model, config.views, data)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only, and not on positions."""
@@ -85,12 +82,12 @@ class SANStage:
     def batch(self, step: int) -> SANBatch:
         """Views of one set."""
         draw = np.random.default_rng((self.config.views.seed, step, 1))
-        return SANBatch(self.mixture.batch(step), draw)
+        return SANBatch(self.views.mixture.batch(step), draw)
 
     def losses(self, batch: SANBatch) -> dict[str, Tensor]:
         """Classes, cross-entropy and dice loss of the masks, each summed over the last blocks."""
         views = batch.views
-        model, text = self.model, self.text[views.set_name]
+        model, text = self.model, self.views.text[views.set_name]
         labels = torch.from_numpy(views.labels).to(self.device).long()
         targets = [set_target(photo, text.classes) for photo in labels]
         images = model.normalise(to_tensor(views.images, self.device))
@@ -106,5 +103,4 @@ class SANStage:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """mIoU of each val split over its names."""
         assert isinstance(model, SAN)
-        size = self.config.evaluate_size
-        return region_ious(model, self.validation, self.text, size, self.device, "queries")
+        return self.views.ious(model, self.config.evaluate_size, self.device)

@@ -54,7 +54,7 @@ def test_the_score_is_the_miou_of_the_best_names(tiny, data, monkeypatch):
     found = stage.evaluate(stage.model)
     hit, union = np.zeros(2), np.zeros(2)
     for key in ("val0", "val1"):
-        _, labels = stage.validation["fields"].load(key)
+        _, labels = stage.views.validation["fields"].load(key)
         predicted = np.repeat([0, 1], 24)[:, None].repeat(64, axis=1)
         for k in (0, 1):
             hit[k] += ((labels == k) & (predicted == k)).sum()
@@ -64,13 +64,13 @@ def test_the_score_is_the_miou_of_the_best_names(tiny, data, monkeypatch):
 
 def test_the_loss_sees_scores_at_the_size_of_the_ground_truth(tiny, data):
     stage = DeOPStage(build(tiny), replace(CONFIG, focal_weight=3.0, dice_weight=0.5), data, CPU)
-    batch = stage.mixture.batch(0)
+    batch = stage.views.mixture.batch(0)
     labels = batch.labels.copy()
     labels[:, :8] = IGNORE
     found = stage.losses(PixelBatch(batch.set_name, batch.images, labels))
 
     images = torch.from_numpy(batch.images.copy()).permute(0, 3, 1, 2).float()
-    output = stage.model(stage.model.normalise(images), stage.text[batch.set_name], "queries")
+    output = stage.model(stage.model.normalise(images), stage.views.text[batch.set_name], "queries")
     probabilities = output.class_logits.softmax(-1)
     assert probabilities.shape[1:] == (5, 3)  # queries, two names and non-object
     masks = F.interpolate(output.mask_logits, (64, 64), mode="bilinear").sigmoid()

@@ -65,7 +65,7 @@ def test_the_score_is_the_best_iou_of_each_true_mask(tiny, data, monkeypatch):
     monkeypatch.setattr(stage.model.proposals, "forward", left_half_and_all)
     scores = stage.evaluate(stage.model)
     expected = []
-    data_set = stage.validation["fields"]
+    data_set = stage.views.validation["fields"]
     for key in data_set.keys:
         _, labels = data_set.load(key)
         for label in (0, 1):

@@ -93,7 +93,7 @@ def test_points_are_a_function_of_the_step(tiny_san, data):
 
 def test_the_scores_are_those_of_the_labels_it_gives(tiny_san, data):
     stage = SANStage(build(tiny_san), CONFIG, data, CPU)
-    model, found = stage.model, stage.validation["fields"]
+    model, found = stage.model, stage.views.validation["fields"]
     scores = stage.evaluate(model)
     assert set(scores) == {"discs", "fields"}
     hits, unions = np.zeros(2), np.zeros(2)
@@ -102,7 +102,7 @@ def test_the_scores_are_those_of_the_labels_it_gives(tiny_san, data):
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         resized = torch.nn.functional.interpolate(tensor, (64, 96), mode="bilinear", antialias=True)
         with torch.no_grad():
-            output = model(model.normalise(resized), stage.text["fields"])
+            output = model(model.normalise(resized), stage.views.text["fields"])
         predicted = label_map(score_map(output, 0, (64, 96), 8), (48, 64))[0].numpy()
         for label in (0, 1):
             hits[label] += ((labels == label) & (predicted == label)).sum()
