@@ -21,19 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg_cli.data.batches import ImageBatch, PixelBatch, ViewStyle
 from ovseg_cli.data.bounds import COUNT, SEED, SHARE, SIDE, WEIGHT, require, require_scales
+from ovseg_cli.data.image_sampler import ImageSampler, check_markable
 from ovseg_cli.data.image_set import ImageSet, read_image_set
-from ovseg_cli.data.mixture import (
-    ImageBatch,
-    ImageSampler,
-    PixelBatch,
-    PixelSampler,
-    ViewStyle,
-    check_markable,
-    choose,
-    class_weights,
-    shares_of,
-)
+from ovseg_cli.data.mixture import choose, shares_of
+from ovseg_cli.data.pixel_sampler import PixelSampler, class_weights
 from ovseg_cli.data.pixel_set import IGNORE, named_set
 from ovseg_cli.data.transforms import jitter_colour, lose_colour, to_tensor
 from ovseg_cli.errors import UsageError

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg_cli.data.batches import Guest
 from ovseg_cli.data.bounds import SHARE, WEIGHT, require
-from ovseg_cli.data.mixture import Guest
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network

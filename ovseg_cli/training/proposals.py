@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg_cli.data.batches import PixelBatch
 from ovseg_cli.data.bounds import COUNT, WEIGHT, require
-from ovseg_cli.data.mixture import PixelBatch, ViewConfig
+from ovseg_cli.data.mixture import ViewConfig
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.errors import UsageError

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ovseg_cli.data.batches import PixelBatch
 from ovseg_cli.data.bounds import COUNT, require
-from ovseg_cli.data.mixture import PixelBatch, ViewConfig
+from ovseg_cli.data.mixture import ViewConfig
 from ovseg_cli.data.transforms import to_tensor
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import SetCriterion, SetWeights

@@ -9,15 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg_cli.data import mixture
-from ovseg_cli.data.mixture import (
-    Guest,
-    ImageBatch,
-    PixelBatch,
-    PixelSampler,
-    ViewStyle,
-    class_weights,
-)
+from ovseg_cli.data import image_sampler, pixel_sampler
+from ovseg_cli.data.batches import Guest, ImageBatch, PixelBatch, ViewStyle
+from ovseg_cli.data.pixel_sampler import PixelSampler, class_weights
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
@@ -249,7 +243,7 @@ def test_what_is_wrong_with_a_recipe_is_said_before_pictures_are_marked(
 
 
 def test_too_many_classes_are_said_before_pictures_are_marked(tiny, pictures, halves, monkeypatch):
-    monkeypatch.setattr(mixture, "IGNORE", 2)  # moods has two classes
+    monkeypatch.setattr(image_sampler, "IGNORE", 2)  # moods has two classes
     config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
     with pytest.raises(UsageError, match="moods: 2 classes are too many to mark in pictures"):
         stage_of(build(tiny), config, pictures)
@@ -298,7 +292,7 @@ def test_guests_are_learnt_in_photos(tiny, pictures, halves, monkeypatch):
 def test_marked_things_are_pasted_into_photos_that_have_a_name_for_them(
     tiny, pictures, halves, monkeypatch
 ):
-    monkeypatch.setattr(mixture, "LARGEST_PASTED", 1.0)  # the discs are large
+    monkeypatch.setattr(pixel_sampler, "LARGEST_PASTED", 1.0)  # the discs are large
     other = OtherNames(("red", "blue"), ("moods",), {"red": ("sunny",), "blue": ("dark",)})
     config = replace(
         CONFIG,

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg_cli.data.mixture import PixelBatch, ViewConfig
+from ovseg_cli.data.batches import PixelBatch
+from ovseg_cli.data.mixture import ViewConfig
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.model.build import build
 from ovseg_cli.model.network import NetworkOutput

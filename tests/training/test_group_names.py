@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg_cli.data.mixture import Guest
+from ovseg_cli.data.batches import Guest
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
