@@ -14,6 +14,7 @@ from ovseg_cli.data.transforms import random_box, random_crop
 
 log = logging.getLogger(__name__)
 
+LARGEST_WEIGHT = 8.0  # of a class in the loss; the smallest is 1 / 8
 LARGEST_PASTED = 0.1  # share of all pixels up to which a class is pasted into other photos
 MEMORY = 8 << 30  # bytes of photos that a sampler keeps; others are read again when drawn
 
@@ -176,7 +177,7 @@ def _drawing_shares(counts: Sequence[int]) -> np.ndarray:
     return shares / shares.sum()
 
 
-def class_weights(pixels: np.ndarray, power: float, largest: float = 8.0) -> np.ndarray:
+def class_weights(pixels: np.ndarray, power: float) -> np.ndarray:
     """Loss weights that lift rare classes: (median frequency / frequency) ** power.
 
     pixels: (K+1,) counts, background last; 0 where a class never occurs (its weight is 1).
@@ -184,4 +185,4 @@ def class_weights(pixels: np.ndarray, power: float, largest: float = 8.0) -> np.
     seen = pixels > 0
     weights = np.ones(len(pixels), np.float32)
     weights[seen] = (np.median(pixels[seen]) / pixels[seen]) ** power
-    return np.clip(weights, 1 / largest, largest)
+    return np.clip(weights, 1 / LARGEST_WEIGHT, LARGEST_WEIGHT)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ovseg_cli.data.pixel_set import IGNORE
 
 GREY = 124  # what a view shows outside its photo
+JITTER = 0.4  # logarithm of the largest change of contrast, brightness and saturation
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -121,7 +122,7 @@ def _cut(
     return view
 
 
-def jitter_colour(images: Tensor, draw: np.random.Generator, strength: float = 0.4) -> Tensor:
+def jitter_colour(images: Tensor, draw: np.random.Generator) -> Tensor:
     """Brightness, contrast, saturation, gamma and tint of each picture, changed at random.
 
     images: (B, 3, H, W) float in 0..255; the result lies there too.
@@ -134,12 +135,12 @@ def jitter_colour(images: Tensor, draw: np.random.Generator, strength: float = 0
 
     luma = torch.tensor(LUMA).to(images).view(1, 3, 1, 1)
     grey = (images * luma).sum(1, keepdim=True)
-    images = grey + (images - grey) * factor(strength)
+    images = grey + (images - grey) * factor(JITTER)
     mean = grey.mean((2, 3), keepdim=True)
-    images = (images - mean) * factor(strength) + mean * factor(strength)
+    images = (images - mean) * factor(JITTER) + mean * factor(JITTER)
     tint = torch.from_numpy(np.exp(draw.uniform(-0.1, 0.1, (count, 3, 1, 1)))).to(images)
     images = (images * tint).clamp(0, 255)
-    return 255 * (images / 255) ** factor(strength * 0.5)
+    return 255 * (images / 255) ** factor(JITTER * 0.5)
 
 
 def lose_colour(images: Tensor, draw: np.random.Generator, share: float) -> Tensor:

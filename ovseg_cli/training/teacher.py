@@ -76,16 +76,14 @@ def sentence_encoder() -> Encode:
     return lambda texts: teacher.encode(list(texts), batch_size=256, show_progress_bar=False)
 
 
-def build_targets(
-    encode: Encode, wordnet: Path, named: Iterable[str], width: int, seed: int = 0
-) -> TextTargets:
+def build_targets(encode: Encode, wordnet: Path, named: Iterable[str], width: int) -> TextTargets:
     """Targets for the `named` phrases, every noun of WordNet, plurals, and adjective + noun.
 
     width: C, at most the teacher's own; the directions of largest variance are kept (PCA).
     """
     synsets, senses = read_nouns(wordnet)
     named = list(dict.fromkeys(phrase.lower() for phrase in named))
-    phrases = list(dict.fromkeys([*named, *_phrases(senses, seed)]))
+    phrases = list(dict.fromkeys([*named, *_phrases(senses)]))
     log.info("%d phrases; the teacher reads them and %d definitions", len(phrases), len(synsets))
     own = _centred(encode, [PROMPT.format(phrase) for phrase in phrases])
     defined = sorted(synsets)
@@ -97,8 +95,8 @@ def build_targets(
     return TextTargets(tuple(phrases), _unit(_principal(features, width)), len(named))
 
 
-def _phrases(senses: dict[str, tuple[int, ...]], seed: int) -> list[str]:
-    draw = random.Random(seed)
+def _phrases(senses: dict[str, tuple[int, ...]]) -> list[str]:
+    draw = random.Random(0)  # the same phrases in every run
     nouns = sorted(senses)
     # Single words with many senses are the common ones: they get plurals and adjectives.
     common = [noun for noun in nouns if noun.isalpha() and len(senses[noun]) > 1]
