@@ -17,7 +17,7 @@ from ovseg_cli.training.matcher import (
     GAMMA,
     PixelTerms,
     Target,
-    entropy_terms,
+    cross_entropy_terms,
     focal_terms,
     match,
 )
@@ -26,7 +26,7 @@ from ovseg_cli.training.points import all_pixels, doubtful_points
 CLAMP = 1e-4  # keeps the logarithm of a probability finite
 
 
-TERMS: dict[str, PixelTerms] = {"focal": focal_terms, "entropy": entropy_terms}
+TERMS: dict[str, PixelTerms] = {"focal": focal_terms, "cross_entropy": cross_entropy_terms}
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class SetWeights:
     classes: float = 1.0
     mask: float = 20.0
     dice: float = 1.0
-    no_object: float = 0.1  # of the non-object class in the classes' cross-entropy
-    mask_loss: str = "focal"  # or "entropy", the binary cross-entropy
+    non_object: float = 0.1  # of non-object in the cross-entropy of the classes
+    mask_loss: str = "focal"  # or "cross_entropy", the binary one
     match_names: bool = False  # a query's class has a say in which mask it answers for
     points: int = 0  # a mask's loss is taken at so many points; 0 = at all pixels
 
     def __post_init__(self) -> None:
         if self.mask_loss not in TERMS:
             raise ValueError(f"mask_loss is {self.mask_loss!r}, not one of {', '.join(TERMS)}")
-        weights = dict.fromkeys(("classes", "mask", "dice", "no_object", "points"), WEIGHT)
+        weights = dict.fromkeys(("classes", "mask", "dice", "non_object", "points"), WEIGHT)
         require(self, **weights)
 
 
@@ -128,12 +128,12 @@ class SetCriterion:
         targets: Sequence[Target],
         pairs: Sequence[tuple[Tensor, Tensor]],
     ) -> Tensor:
-        non_object = class_logits.shape[-1] - 1
-        wanted = class_logits.new_full(class_logits.shape[:2], non_object, dtype=torch.long)
+        last = class_logits.shape[-1] - 1  # non-object
+        wanted = class_logits.new_full(class_logits.shape[:2], last, dtype=torch.long)
         for row, target, (queries, truths) in zip(wanted, targets, pairs, strict=True):
             row[queries] = target.classes[truths]
-        weight = torch.ones(non_object + 1, device=class_logits.device)
-        weight[non_object] = self.weights.no_object
+        weight = torch.ones(last + 1, device=class_logits.device)
+        weight[last] = self.weights.non_object
         return F.cross_entropy(class_logits.float().flatten(0, 1), wanted.flatten(), weight)
 
 

@@ -39,7 +39,7 @@ from ovseg_cli.training.group_names import GroupNames, NamesConfig
 from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.other_names import kinds_of
 from ovseg_cli.training.picture_masks import PictureMasksConfig, stored_masks
-from ovseg_cli.training.true_masks import Seen, look, mask_loss
+from ovseg_cli.training.true_masks import Encoded, look, mask_loss
 from ovseg_cli.training.validation import region_ious, val_sets
 
 GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apart
@@ -229,9 +229,9 @@ class DenseStage:
     def losses(self, batch: DenseBatch) -> dict[str, Tensor]:
         """Over the names of each group's own set; a group counts 1/GROUPS of the whole."""
         self.model.train()
-        seen = self._look(np.concatenate([g.images for g in batch.groups]), batch.draw)
+        encoded = self._look(np.concatenate([g.images for g in batch.groups]), batch.draw)
         losses: dict[str, Tensor] = {}
-        for part, group in zip(seen.chunk(GROUPS), batch.groups, strict=True):
+        for part, group in zip(encoded.chunk(GROUPS), batch.groups, strict=True):
             if isinstance(group, ImageBatch):
                 found = self._picture_losses(part, group, batch.draw)
             else:
@@ -240,7 +240,7 @@ class DenseStage:
                 losses[name] = losses.get(name, 0.0) + loss / GROUPS
         return losses
 
-    def _look(self, views: np.ndarray, draw: np.random.Generator) -> Seen:
+    def _look(self, views: np.ndarray, draw: np.random.Generator) -> Encoded:
         images = lose_colour(to_tensor(views, self.device), draw, self.config.grey_share)
         images = self.model.normalise(jitter_colour(images, draw))
         return look(self.model, images, tokens=self.config.mask_weight > 0)
@@ -252,37 +252,38 @@ class DenseStage:
         return {"masks": self.config.mask_weight * mask_loss(self.model, *arguments)}
 
     def _pixel_losses(
-        self, seen: Seen, views: PixelBatch, draw: np.random.Generator
+        self, encoded: Encoded, views: PixelBatch, draw: np.random.Generator
     ) -> dict[str, Tensor]:
         labels = torch.from_numpy(views.labels).to(self.device).long()
         names = self.names.thinned(
             self.names.draw(views.set_name, draw, views.guests), labels, draw
         )
         labels, text, weights = names.table[labels], TextFeatures(names.text), names.weights
-        found = self._mask_losses(seen, labels, text, weights)
-        logits = self.model.patch_logits(seen.patches, text)
+        found = self._mask_losses(encoded, labels, text, weights)
+        logits = self.model.patch_logits(encoded.patches, text)
         logits[..., -1] += math.log(self.config.other_weight(text.classes))
         labels = labels[:, ::2, ::2]  # at stride 2; the patches have stride 4
         logits = F.interpolate(
             logits.permute(0, 3, 1, 2), labels.shape[-2:], mode="bilinear", align_corners=False
         ).float()
-        entropy = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
+        total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
         # Not the weighted mean: a view of one common class must not weigh as much as a rich one.
-        losses = {**found, "pixels": entropy / (labels != IGNORE).sum().clamp(min=1)}
+        losses = {**found, "pixels": total / (labels != IGNORE).sum().clamp(min=1)}
         if self.config.jaccard_weight:
             losses["jaccard"] = self.config.jaccard_weight * soft_jaccard_loss(logits, labels)
         return losses
 
     def _picture_losses(
-        self, seen: Seen, views: ImageBatch, draw: np.random.Generator
+        self, encoded: Encoded, views: ImageBatch, draw: np.random.Generator
     ) -> dict[str, Tensor]:
         """Cross-entropy of each picture's mean patch."""
         tiles = views.classes.shape[1]
-        means = F.adaptive_avg_pool2d(seen.patches.permute(0, 3, 1, 2), tiles).permute(0, 2, 3, 1)
+        patches = encoded.patches.permute(0, 3, 1, 2)
+        means = F.adaptive_avg_pool2d(patches, tiles).permute(0, 2, 3, 1)
         names = self.names.draw(views.set_name, draw)
         truth = names.table[torch.from_numpy(views.classes.ravel()).to(self.device)]
         text, weights = TextFeatures(names.text), names.weights
-        found = self._mask_losses(seen, truth.view(views.classes.shape), text, weights)
+        found = self._mask_losses(encoded, truth.view(views.classes.shape), text, weights)
         logits = self.model.class_logits(F.normalize(means.flatten(0, 2), dim=-1), text).float()
         if names.own:  # one of them is right
             logits, weights = logits[:, :-1], weights[:-1]

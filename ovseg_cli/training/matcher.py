@@ -47,7 +47,7 @@ def focal_terms(logits: Tensor) -> tuple[Tensor, Tensor]:
     return inside, outside
 
 
-def entropy_terms(logits: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy_terms(logits: Tensor) -> tuple[Tensor, Tensor]:
     """`PixelTerms` of the binary cross-entropy."""
     return F.softplus(-logits), F.softplus(logits)
 

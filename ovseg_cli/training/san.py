@@ -25,7 +25,7 @@ from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.matcher import set_target
 from ovseg_cli.training.named_views import NamedViews
 
-WEIGHTS = SetWeights(classes=2, mask=5, dice=5, mask_loss="entropy", match_names=True)
+WEIGHTS = SetWeights(classes=2, mask=5, dice=5, mask_loss="cross_entropy", match_names=True)
 
 
 @dataclass(frozen=True)

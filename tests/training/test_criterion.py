@@ -14,7 +14,7 @@ from ovseg_cli.training.criterion import (
     score_losses,
     soft_jaccard_loss,
 )
-from ovseg_cli.training.matcher import entropy_terms, match, set_target
+from ovseg_cli.training.matcher import cross_entropy_terms, match, set_target
 
 LABELS = torch.tensor(
     [
@@ -28,7 +28,7 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def slow_set_losses(mask_logits, class_logits, labels, pairs, no_object):
+def slow_set_losses(mask_logits, class_logits, labels, pairs, non_object):
     """Class, focal and dice loss of one layer, pixel by pixel."""
     K = class_logits.shape[-1] - 1
     focal = dice = nll = weights = 0.0
@@ -56,7 +56,7 @@ def slow_set_losses(mask_logits, class_logits, labels, pairs, no_object):
             dice += 1 - (2 * both + 1) / (predicted + true + 1)
         for query in range(class_logits.shape[1]):
             wanted = answer.get(query, K)
-            weight = no_object if wanted == K else 1.0
+            weight = non_object if wanted == K else 1.0
             nll -= weight * float(class_logits[b, query].log_softmax(-1)[wanted])
             weights += weight
     return nll / weights, focal / masks, dice / masks
@@ -65,11 +65,11 @@ def slow_set_losses(mask_logits, class_logits, labels, pairs, no_object):
 def test_set_prediction_follows_the_equations_layer_by_layer():
     layers = [(torch.randn(2, 4, 2, 2) * 2, torch.randn(2, 4, 4) * 2) for _ in range(3)]
     targets = [set_target(labels, classes=3) for labels in LABELS]
-    weights = SetWeights(classes=1.5, mask=20.0, dice=2.0, no_object=0.1)
+    weights = SetWeights(classes=1.5, mask=20.0, dice=2.0, non_object=0.1)
     expected = [0.0, 0.0, 0.0]
     for mask_logits, class_logits in layers:
         pairs = [match(m, t, 20.0, 2.0) for m, t in zip(mask_logits, targets, strict=True)]
-        slow = slow_set_losses(mask_logits, class_logits, LABELS, pairs, no_object=0.1)
+        slow = slow_set_losses(mask_logits, class_logits, LABELS, pairs, non_object=0.1)
         expected = [a + b for a, b in zip(expected, slow, strict=True)]
     losses = SetCriterion(weights)(layers, targets)
     assert list(losses) == ["class", "mask", "dice"]
@@ -79,7 +79,7 @@ def test_set_prediction_follows_the_equations_layer_by_layer():
 
 
 def test_the_published_weights_are_the_default():
-    assert SetWeights() == SetWeights(classes=1.0, mask=20.0, dice=1.0, no_object=0.1)
+    assert SetWeights() == SetWeights(classes=1.0, mask=20.0, dice=1.0, non_object=0.1)
 
 
 def test_what_is_ignored_has_no_influence():
@@ -128,21 +128,21 @@ def test_names_have_a_say_where_they_should():
     assert named == pytest.approx((right + 0.1 * wrong) / 1.1, rel=1e-4)
 
 
-def test_entropy_in_place_of_the_focal_loss():
+def test_cross_entropy_in_place_of_the_focal_loss():
     torch.manual_seed(5)
     mask_logits, class_logits = 2 * torch.randn(2, 6, 4, 4), torch.randn(2, 6, 4)
     targets = [set_target(labels, 3) for labels in LABELS]
-    weights = SetWeights(mask=5, mask_loss="entropy")
+    weights = SetWeights(mask=5, mask_loss="cross_entropy")
     found = SetCriterion(weights)([(mask_logits, class_logits)], targets)["mask"].item()
     total = masks = 0.0
     for logits, target in zip(mask_logits, targets, strict=True):
-        queries, truths = match(logits, target, 5, 1, terms=entropy_terms)
+        queries, truths = match(logits, target, 5, 1, terms=cross_entropy_terms)
         for query, truth in zip(queries, truths, strict=True):
             wanted = target.masks[truth][target.valid].float()
             total += F.binary_cross_entropy_with_logits(logits[query][target.valid], wanted).item()
             masks += 1
     assert found == pytest.approx(5 * total / masks, rel=1e-5)
-    with pytest.raises(ValueError, match="mask_loss is 'huber', not one of focal, entropy"):
+    with pytest.raises(ValueError, match="mask_loss is 'huber', not one of focal, cross_entropy"):
         SetWeights(mask_loss="huber")
 
 

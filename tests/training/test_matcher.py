@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.training.matcher import (
+    cross_entropy_terms,
     dice_costs,
-    entropy_terms,
     mask_costs,
     match,
     set_target,
@@ -73,10 +73,10 @@ def test_no_assignment_is_cheaper(queries, weights):
     assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == set(cheapest[1])
 
 
-def test_entropy_is_that_of_torch():
+def test_cross_entropy_is_that_of_torch():
     torch.manual_seed(2)
     logits, masks = 3 * torch.randn(4, 30), (torch.rand(3, 30) > 0.4).float()
-    costs = mask_costs(logits, masks, entropy_terms)
+    costs = mask_costs(logits, masks, cross_entropy_terms)
     for n, t in np.ndindex(4, 3):
         expected = F.binary_cross_entropy_with_logits(logits[n], masks[t])
         assert costs[n, t].item() == pytest.approx(expected.item(), rel=1e-5)

@@ -19,7 +19,7 @@ CONFIG = SANStageConfig(VIEWS, evaluate_size=64)
 
 
 def test_the_published_weights_are_the_default():
-    assert CONFIG.weights == SetWeights(2, 5, 5, 0.1, "entropy", match_names=True)
+    assert CONFIG.weights == SetWeights(2, 5, 5, 0.1, "cross_entropy", match_names=True)
     assert CONFIG.supervised == 2
 
 

@@ -300,7 +300,7 @@ def test_a_side_adapter_grows_beside_a_plain_clip(data, tiny_plain, tmp_path):
     path = tmp_path / "clip.safetensors"
     weights.save(weights.Checkpoint(tiny_plain, clip.state_dict()), path)
     config = recipe(tmp_path, PROPOSALS.replace("[stage]", "[stage]\nlearn_positions = false"))
-    few = ("schedule.steps=3", "stage.weights={mask_loss='entropy', points=50}")
+    few = ("schedule.steps=3", "stage.weights={mask_loss='cross_entropy', points=50}")
     (last,) = list(run_stage("san", config, Run(data, tmp_path / "whole", path), few))[-1:]
     assert all(0 <= score <= 1 for score in last.scores.values())
     for end in (1, None):

@@ -13,7 +13,7 @@ from ovseg_cli.model.build import build
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.training.dense import DenseConfig, DenseStage, Phase
 from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
-from ovseg_cli.training.true_masks import Seen, look, mask_loss
+from ovseg_cli.training.true_masks import Encoded, look, mask_loss
 
 CPU = torch.device("cpu")
 MIXED = Phase(until=1.0, size=64, batch=4, sets={"discs": 1.0, "fields": 1.0, "moods": 1.0})
@@ -38,12 +38,12 @@ def text():
 
 def test_patches_are_those_of_the_model_itself(model):
     images = torch.randn(2, 3, 64, 96)
-    seen = look(model, images, tokens=True)
-    torch.testing.assert_close(seen.patches, model.patch_features(images))
+    encoded = look(model, images, tokens=True)
+    torch.testing.assert_close(encoded.patches, model.patch_features(images))
     assert look(model, images, tokens=False).tokens is None
-    parts = seen.chunk(2)
-    assert torch.equal(parts[1].patches, seen.patches[1:])
-    assert torch.equal(parts[1].tokens, seen.tokens[1:])
+    parts = encoded.chunk(2)
+    assert torch.equal(parts[1].patches, encoded.patches[1:])
+    assert torch.equal(parts[1].tokens, encoded.tokens[1:])
 
 
 def test_the_loss_names_each_mask_by_what_lies_under_it(model, text):
@@ -53,15 +53,15 @@ def test_the_loss_names_each_mask_by_what_lies_under_it(model, text):
     labels[0, :, :24], labels[0, :, 24:40], labels[0, :40, 40:] = 0, 1, 3  # 3: none of the names
     labels[1, 32:] = 2
     weights = torch.tensor([1.0, 2.0, 0.5, 0.25])
-    seen = look(model, images, tokens=True)
-    found = mask_loss(model, seen, labels, text, weights)
+    encoded = look(model, images, tokens=True)
+    found = mask_loss(model, encoded, labels, text, weights)
 
     expected = []
     for view, label in ((0, 0), (0, 1), (0, 3), (1, 2)):
         mask = (labels[view] == label).float()[None, None]
         share = F.avg_pool2d(mask, 16)  # a patch of 8 pixels at half the size
         biases = share.clamp(min=1e-4).log().expand(2, 1, 4, 4)[None]
-        tokens = seen.tokens[view : view + 1]
+        tokens = encoded.tokens[view : view + 1]
         logits = model.name(tokens, biases, (4, 4), text)[0, 0]
         expected.append(-weights[label] * logits.log_softmax(0)[label])
     torch.testing.assert_close(found, sum(expected) / 4)
@@ -69,19 +69,19 @@ def test_the_loss_names_each_mask_by_what_lies_under_it(model, text):
 
 def test_what_no_mask_covers_has_no_part(model, text):
     images = torch.randn(1, 3, 64, 64)
-    seen = look(model, images, tokens=True)
+    encoded = look(model, images, tokens=True)
     labels = torch.zeros(1, 64, 64, dtype=torch.long)
     labels[..., 32:] = IGNORE
-    far = Seen(seen.patches, seen.tokens.clone())
+    far = Encoded(encoded.patches, encoded.tokens.clone())
     far.tokens[:, 1:].unflatten(1, (4, 4))[:, :, 2:] += 1.0
-    before, after = (mask_loss(model, s, labels, text).item() for s in (seen, far))
+    before, after = (mask_loss(model, s, labels, text).item() for s in (encoded, far))
     # A patch outside has a ten-thousandth of the weight of one inside.
     assert math.isclose(before, after, rel_tol=0.05)
 
 
 def test_views_without_masks_cost_nothing(model, text):
-    seen = look(model, torch.randn(2, 3, 64, 64), tokens=True)
-    loss = mask_loss(model, seen, torch.full((2, 64, 64), IGNORE), text)
+    encoded = look(model, torch.randn(2, 3, 64, 64), tokens=True)
+    loss = mask_loss(model, encoded, torch.full((2, 64, 64), IGNORE), text)
     assert loss.item() == 0
     loss.backward()
 
