@@ -81,7 +81,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def build(kind: type[Kind], values: Any, file: str, key: str = "") -> Kind:
+def from_table(kind: type[Kind], values: Any, file: str, key: str = "") -> Kind:
     """A dataclass from a TOML table, nested ones too.
 
     file, key: where the table stands. Raises UsageError, which begins with them, for an unknown or
@@ -121,7 +121,7 @@ def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, file, key)  # type: ignore[arg-type]
+        return from_table(hint, value, file, key)  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, list):
         if inner[-1] is not Ellipsis and len(value) != len(inner):
             raise UsageError(f"{file}: {key}: {value!r} does not have {len(inner)} entries")

@@ -20,8 +20,7 @@ from ovseg_cli.json_files import read_json
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.san import SAN
-from ovseg_cli.training.config import build as build_table
-from ovseg_cli.training.config import read_toml
+from ovseg_cli.training.config import from_table, read_toml
 from ovseg_cli.training.dense import DenseConfig, DenseStage
 from ovseg_cli.training.deop import DeOPStage, DeOPStageConfig
 from ovseg_cli.training.engine import Progress, Schedule, Stage, require_recipe, train
@@ -77,9 +76,9 @@ def run_stage(
     if name not in STAGES:
         raise UsageError(f"no training stage {name!r}; there are {', '.join(STAGES)}")
     values = read_toml(config, overrides)
-    recipe = build_table(Recipe, values, str(config))
+    recipe = from_table(Recipe, values, str(config))
     trained, kind, make = STAGES[name]
-    stage_config: Any = build_table(kind, recipe.stage, str(config), "stage")
+    stage_config: Any = from_table(kind, recipe.stage, str(config), "stage")
     if run.init is not None and recipe.model is not None:
         raise UsageError(f"--init and the table [model] of {config} exclude each other")
     decisive = {

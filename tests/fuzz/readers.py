@@ -149,16 +149,16 @@ def _vocabularies(folder: Path) -> Read:
 
 def _training(folder: Path) -> Read:
     """The recipes of all stages, as far as they are read before any data is."""
-    from ovseg_cli.training.config import build, read_toml
+    from ovseg_cli.training.config import from_table, read_toml
     from ovseg_cli.training.stages import STAGES, Recipe
 
     for path in (Path(__file__).resolve().parents[2] / "weights").glob("*.toml"):
         (folder / path.name).write_bytes(path.read_bytes())
 
     def read(path: Path) -> None:
-        recipe = build(Recipe, read_toml(path), str(path))
+        recipe = from_table(Recipe, read_toml(path), str(path))
         name = next((name for name in STAGES if name in path.stem), "deop")
-        build(STAGES[name][-2], recipe.stage, str(path), "stage")
+        from_table(STAGES[name][-2], recipe.stage, str(path), "stage")
 
     return each(folder.iterdir(), read)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.training.config import build, read_toml
+from ovseg_cli.training.config import from_table, read_toml
 from ovseg_cli.training.stages import STAGES, Recipe
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
@@ -39,7 +39,7 @@ def test_tables_become_dataclasses(tmp_path):
         "rate = 1\nflag = true\nclip = 2\nsets = {a = 'train', b = 'val'}\n"
         "[main]\nsize = 3\n[[parts]]\nsize = 4\nscales = [0.5, 3]\n[[parts]]\nsize = 5\n"
     )
-    built = build(Whole, read_toml(path), str(path))
+    built = from_table(Whole, read_toml(path), str(path))
     assert built == Whole(
         rate=1.0,
         parts=(Part(4, (0.5, 3.0)), Part(5)),
@@ -70,7 +70,7 @@ def test_tables_become_dataclasses(tmp_path):
 )
 def test_errors_name_the_file_and_the_key(values, message):
     with pytest.raises(UsageError, match=message):
-        build(Whole, values, "x.toml")
+        from_table(Whole, values, "x.toml")
 
 
 def test_overrides_change_values(tmp_path):
@@ -137,9 +137,9 @@ def test_files_that_cannot_be_read(tmp_path, content):
 
 @pytest.mark.parametrize("path", sorted(WEIGHTS.glob("*.toml")), ids=lambda path: path.name)
 def test_the_recipes_in_the_project_are_valid(path):
-    recipe = build(Recipe, read_toml(path), path.name)
+    recipe = from_table(Recipe, read_toml(path), path.name)
     _, kind, _ = STAGES[path.stem.split("-")[-1]]
-    build(kind, recipe.stage, path.name, "stage")
+    from_table(kind, recipe.stage, path.name, "stage")
 
 
 def test_a_number_with_thousands_of_digits(tmp_path):
@@ -210,13 +210,13 @@ def views(**changes):
 )
 def test_numbers_that_nothing_can_be_learnt_with(name, wrong, message):
     _, kind, _ = STAGES[name]
-    build(kind, LEAST[name], "x.toml", "stage")
+    from_table(kind, LEAST[name], "x.toml", "stage")
     with pytest.raises(UsageError, match=rf"^x\.toml: stage.*{message}"):
-        build(kind, {**LEAST[name], **wrong}, "x.toml", "stage")
+        from_table(kind, {**LEAST[name], **wrong}, "x.toml", "stage")
 
 
 @pytest.mark.parametrize("seed", [-1, 10**23])
 def test_a_recipes_seed(seed):
     table = {"schedule": {"steps": 1, "learning_rate": 1.0}, "stage": {}, "seed": seed}
     with pytest.raises(UsageError, match=rf"^x\.toml: seed is {seed}"):
-        build(Recipe, table, "x.toml")
+        from_table(Recipe, table, "x.toml")
