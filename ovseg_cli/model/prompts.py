@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,30 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ovseg_cli.errors import VocabularyError
+from ovseg_cli.model.bpe import tokenizer
 from ovseg_cli.model.clip import TextTower
 from ovseg_cli.model.config import TextConfig
 
 DOT = 269  # id of "." at the end of a word; it does not depend on the number of merges
 BATCH = 256  # prompts that go through the tower at once
-
-
-@lru_cache(maxsize=2)
-def tokenizer(tokens: int) -> Any:
-    """CLIP's byte pair encoder with the first merges of its table only, `tokens` ids in all.
-
-    The ids are 256 bytes, 256 bytes at a word's end, the merges, start and end.
-    """
-    from open_clip.tokenizer import SimpleTokenizer  # takes seconds to import
-
-    encoder = SimpleTokenizer()
-    merges = tokens - 512 - 2
-    if not 0 <= merges <= len(encoder.bpe_ranks):
-        raise ValueError(f"CLIP's tokenizer has no table of {tokens} tokens")
-    kept = {token: index for token, index in encoder.encoder.items() if index < 512 + merges}
-    start, end = list(encoder.encoder)[-2:]
-    encoder.encoder = {**kept, start: tokens - 2, end: tokens - 1}
-    encoder.bpe_ranks = {pair: rank for pair, rank in encoder.bpe_ranks.items() if rank < merges}
-    return encoder
 
 
 def signal_rows(tokens: int) -> dict[str, int]:
