@@ -21,7 +21,8 @@ PICTURES = HERE / "gallery"
 HEAD = """# What `mini` makes of photos: wins and failures
 
 Made by `python examples/gallery.py` from [gallery.toml](gallery.toml) with the bundled model and
-default options. Photos and their licences: [photos/LICENSES.md](photos/LICENSES.md).
+default options, save for `--other` where it is named. Photos and
+their licences: [photos/LICENSES.md](photos/LICENSES.md).
 """
 
 
@@ -35,9 +36,9 @@ def page(listed: list[dict[str, Any]]) -> str:
     """The page's text."""
     parts = [HEAD]
     for entry in listed:
-        names = entry["classes"] + (f" (`--other {entry['other']}`)" if "other" in entry else "")
+        other = f", `--other {entry['other']}`" if "other" in entry else ""
         parts.append(
-            f"## {entry['title']}\n\n`{names}`\n\n{entry['verdict']}\n\n"
+            f"## {entry['title']}\n\n`{entry['classes']}`{other}\n\n{entry['verdict']}\n\n"
             f"![{entry['title']}](gallery/{entry['name']}.jpg)\n"
         )
     return "\n".join(parts)
