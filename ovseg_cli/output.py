@@ -1,26 +1,25 @@
-"""The folder a run writes: what is in it already, what is finished, where a file goes."""
+"""The folder a run writes: where a file goes, and what is finished."""
 
 import contextlib
-import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ovseg_cli import layout, parts, tables
+from ovseg_cli import earlier_results, layout, tables
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import UNLABELED_16, WRITERS, Writer
+from ovseg_cli.exports import UNLABELED_16, Writer
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
-from ovseg_cli.links import first_link, refuse_links
+from ovseg_cli.links import refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.printable import printable
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.superseded import Files, intact, is_repeated, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary
-from ovseg_cli.whole_files import is_temporary, left_over, remove, require_writable, stays_inside
+from ovseg_cli.whole_files import remove
 
 _WRITTEN_ANEW = 3  # times, while other parts finish more: they write the tables, too
 STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
@@ -53,30 +52,9 @@ class OutputFolder:
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Raise UsageError where the folder cannot be written or holds results already."""
-        require_writable(self.root)
-        try:
-            state = self.root / layout.STATE
-            for path in (*self.result_folders(), state, *state.glob("*")):
-                refuse_links(self.root, path)
-        except OutputError as error:
-            raise UsageError(str(error)) from error
-        if self._part and overwrite and any(map(self._is_foreign, self.journal.files())):
-            raise UsageError(
-                f"{self.root} holds results of a run that was divided otherwise, which a part does "
-                "not overwrite: name another folder with -o"
-            )
-        if overwrite:
-            return
-        if not resume and self._has_record():
-            raise UsageError(
-                f"{self.root} holds results of an earlier run: --resume continues it, "
-                "--overwrite replaces it, -o names another folder"
-            )
-        if not self._has_record() and any(map(_has_entries, self._folders())):
-            raise UsageError(
-                f"{self.root} holds files where results go, and no record of a run that made "
-                "them: -o names another folder, --overwrite replaces those of the same names"
-            )
+        earlier_results.check(
+            self.root, self.journal, self._part, resume=resume, overwrite=overwrite
+        )
 
     def hold(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs out while the block runs; raises UsageError where one is there.
@@ -87,19 +65,7 @@ class OutputFolder:
 
     def holds_results(self) -> bool:
         """Whether an earlier run has written here."""
-        return self._has_record() or any(map(_has_entries, self._folders()))
-
-    def _has_record(self) -> bool:
-        return any((self.root / name).exists() for name in layout.RUN_FILES) or any(
-            file.stat().st_size for file in self.journal.files()
-        )
-
-    def _folders(self) -> list[Path]:
-        return [self.root / writer.folder for writer in WRITERS.values()]
-
-    def result_folders(self) -> list[Path]:
-        """The folders that hold no photos to segment, whether they are there or not."""
-        return [*self._folders(), self.root / layout.PAGE_FILES, self.root / layout.EXPORTS]
+        return earlier_results.are_there(self.root, self.journal)
 
     def open(
         self,
@@ -121,7 +87,7 @@ class OutputFolder:
             if overwrite:
                 self._remove_results()
             elif not self._part:
-                remove(self._left_over())
+                earlier_results.remove_half_written(self.root, self.journal)
             self._warn_of_other_classes(vocabulary, overwrite=overwrite)
             tables.write_classes(self.root, vocabulary)
         except OSError as error:
@@ -342,42 +308,11 @@ class OutputFolder:
 
     def _discard(self, entry: Entry) -> None:
         """Remove the files of an entry."""
-        remove(self._recorded(entry))
-
-    def _recorded(self, entry: Entry) -> list[Path]:
-        """The files of an entry; a journal from elsewhere cannot name any outside the folder."""
-        names = (Path(name) for files in entry.files.values() for name in files)
-        inside = (self.root / name for name in names if stays_inside(name))
-        return [path for path in inside if first_link(self.root, path.parent) is None]
+        remove(earlier_results.files_of(self.root, entry))
 
     def _remove_results(self) -> None:
         """Remove what earlier runs say they have written here, a part only its own."""
-        self.journal.close()
-        for entry in self.journal.entries(own=bool(self._part)):
-            self._discard(entry)
-        if self._part:
-            remove([self.journal.own])
-            return
-        remove([*(self.root / name for name in layout.RUN_FILES), *parts.records(self.root)])
-        remove([*self._left_over(), *self.journal.files()])
-
-    def _left_over(self) -> Iterator[Path]:
-        """Temporary files of a run that was killed."""
-        if not self.journal.files():
-            return
-        folders = (self.root / writer.folder for writer in WRITERS.values())
-        for top, _, names in itertools.chain.from_iterable(map(os.walk, folders)):
-            yield from (Path(top, name) for name in names if is_temporary(name))
-        for folder in (self.root, self.root / layout.STATE):
-            yield from left_over(folder)
-
-    def _is_foreign(self, journal: Path) -> bool:
-        """Whether a journal is none of this division's parts'."""
-        return journal.stem.rpartition("-of-")[2] != self._part.rpartition("-of-")[2]
-
-
-def _has_entries(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+        earlier_results.remove_all(self.root, self.journal, self._part)
 
 
 def _size(file: Path) -> int:

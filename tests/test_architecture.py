@@ -43,7 +43,10 @@ ALLOWED = {
     "merging": {"finished_run", "journal", "parts", "tables"},
     "tables": {"journal", "render"},
     "superseded": {"exports", "journal_entry"},
-    "output": {"exports", "journal", "media", "parts", "run_lock", "superseded", "tables"},
+    "earlier_results": {"exports", "journal", "parts"},
+    "output": {
+        *("earlier_results", "exports", "journal", "media", "run_lock", "superseded", "tables"),
+    },
     "batch_options": {"media"},
     "finished_inputs": {"journal_entry", "media"},
     "batch": {
@@ -87,7 +90,7 @@ ALLOWED = {
         *("segmenter", "batch", "batch_options", "cores", "data", "media", "model", "scoring"),
         *("exports", "legend", "output"),
     },
-    "storage": {"exports", "journal", "media", "output", "tables"},
+    "storage": {"earlier_results", "exports", "journal", "media", "output", "tables"},
     "engines": {
         *("batch", "batch_options", "cores", "exports", "media", "output", "results", "storage"),
     },

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from ovseg_cli.earlier_results import result_folders
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.layout import STATE
@@ -69,7 +70,7 @@ class Destination:
             return []
         root = Path(place)
         shards = [path for path in root.glob("*.tar") if is_shard(path.name)]
-        return OutputFolder(root, []).result_folders() + shards
+        return result_folders(root) + shards
 
     def post(self, ticket: str) -> None:
         """Leave an empty file of this name for other processes; raises OutputError."""

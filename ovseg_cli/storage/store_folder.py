@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ovseg_cli import layout, tables
+from ovseg_cli.earlier_results import files_of
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.journal import Entry
@@ -150,7 +151,7 @@ class StoreFolder(OutputFolder):
         return self._sizes(folder).get(last, -1)
 
     def _discard(self, entry: Entry) -> None:
-        for path in self._recorded(entry):
+        for path in files_of(self.root, entry):
             self.store.remove(path.relative_to(self.root).as_posix())
 
     def _remove_results(self) -> None:
