@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.noted_areas import NotedAreas, are_sound
 from ovseg_cli.whole_files import is_possible
 
 _DECODER = json.JSONDecoder()
@@ -25,7 +25,7 @@ class Entry:
     run: str  # fingerprint of the model and options
     width: int = 0
     height: int = 0
-    areas: tuple[tuple[int, int, float], ...] = ()  # class id, pixels, mean confidence
+    areas: NotedAreas = ()
     # Name in --save -> path below the output folder -> bytes.
     files: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     reason: str = ""  # why it failed; empty = it did not
@@ -62,13 +62,7 @@ def is_sound(entry: Entry) -> bool:
     """Whether the values can be those of a photo: a disk or somebody else may have changed them."""
     if type(entry.width) is not int or type(entry.height) is not int:
         return False  # before they are multiplied: a text by a number is a text of any length
-    try:
-        most = entry.width * entry.height
-        for class_id, pixels, mean in entry.areas:  # loops: generators take three times as long
-            whole = type(class_id) is int and type(pixels) is int and isinstance(mean, _REAL)
-            if not (whole and class_id >= UNLABELED and 1 <= pixels <= most and 0 <= mean < 2):
-                return False
-    except TypeError:
+    if not are_sound(entry.areas, entry.width * entry.height):
         return False
     for files in entry.files.values():
         for name, size in files.items():

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ovseg_cli import earlier_results, layout, tables
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import UNLABELED_16, Writer
+from ovseg_cli.exports import Writer
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
+from ovseg_cli.noted_areas import fit_classes, noted
 from ovseg_cli.printable import printable
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
@@ -46,7 +47,7 @@ class OutputFolder:
         self._part = part  # of a run divided by --shard
         self._wants_stats = stats
         self._run = ""
-        self._classes = UNLABELED_16  # as many as there can be, until `open` tells
+        self._class_names: Sequence[str] = ()  # of the classes, by id, once `open` or `join` tells
         self._metadata: dict[str, str] = {}
         self._told_of_others = False
 
@@ -80,8 +81,7 @@ class OutputFolder:
         run is the fingerprint of the model and options, metadata goes into every label map.
         Raises UsageError where the folder cannot be made.
         """
-        self._run, self._metadata = run, metadata
-        self._classes = len(vocabulary)
+        self._run, self._metadata, self._class_names = run, metadata, vocabulary.names
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if overwrite:
@@ -109,9 +109,9 @@ class OutputFolder:
                 layout.CLASSES,
             )
 
-    def join(self, *, run: str, metadata: dict[str, str]) -> None:
+    def join(self, vocabulary: Vocabulary, *, run: str, metadata: dict[str, str]) -> None:
         """Write to a folder that another process of the same run has opened."""
-        self._run, self._metadata = run, metadata
+        self._run, self._metadata, self._class_names = run, metadata, vocabulary.names
         self.journal.load()
 
     def is_done(self, image: ImageInput, state: InputState) -> Entry | None:
@@ -153,10 +153,7 @@ class OutputFolder:
                 fresh,
                 width=width,
                 height=height,
-                areas=tuple(
-                    (area.class_id, area.pixels, round(area.mean_confidence, 6))
-                    for area in segmentation.areas()
-                ),
+                areas=noted(segmentation.areas()),
                 files={
                     name: {file.relative_to(self.stage).as_posix(): _size(file) for file in files}
                     for name, files in written.items()
@@ -248,7 +245,7 @@ class OutputFolder:
         if entry.reason or entry.run != self._run or entry.path != path:
             return False
         # The names of a run are in its fingerprint: other ids are damage.
-        return all(class_id < self._classes for class_id, _, _ in entry.areas)
+        return fit_classes(entry.areas, len(self._class_names))
 
     def _is_current(self, entry: Entry, path: str, version: tuple[int, int]) -> bool:
         """Whether the input there is as it was, and all that this run makes of it in place."""

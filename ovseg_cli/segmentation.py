@@ -1,5 +1,6 @@
 """What a model says about one photo, whatever way it was predicted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,11 @@ from ovseg_cli.vocabulary import Vocabulary
 
 _BAND = 1 << 20  # pixels counted at a time
 UNLABELED = -1  # label of a pixel that no class took; the 255 of a PNG is chosen in exports
+
+
+def class_name(class_id: int, names: Sequence[str]) -> str:
+    """What tables and pages call a class, or the pixels without one; names: by id."""
+    return "unlabelled" if class_id == UNLABELED else names[class_id]
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Segmentation:
         return [
             ClassArea(
                 class_id=class_id,
-                name=self.vocabulary.names[class_id] if class_id >= 0 else "unlabelled",
+                name=class_name(class_id, self.vocabulary.names),
                 pixels=int(pixels[class_id + 1]),
                 fraction=float(pixels[class_id + 1] / self.labels.size),
                 mean_confidence=min(1.0, float(confidence[class_id + 1] / pixels[class_id + 1])),

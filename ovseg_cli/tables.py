@@ -13,8 +13,9 @@ from typing import TextIO
 from ovseg_cli.journal import Entry
 from ovseg_cli.json_files import read_json
 from ovseg_cli.layout import CLASSES, PARENTS, STATS, SUMMARY
+from ovseg_cli.noted_areas import class_areas
 from ovseg_cli.render import palette
-from ovseg_cli.segmentation import UNLABELED, ClassArea
+from ovseg_cli.segmentation import UNLABELED, ClassArea, class_name
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path
 
@@ -59,13 +60,9 @@ def image_name(rel: str, path: str) -> str:
     return rel + name[dot:] if 0 < dot < len(name) - 1 else rel
 
 
-def class_areas(entry: Entry, vocabulary: Vocabulary) -> tuple[ClassArea, ...]:
+def areas_of(entry: Entry, vocabulary: Vocabulary) -> list[ClassArea]:
     """The classes of one finished input, as `Segmentation.areas` gave them."""
-    whole = entry.width * entry.height
-    return tuple(
-        ClassArea(class_id, class_name(class_id, vocabulary), pixels, pixels / whole, confidence)
-        for class_id, pixels, confidence in entry.areas
-    )
+    return class_areas(entry.areas, entry.width * entry.height, vocabulary.names)
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def write_stats(
     def rows() -> Iterator[Row]:
         for entry in entries:
             image = image_name(entry.rel, entry.path)
-            for area in class_areas(entry, vocabulary):
+            for area in areas_of(entry, vocabulary):
                 pixels[area.class_id] += area.pixels
                 images[area.class_id] += 1
                 names = image, entry.width, entry.height, area.class_id, area.name
@@ -145,7 +142,7 @@ def write_parents(folder: Path, vocabulary: Vocabulary, entries: Iterable[Entry]
     def rows() -> Iterator[Row]:
         for entry in entries:
             image = image_name(entry.rel, entry.path)
-            for area in parent_areas(class_areas(entry, vocabulary), parents_of):
+            for area in parent_areas(areas_of(entry, vocabulary), parents_of):
                 yield image, area.name, area.pixels, *shares(area)
 
     write_table(folder / PARENTS, PARENTS_COLUMNS, rows())
@@ -227,14 +224,10 @@ def _totals(
     return [
         ClassTotal(
             class_id=class_id,
-            name=class_name(class_id, vocabulary),
+            name=class_name(class_id, vocabulary.names),
             pixels=pixels[class_id],
             fraction=pixels[class_id] / everything if everything else 0.0,
             images=images[class_id],
         )
         for class_id in ids
     ]
-
-
-def class_name(class_id: int, vocabulary: Vocabulary) -> str:
-    return "unlabelled" if class_id == UNLABELED else vocabulary.names[class_id]

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "ovseg_cli"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 LEAVES = {
-    *("errors", "frame", "json_files", "layout", "links", "printable"),
+    *("errors", "frame", "json_files", "layout", "links", "noted_areas", "printable"),
     *("segmentation", "vocabulary", "vocabulary_files", "whole_files"),
 }
 # What the files of a room may import of the package, beside the leaves and their own room.
@@ -27,6 +27,7 @@ ALLOWED = {
     "vocabulary_files": {"errors", "printable", "vocabulary"},
     "frame": set(),
     "segmentation": {"vocabulary"},
+    "noted_areas": {"segmentation"},
     "shard": set(),
     "cores": set(),
     "read_ahead": set(),

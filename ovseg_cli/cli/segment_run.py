@@ -31,7 +31,7 @@ from ovseg_cli.printable import printable
 from ovseg_cli.results import ImageResult, RunReport
 from ovseg_cli.shard import Division, Shard
 from ovseg_cli.storage.destination import Destination
-from ovseg_cli.tables import ClassTotal, class_areas
+from ovseg_cli.tables import ClassTotal, areas_of
 from ovseg_cli.vocabulary import Vocabulary
 
 
@@ -221,7 +221,7 @@ class _Run:
                 "width": result.entry.width,
                 "height": result.entry.height,
                 "files": self.plan.output.targets(result.image.rel),
-                "classes": areas_record(class_areas(result.entry, self.segmenter.vocabulary)),
+                "classes": areas_record(areas_of(result.entry, self.segmenter.vocabulary)),
                 "seconds": round(result.seconds, 4),
             }
         console.json_line(record)

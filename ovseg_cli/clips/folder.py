@@ -35,6 +35,7 @@ from ovseg_cli.media.video_parts import (
     Sound,
     join,
 )
+from ovseg_cli.noted_areas import noted
 from ovseg_cli.printable import printable
 from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
@@ -241,12 +242,7 @@ class ClipFolder:
                 writer = WRITERS[name]
                 target = self._target(name) / f"{number}{writer.suffix}"
                 writer.write(target, frame, segmentation, self._metadata)
-        areas = None
-        if not held:
-            areas = tuple(
-                (area.class_id, area.pixels, round(area.mean_confidence, 6))
-                for area in segmentation.areas()
-            )
+        areas = None if held else noted(segmentation.areas())
         self._state.note(FrameRecord(frame.index, frame.seconds, segmentation.labels.size, areas))
         self.count += 1
 

@@ -8,8 +8,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ovseg_cli.json_files import parse_json
-from ovseg_cli.segmentation import UNLABELED, ClassArea
-from ovseg_cli.tables import Row, class_name, parent_areas, shares, write_table
+from ovseg_cli.noted_areas import NotedAreas, are_sound, class_areas, fit_classes
+from ovseg_cli.segmentation import ClassArea
+from ovseg_cli.tables import Row, parent_areas, shares, write_table
 from ovseg_cli.vocabulary import Vocabulary
 
 LONGEST = 1e10  # seconds: streams may count from 1970
@@ -27,7 +28,7 @@ class FrameRecord:
     index: int  # in the clip, from 0
     seconds: float
     size: int  # pixels
-    areas: tuple[tuple[int, int, float], ...] | None  # class id, pixels, confidence; None: held
+    areas: NotedAreas | None  # None: held
 
     @classmethod
     def of(cls, line: str, classes: int) -> FrameRecord:
@@ -36,14 +37,12 @@ class FrameRecord:
             index, seconds, size, areas = parse_json(line)
             held = areas is None
             found = cls(index, seconds, size, None if held else tuple(map(tuple, areas)))
-            whole = [index, size, *(number for area in found.areas or () for number in area[:2])]
             sound = (
-                all(type(number) is int for number in whole)
+                type(index) is int
+                and type(size) is int
                 and index >= 0 <= seconds < LONGEST
-                and all(
-                    UNLABELED <= class_id < classes and 1 <= pixels <= size and 0 <= mean < 2
-                    for class_id, pixels, mean in found.areas or ()
-                )
+                and are_sound(found.areas or (), size)
+                and fit_classes(found.areas or (), classes)
             )
         except TypeError:
             sound = False
@@ -57,12 +56,7 @@ class FrameRecord:
 
     def class_areas(self, vocabulary: Vocabulary) -> list[ClassArea]:
         """The classes of the frame; none where it is held."""
-        return [
-            ClassArea(
-                class_id, class_name(class_id, vocabulary), pixels, pixels / self.size, confidence
-            )
-            for class_id, pixels, confidence in self.areas or ()
-        ]
+        return class_areas(self.areas or (), self.size, vocabulary.names)
 
 
 def write_tables(stats: Path, parents: Path, records: Records, vocabulary: Vocabulary) -> None:

@@ -8,8 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ovseg_cli.clips.records import Records
 from ovseg_cli.legend import PAPER, draw_legend
 from ovseg_cli.render import palette
-from ovseg_cli.segmentation import ClassArea
-from ovseg_cli.tables import class_name
+from ovseg_cli.segmentation import ClassArea, class_name
 from ovseg_cli.vocabulary import Vocabulary
 
 PLOT_HW = (320, 900)  # pixels, without the axes
@@ -39,7 +38,7 @@ def draw_timeline(records: Records, vocabulary: Vocabulary) -> np.ndarray:
     _draw_axes(ImageDraw.Draw(image), begin, end)
     means = shares.mean(0)
     areas = [
-        ClassArea(number, class_name(number, vocabulary), 0, float(means[number]), 0.0)
+        ClassArea(number, class_name(number, vocabulary.names), 0, float(means[number]), 0.0)
         for number in [*range(len(vocabulary)), -1]
         if means[number] > 0
     ]

@@ -148,7 +148,7 @@ class Actor:
         # A name that no other process has, this actor's own earlier life included.
         part = "-".join(filter(None, ("ray", secrets.token_hex(6), work.part)))
         self.output = work.destination.folder(work.writers, stats=False, part=part)
-        self.output.join(run=work.run, metadata=work.metadata)
+        self.output.join(self.segmenter.vocabulary, run=work.run, metadata=work.metadata)
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[bytes]]:
         """Segment the photos of some rows; gives back a pickled list of answers for each."""

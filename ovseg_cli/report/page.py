@@ -23,7 +23,7 @@ from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.printable import printable
 from ovseg_cli.report.accuracy import Accuracy
 from ovseg_cli.report.thumbnails import Thumbnails, remove_others
-from ovseg_cli.segmentation import UNLABELED, ClassArea
+from ovseg_cli.segmentation import UNLABELED, ClassArea, class_name
 from ovseg_cli.tables import parent_areas
 from ovseg_cli.whole_files import atomic_path, remove
 
@@ -151,7 +151,7 @@ def _classes(run: FinishedRun, accuracy: Accuracy | None) -> list[dict[str, Any]
         for class_id, entry in enumerate(run.classes)
     ]
     if pixels[UNLABELED]:
-        rows.append((UNLABELED, "unlabelled", (), None))
+        rows.append((UNLABELED, class_name(UNLABELED, ()), (), None))
     return [
         {
             "id": class_id,

@@ -26,7 +26,7 @@ from ovseg_cli.journal import Entry
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.output import OutputFolder
 from ovseg_cli.printable import printable
-from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.segmentation import Segmentation, class_name
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path
 
@@ -158,11 +158,10 @@ class PackedFolder(OutputFolder):
 
     def _record(self, entry: Entry) -> bytes:
         """KEY.json: the photo's name, its size, and the areas of its classes."""
-        names = json.loads(self._metadata.get("Vocabulary", "[]"))
         classes = [
             {
                 "id": class_id,
-                "name": names[class_id] if 0 <= class_id < len(names) else "unlabelled",
+                "name": class_name(class_id, self._class_names),
                 "pixels": pixels,
                 "mean_confidence": confidence,
             }

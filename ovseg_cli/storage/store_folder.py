@@ -86,11 +86,11 @@ class StoreFolder(OutputFolder):
             super().open(vocabulary, run=run, metadata=metadata, overwrite=overwrite)
             self._upload([layout.CLASSES])
 
-    def join(self, *, run: str, metadata: dict[str, str]) -> None:
+    def join(self, vocabulary: Vocabulary, *, run: str, metadata: dict[str, str]) -> None:
         """Write to a place that another process of the same run has opened. Raises UsageError."""
         with _before_a_run():
             self._fetch_journals()
-        super().join(run=run, metadata=metadata)
+        super().join(vocabulary, run=run, metadata=metadata)
 
     def targets(self, rel: str) -> dict[str, str]:
         """What is written for an input: name in --save -> URL."""

@@ -309,7 +309,7 @@ def _runs(folder: Path) -> Read:
     from ovseg_cli.output import OutputFolder
     from ovseg_cli.report.page import write_page
     from ovseg_cli.report.thumbnails import write_thumbnails
-    from ovseg_cli.tables import class_areas
+    from ovseg_cli.tables import areas_of
     from ovseg_cli.vocabulary import ClassName
 
     names = [ClassName("sky"), ClassName("road", parents=("ground",)), ClassName("car")]
@@ -350,7 +350,7 @@ def _runs(folder: Path) -> Read:
         output.open(vocabulary, run="run", metadata={})
         for image, entry in zip(images, output.finished(images), strict=True):
             if entry is not None:
-                class_areas(entry, vocabulary)
+                areas_of(entry, vocabulary)
                 assert entry.rel == image.rel
         output.write_tables(images, vocabulary)
         output.close()
