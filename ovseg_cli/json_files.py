@@ -1,10 +1,12 @@
-"""Files that may come from anywhere: none is opened that has no end, and the JSON in them."""
+"""JSON files: ours, and those from anywhere. No file is opened here that has no end."""
 
 import json
 import os
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from ovseg_cli.whole_files import atomic_path
 
 # Of a JSON file: a million and a half failures in run.json, or three million names of exported
 # files, are less. Most of what it takes in memory are lists and objects, if there are many.
@@ -45,6 +47,13 @@ def parse_json(text: str | bytes) -> Any:
         if not level:
             return values
     raise ValueError("it is nested too deeply")
+
+
+def write_json(target: Path, values: object) -> None:
+    """Write a JSON file for people and programs; raises OutputError."""
+    with atomic_path(target) as temporary:
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _opened(text: str | bytes) -> int:

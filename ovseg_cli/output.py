@@ -12,6 +12,7 @@ from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import Writer
 from ovseg_cli.frame import Frame
 from ovseg_cli.journal import Entry, Journal
+from ovseg_cli.json_files import write_json
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.noted_areas import fit_classes, noted
@@ -238,7 +239,7 @@ class OutputFolder:
 
     def write_report(self, values: dict[str, object]) -> None:
         """Write run.json; raises OutputError."""
-        tables.write_json(self.root / layout.REPORT, values)
+        write_json(self.root / layout.REPORT, values)
 
     def _is_own(self, entry: Entry, path: str) -> bool:
         """Whether this very run could have made the entry, of the input at that place."""

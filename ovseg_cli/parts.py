@@ -17,9 +17,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ovseg_cli import layout, tables
+from ovseg_cli import layout
 from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.json_files import open_regular, parse_json, read_json
+from ovseg_cli.json_files import open_regular, parse_json, read_json, write_json
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.printable import printable
 from ovseg_cli.shard import Division, Shard, divide
@@ -100,7 +100,7 @@ def agree(out: Path, shard: Shard, division: Division, *, anew: bool = False) ->
         target.unlink(missing_ok=True)
     mine = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        tables.write_json(mine, [str(border) for border in division.borders])
+        write_json(mine, [str(border) for border in division.borders])
         _put(mine, target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}") from error
@@ -138,7 +138,7 @@ def write_part(part: Part) -> None:
         "run": origin.run,
         "report": part.report,
     }
-    tables.write_json(_record(part.out, part.shard), values)
+    write_json(_record(part.out, part.shard), values)
 
 
 def read_parts(out: Path) -> list[Part]:

@@ -1,7 +1,6 @@
 """The tables of a run: stats.csv, summary.csv, parents.csv, classes.json."""
 
 import csv
-import json
 import os
 import re
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ovseg_cli.journal import Entry
-from ovseg_cli.json_files import read_json
+from ovseg_cli.json_files import read_json, write_json
 from ovseg_cli.layout import CLASSES, PARENTS, STATS, SUMMARY
 from ovseg_cli.noted_areas import class_areas
 from ovseg_cli.render import palette
@@ -207,13 +206,6 @@ def holds_other_names(folder: Path, vocabulary: Vocabulary) -> bool:
     except (OSError, ValueError, TypeError, KeyError):
         return False
     return found != list(vocabulary.names)
-
-
-def write_json(target: Path, values: object) -> None:
-    """Write a JSON file for people and programs; raises OutputError."""
-    with atomic_path(target) as temporary:
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _totals(

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovseg_cli import tables
 from ovseg_cli.exports import select
 from ovseg_cli.formats import FORMATS, export
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
+from ovseg_cli.json_files import write_json
 from ovseg_cli.media.images import ImageInput, read_image
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.output import OutputFolder
@@ -59,7 +59,7 @@ class MadeRun:
         return self
 
     def record(self, **values):
-        tables.write_json(self.out / "run.json", {"model": {"name": "mini"}, **values})
+        write_json(self.out / "run.json", {"model": {"name": "mini"}, **values})
 
     def open(self):
         return LabelledRun(self.out)

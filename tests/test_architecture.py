@@ -18,7 +18,7 @@ LEAVES = {
 # A file of the top level is its own room.
 ALLOWED = {
     "errors": set(),
-    "json_files": set(),
+    "json_files": {"whole_files"},
     "layout": set(),
     "links": {"errors", "printable"},
     "whole_files": {"errors", "printable"},
@@ -40,7 +40,7 @@ ALLOWED = {
     "journal": {"journal_entry"},
     "journal_entry": set(),
     "run_lock": set(),
-    "parts": {"media", "shard", "tables"},
+    "parts": {"media", "shard"},
     "merge_checks": {"finished_run", "journal", "parts"},
     "merging": {"finished_run", "journal", "merge_checks", "parts", "tables"},
     "tables": {"journal", "render"},

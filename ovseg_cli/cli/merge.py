@@ -101,8 +101,8 @@ def _write(merged: Merged, target: Path) -> int:
     import shlex
 
     from ovseg_cli import merging
+    from ovseg_cli.json_files import write_json
     from ovseg_cli.layout import REPORT
-    from ovseg_cli.tables import write_json
 
     merging.write_tables(merged, target)
     arguments = click.get_current_context().obj or ()

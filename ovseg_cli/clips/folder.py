@@ -23,8 +23,8 @@ from ovseg_cli.clips.timeline import draw_timeline
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, UNLABELED_16, WRITERS, label_kind, write_png
 from ovseg_cli.frame import Frame
-from ovseg_cli.json_files import read_json
-from ovseg_cli.layout import CLIPS
+from ovseg_cli.json_files import read_json, write_json
+from ovseg_cli.layout import CLIPS, PARENTS
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.video_parts import (
     LABELS_8,
@@ -39,7 +39,6 @@ from ovseg_cli.noted_areas import noted
 from ovseg_cli.printable import printable
 from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.tables import PARENTS, write_json
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path
 
