@@ -26,8 +26,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ovseg_cli.errors import OutputError
 from ovseg_cli.journal_entry import LAST_ORDER, Entry, entry_of, head_of
+from ovseg_cli.whole_files import output_errors
 
 __all__ = ["Entry", "Journal", "run_fingerprint"]
 
@@ -100,15 +100,13 @@ class Journal:
     def append(self, entry: Entry) -> None:
         """Add an entry; safe to call from several threads. Raises OutputError (no space)."""
         with self._lock:
-            try:
+            with output_errors(self.own):
                 if self._next < 0:
                     self._load()
                 values = {"rel": entry.rel, "order": self._next}
                 values = values | asdict(entry) | values | {"finished": round(time.time(), 3)}
                 line = json.dumps(values, separators=(",", ":")).encode() + b"\n"
                 offset = _append_line(self._opened(), line)
-            except OSError as error:
-                raise OutputError(f"cannot write {self.own}: {error.strerror}") from error
             self._index.put(entry.rel, self._place(self.own, offset))
             self._next = min(self._next + 1, LAST_ORDER)
             self._unsynced += 1
@@ -256,11 +254,12 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _force(descriptor: int, file: Path) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # no disk, or closed
-            raise OutputError(f"cannot write {file}: {error.strerror}") from error
+    with output_errors(file):
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # no disk, or closed
+                raise
 
 
 def _force_folder(folder: Path) -> None:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_cli import layout
-from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.errors import UsageError
 from ovseg_cli.json_files import open_regular, parse_json, read_json, write_json
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.printable import printable
 from ovseg_cli.shard import Division, Shard, divide
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, output_errors
 
 _LONGEST_LINE = 1 << 20  # characters; a name has fewer
 BEGUN = "begun"  # the status of a part that has not come to an end
@@ -101,9 +101,8 @@ def agree(out: Path, shard: Shard, division: Division, *, anew: bool = False) ->
     mine = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         write_json(mine, [str(border) for border in division.borders])
-        _put(mine, target)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}") from error
+        with output_errors(target):
+            _put(mine, target)
     finally:
         mine.unlink(missing_ok=True)
     return _stored(out, shard.count) or division

@@ -116,6 +116,14 @@ def test_rubbish_from_a_crash_is_passed_over(tmp_path, rubbish):
     assert same(again.entry("next"), replace(ENTRY, rel="next"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no such names there")
+def test_a_place_that_cannot_be_written_is_told_without_control_characters(tmp_path):
+    (tmp_path / "a\x1b[2J").write_text("a file where a folder should be")
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        Journal(tmp_path / "a\x1b[2J").append(ENTRY)
+    assert "\x1b" not in str(caught.value)
+
+
 def test_a_line_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
     Journal(tmp_path).append(ENTRY)
     before = (tmp_path / "journal.jsonl").read_bytes()

@@ -40,7 +40,7 @@ from ovseg_cli.printable import printable
 from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, output_errors
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class ClipFolder:
         state = self._state.folder
         for path in (*folders, state, *state.glob("*")):
             refuse_links(self.out, path)
-        with self._state.errors():
+        with output_errors(state):
             state.mkdir(parents=True, exist_ok=True)
             records = [] if anew else self._state.usable(origin, self._videos)
             if records:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ovseg_cli.clips.records import FrameRecord
-from ovseg_cli.errors import OutputError
 from ovseg_cli.json_files import read_json
 from ovseg_cli.media.video_parts import count_pictures
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, output_errors
 
 NUMBER = "{:06d}"  # of a frame, in file names
 
@@ -42,7 +41,7 @@ class Origin:
 
 
 class ClipState:
-    """The folder of one clip; its errors become OutputError where it is written."""
+    """The folder of one clip."""
 
     def __init__(self, folder: Path, classes: int) -> None:
         self.folder = folder
@@ -93,8 +92,8 @@ class ClipState:
         return []
 
     def begin(self, origin: Origin, kept: Sequence[str]) -> None:
-        """Get ready to note the first frame; see `kept`."""
-        with self.errors():
+        """Get ready to note the first frame; see `kept`. Raises OutputError."""
+        with output_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._kept.write_text(json.dumps(kept), "utf-8")
             self._origin.write_text(json.dumps(asdict(origin)), "utf-8")
@@ -114,13 +113,11 @@ class ClipState:
         self._records = self._journal.open("a", encoding="utf-8")
 
     def note(self, record: FrameRecord) -> None:
-        """Add a frame."""
+        """Add a frame; raises OutputError."""
         assert self._records is not None
-        try:
+        with output_errors(self._journal):
             self._records.write(record.line())
             self._records.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {self._journal}: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -151,11 +148,3 @@ class ClipState:
         with contextlib.suppress(OSError):  # other clips are under way, or photos have results
             self.folder.parent.rmdir()
             self.folder.parent.parent.rmdir()
-
-    @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """What a block cannot write here becomes an OutputError."""
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.folder}: {error.strerror}") from error

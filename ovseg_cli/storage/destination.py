@@ -12,11 +12,11 @@ from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.layout import STATE
 from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.output import OutputFolder
-from ovseg_cli.printable import printable
 from ovseg_cli.storage.packed_folder import PackedFolder, is_shard
 from ovseg_cli.storage.packed_store import PackedStore
 from ovseg_cli.storage.store import Store, is_url, on_disk
 from ovseg_cli.storage.store_folder import StoreFolder
+from ovseg_cli.whole_files import output_errors
 
 Image = TypeVar("Image", bound=ImageInput)
 
@@ -78,11 +78,9 @@ class Destination:
             Store(self.where).post(f"{STATE}/{ticket}")
             return
         file = self._ticket(ticket)
-        try:
+        with output_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-        except OSError as error:
-            raise OutputError(f"cannot write {printable(str(file))}: {error.strerror}") from error
 
     def is_posted(self, ticket: str) -> bool:
         """Whether the file is there."""

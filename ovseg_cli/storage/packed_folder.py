@@ -28,7 +28,7 @@ from ovseg_cli.output import OutputFolder
 from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import Segmentation, class_name
 from ovseg_cli.vocabulary import Vocabulary
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, output_errors
 
 logger = logging.getLogger(__name__)
 
@@ -138,14 +138,12 @@ class PackedFolder(OutputFolder):
             if self._is_full():  # it could not be delivered when it became so
                 self._end_shard()
             shard = self._shard or self._begin_shard()
-            try:
+            with output_errors(shard.file):
                 members = [_member(f"{key}.json", self._record(entry))]
                 for writer in self.writers:
                     for file in written[writer.name]:
                         members.append(_member(_member_name(key, writer, file), file.read_bytes()))
                 shard.add(b"".join(members))
-            except OSError as error:
-                raise _cannot_write(shard.file, error) from error
             self._packed.append(entry)
             if self._is_full():
                 try:
@@ -182,11 +180,9 @@ class PackedFolder(OutputFolder):
         name = f"{self._stem}-{self._number:06}.tar"
         self._mark(f"{layout.STATE}/{_MARKER}{name}")
         file = self.stage / name
-        try:
+        with output_errors(file):
             self.stage.mkdir(parents=True, exist_ok=True)
             self._shard = _Shard(file)
-        except OSError as error:
-            raise _cannot_write(file, error) from error
         return self._shard
 
     def _is_full(self) -> bool:
@@ -201,11 +197,9 @@ class PackedFolder(OutputFolder):
         if shard is None:
             return
         file = shard.file
-        try:
+        with output_errors(file):
             shard.end()
             self._deliver(file, file.name)
-        except OSError as error:
-            raise _cannot_write(file, error) from error
         self._shard, self._packed = None, []
         for entry in packed:
             files = {writer.name: {file.name: shard.size} for writer in self.writers}
@@ -292,7 +286,3 @@ class _Shard:
         self.add(bytes(2 * tarfile.BLOCKSIZE))
         os.fsync(self._stream.fileno())
         self._stream.close()
-
-
-def _cannot_write(file: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {printable(str(file))}: {error.strerror}")
