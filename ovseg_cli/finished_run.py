@@ -14,9 +14,10 @@ from ovseg_cli import layout, tables
 from ovseg_cli.errors import UsageError, VocabularyError
 from ovseg_cli.exports import LABELS, OVERLAY, WRITERS
 from ovseg_cli.journal import Entry, Journal
-from ovseg_cli.journal_entry import is_sound as is_plausible
+from ovseg_cli.journal_entry import is_sound
 from ovseg_cli.json_files import open_regular, read_json
 from ovseg_cli.links import first_link
+from ovseg_cli.noted_areas import ids_fit
 from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import ClassName, Vocabulary
 from ovseg_cli.whole_files import stays_inside
@@ -24,19 +25,11 @@ from ovseg_cli.whole_files import stays_inside
 _LONGEST_LINE = 1 << 20  # characters of stats.csv; a name has fewer
 
 
-@dataclass(frozen=True)
-class RunClass:
+@dataclass(frozen=True, kw_only=True)
+class RunClass(ClassName):
     """A class as classes.json has it; position in `FinishedRun.classes` = id."""
 
-    name: str
-    synonyms: tuple[str, ...]
-    color: tuple[int, int, int]
-    parents: tuple[str, ...] = ()  # what it is a kind of, the most general first
-
-    @property
-    def phrases(self) -> tuple[str, ...]:
-        """The name and then its synonyms."""
-        return (self.name, *self.synonyms)
+    color: tuple[int, int, int]  # red, green, blue
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ def read_run(out: Path) -> FinishedRun:
         raise UsageError(f"cannot read {printable(str(out))}: {error.strerror}") from error
     newest = max(latest.values(), key=lambda entry: entry.order, default=None)
     own = _once([e for e in latest.values() if newest is not None and e.run == newest.run])
-    done = [entry for entry in own if not entry.reason and is_sound(entry, len(classes))]
+    done = [entry for entry in own if not entry.reason and fits_classes(entry, len(classes))]
     return FinishedRun(
         out=out,
         classes=classes,
@@ -128,8 +121,8 @@ def read_classes(out: Path) -> tuple[RunClass, ...]:
             RunClass(
                 str(value["name"]),
                 tuple(map(str, value["synonyms"])),
-                (int(value["color"][0]), int(value["color"][1]), int(value["color"][2])),
                 tuple(map(str, value.get("parents", ()))),
+                color=(int(value["color"][0]), int(value["color"][1]), int(value["color"][2])),
             )
             for value in values
         )
@@ -165,9 +158,9 @@ def _read_record(out: Path) -> Mapping[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def is_sound(entry: Entry, classes: int) -> bool:
-    """Whether an entry can be one of these classes' run; it may come of a table, too."""
-    return is_plausible(entry) and all(class_id < classes for class_id, _, _ in entry.areas)
+def fits_classes(entry: Entry, classes: int) -> bool:
+    """Whether an entry can be of a run of so many classes; it may come of a table, too."""
+    return is_sound(entry) and ids_fit(entry.areas, classes)
 
 
 def _finished_photo(out: Path, entry: Entry, name: str | None) -> FinishedPhoto:

@@ -5,7 +5,7 @@ model, names and options. Each check raises UsageError.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from ovseg_cli.errors import UsageError
@@ -62,7 +62,7 @@ def check_finished(parts: Sequence[Part]) -> None:
 def _check_same(one: Part, other: Part) -> None:
     both = f"{one.name} and {other.name}"
     a, b = one.origin, other.origin
-    if a.run != b.run or _classes(one.out) != _classes(other.out):
+    if a.run != b.run or read_classes(one.out) != read_classes(other.out):
         raise UsageError(f"{both} do not fit together: {_difference(one, other)}")
     if a.listed != b.listed:
         count = f"{a.inputs} and {b.inputs}" if a.inputs != b.inputs else f"{a.inputs}, not alike"
@@ -196,10 +196,6 @@ def _strike(whole: str, failed: dict[str, list[str]]) -> None:
     struck = next((path for path in paths if is_end_of(path, whole)), None)
     if struck is not None:
         paths.remove(struck)
-
-
-def _classes(out: Path) -> list[Mapping[str, Any]]:
-    return [vars(entry) for entry in read_classes(out)]
 
 
 def _some(names: Iterator[str] | Sequence[str], count: int) -> str:

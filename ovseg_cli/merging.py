@@ -11,7 +11,7 @@ from typing import Any
 
 from ovseg_cli import tables
 from ovseg_cli.errors import UsageError
-from ovseg_cli.finished_run import is_sound, read_classes, vocabulary_of
+from ovseg_cli.finished_run import fits_classes, read_classes, vocabulary_of
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.layout import STATE
 from ovseg_cli.links import first_link, refuse_links
@@ -52,7 +52,7 @@ class Merged:
             entry = self.journals[part.out].entry(rel)
             if entry is None or entry.run != part.origin.run:
                 continue
-            if entry.reason or is_sound(entry, len(self.vocabulary)):
+            if entry.reason or fits_classes(entry, len(self.vocabulary)):
                 yield part, entry
 
     def done(self) -> Iterator[Entry]:
@@ -124,16 +124,16 @@ def write_photos(merged: Merged, folder: Path, *, files: str) -> Iterator[Entry]
     none. Raises OutputError, and UsageError where a result is not what the part has written.
     """
     journal = Journal(folder / STATE)
-    shards: set[str] = set()  # those that are there: each holds many photos
+    archives: set[str] = set()  # those that are there: each holds many photos
     try:
         for part, entry in merged.entries():
             if files == "none":
                 entry = replace(entry, files={})
             for name, size in _files_of(entry):
-                if name not in shards:
+                if name not in archives:
                     _bring(part, name, size, folder, link=files == "link")
                 if "/" not in name:
-                    shards.add(name)
+                    archives.add(name)
             journal.append(entry)
             yield entry
     finally:

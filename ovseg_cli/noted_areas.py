@@ -40,6 +40,6 @@ def are_sound(areas: NotedAreas, size: int) -> bool:
     return True
 
 
-def fit_classes(areas: NotedAreas, classes: int) -> bool:
+def ids_fit(areas: NotedAreas, classes: int) -> bool:
     """Whether the ids are those of so many classes."""
     return all(class_id < classes for class_id, _, _ in areas)

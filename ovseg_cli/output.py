@@ -15,7 +15,7 @@ from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.json_files import write_json
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
-from ovseg_cli.noted_areas import fit_classes, noted
+from ovseg_cli.noted_areas import ids_fit, noted
 from ovseg_cli.printable import printable
 from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.segmentation import Segmentation
@@ -24,7 +24,6 @@ from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import remove
 
 _WRITTEN_ANEW = 3  # times, while other parts finish more: they write the tables, too
-STATS = "stats"  # the name in --save for stats.csv and summary.csv; the others are in WRITERS
 
 
 logger = logging.getLogger(__name__)
@@ -246,7 +245,7 @@ class OutputFolder:
         if entry.reason or entry.run != self._run or entry.path != path:
             return False
         # The names of a run are in its fingerprint: other ids are damage.
-        return fit_classes(entry.areas, len(self._class_names))
+        return ids_fit(entry.areas, len(self._class_names))
 
     def _is_current(self, entry: Entry, path: str, version: tuple[int, int]) -> bool:
         """Whether the input there is as it was, and all that this run makes of it in place."""

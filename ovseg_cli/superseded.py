@@ -39,7 +39,7 @@ def is_repeated(earlier: Entry, entry: Entry) -> bool:
 def outdated(earlier: Entry, files: Files) -> Entry:
     """The earlier entry with those files alone that are not among the new ones and may go.
 
-    What holds other photos, too, as a shard does, is none of them.
+    What holds other photos, too, as an archive does, is none of them.
     """
     new = {name for names in files.values() for name in names}
     left = {}

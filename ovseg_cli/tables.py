@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from ovseg_cli import layout
 from ovseg_cli.journal import Entry
 from ovseg_cli.json_files import read_json, write_json
-from ovseg_cli.layout import CLASSES, PARENTS, STATS, SUMMARY
 from ovseg_cli.noted_areas import class_areas
 from ovseg_cli.render import palette
 from ovseg_cli.segmentation import UNLABELED, ClassArea, class_name
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path
 
+STATS = "stats"  # the name in --save for these tables; the others are in `exports.WRITERS`
 Row = Sequence[object]
 
 # What spreadsheets take for a formula (owasp.org/www-community/attacks/CSV_Injection), numbers
@@ -122,13 +123,13 @@ def write_stats(
                 names = image, entry.width, entry.height, area.class_id, area.name
                 yield *names, area.pixels, *shares(area)
 
-    write_table(folder / STATS, STATS_COLUMNS, rows())
+    write_table(folder / layout.STATS, STATS_COLUMNS, rows())
     totals = _totals(vocabulary, pixels, images)
     rows_of_totals = (
         (total.class_id, total.name, total.pixels, f"{total.fraction:.9f}", total.images)
         for total in totals
     )
-    write_table(folder / SUMMARY, SUMMARY_COLUMNS, rows_of_totals)
+    write_table(folder / layout.SUMMARY, SUMMARY_COLUMNS, rows_of_totals)
     return totals
 
 
@@ -144,7 +145,7 @@ def write_parents(folder: Path, vocabulary: Vocabulary, entries: Iterable[Entry]
             for area in parent_areas(areas_of(entry, vocabulary), parents_of):
                 yield image, area.name, area.pixels, *shares(area)
 
-    write_table(folder / PARENTS, PARENTS_COLUMNS, rows())
+    write_table(folder / layout.PARENTS, PARENTS_COLUMNS, rows())
 
 
 def shares(area: ClassArea | ParentArea) -> tuple[str, str]:
@@ -196,13 +197,13 @@ def write_classes(folder: Path, vocabulary: Vocabulary) -> None:
         | ({"parents": list(entry.parents)} if entry.parents else {})
         for class_id, (entry, color) in enumerate(zip(vocabulary.classes, colors, strict=True))
     ]
-    write_json(folder / CLASSES, classes)
+    write_json(folder / layout.CLASSES, classes)
 
 
 def holds_other_names(folder: Path, vocabulary: Vocabulary) -> bool:
     """Whether there is a classes.json there, of other names than these."""
     try:
-        found = [entry["name"] for entry in read_json(folder / CLASSES)]
+        found = [entry["name"] for entry in read_json(folder / layout.CLASSES)]
     except (OSError, ValueError, TypeError, KeyError):
         return False
     return found != list(vocabulary.names)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ovseg_cli.noted_areas import are_sound, class_areas, fit_classes, noted
+from ovseg_cli.noted_areas import are_sound, class_areas, ids_fit, noted
 from ovseg_cli.segmentation import UNLABELED, ClassArea
 
 AREAS = [
@@ -40,5 +40,5 @@ def test_damaged(areas):
 
 
 def test_ids_of_other_classes():
-    assert fit_classes(noted(AREAS), 3)
-    assert not fit_classes(noted(AREAS), 2)
+    assert ids_fit(noted(AREAS), 3)
+    assert not ids_fit(noted(AREAS), 2)

@@ -108,9 +108,9 @@ def command(
     from ovseg_cli.cli import segment_run
     from ovseg_cli.exports import OVERLAY, select
     from ovseg_cli.formats import FORMATS
-    from ovseg_cli.output import STATS
     from ovseg_cli.parts import division_of
     from ovseg_cli.storage.destination import Destination
+    from ovseg_cli.tables import STATS
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")

@@ -39,12 +39,13 @@ from ovseg_cli.noted_areas import noted
 from ovseg_cli.printable import printable
 from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.tables import STATS
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path, output_errors
 
 logger = logging.getLogger(__name__)
 
-STATS, TIMELINE, LABELS_VIDEO = "stats", "timeline", "labels=video"  # names in --save
+TIMELINE, LABELS_VIDEO = "timeline", "labels=video"  # names in --save
 SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "confidence")
 _SUFFIXES = {
     OVERLAY: "overlay.mp4",

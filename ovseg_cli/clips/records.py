@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ovseg_cli.json_files import parse_json
-from ovseg_cli.noted_areas import NotedAreas, are_sound, class_areas, fit_classes
+from ovseg_cli.noted_areas import NotedAreas, are_sound, class_areas, ids_fit
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.tables import Row, parent_areas, shares, write_table
 from ovseg_cli.vocabulary import Vocabulary
@@ -42,7 +42,7 @@ class FrameRecord:
                 and type(size) is int
                 and index >= 0 <= seconds < LONGEST
                 and are_sound(found.areas or (), size)
-                and fit_classes(found.areas or (), classes)
+                and ids_fit(found.areas or (), classes)
             )
         except TypeError:
             sound = False

@@ -1,1 +1,1 @@
-"""Results and photos that are no files of their own: object stores and tar shards."""
+"""Results and photos that are no files of their own: object stores and tar archives."""

@@ -12,7 +12,7 @@ from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.layout import STATE
 from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.output import OutputFolder
-from ovseg_cli.storage.packed_folder import PackedFolder, is_shard
+from ovseg_cli.storage.packed_folder import PackedFolder, is_own_archive
 from ovseg_cli.storage.packed_store import PackedStore
 from ovseg_cli.storage.store import Store, is_url, on_disk
 from ovseg_cli.storage.store_folder import StoreFolder
@@ -26,7 +26,7 @@ class Destination:
     """A place for results, which any number of processes may open."""
 
     where: str  # a folder, or the URL of a place in an object store
-    tar_bytes: int | None = None  # about the size of a shard; None = a file for each result
+    tar_bytes: int | None = None  # about the size of an archive; None = a file for each result
 
     @property
     def is_store(self) -> bool:
@@ -59,18 +59,18 @@ class Destination:
 
         def is_result(place: str) -> bool:
             first = place.removeprefix(above).partition("/")[0]
-            return place.startswith(above) and (first in own or is_shard(first))
+            return place.startswith(above) and (first in own or is_own_archive(first))
 
         return [image for image in images if not is_result(image.location)]
 
     def results_on_disk(self) -> list[Path]:
-        """The folders and shards in it that hold no photos to segment, if it is on a disk."""
+        """The folders and archives in it that hold no photos to segment, if it is on a disk."""
         place = on_disk(self.where)
         if place is None:
             return []
         root = Path(place)
-        shards = [path for path in root.glob("*.tar") if is_shard(path.name)]
-        return result_folders(root) + shards
+        archives = [path for path in root.glob("*.tar") if is_own_archive(path.name)]
+        return result_folders(root) + archives
 
     def post(self, ticket: str) -> None:
         """Leave an empty file of this name for other processes; raises OutputError."""

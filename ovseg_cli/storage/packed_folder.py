@@ -1,8 +1,9 @@
-"""Results in tar shards, as WebDataset reads them: KEY.overlay.jpg, KEY.labels.png, KEY.json.
+"""Results in tar archives, as WebDataset reads them: KEY.overlay.jpg, KEY.labels.png, KEY.json.
 
-A shard is filled out of sight and appears whole; only then do its photos count as finished. A
-marker is there from a shard's beginning until the journal knows its photos: a shard whose marker
-is found again was left by a process that died, and goes, so that no photo is in two shards.
+An archive (users know it as a shard; in code that is a part of --shard) is filled out of sight and
+appears whole; only then do its photos count as finished. A marker is there from an archive's
+beginning until the journal knows its photos: an archive whose marker is found again was left by a
+process that died, and goes, so that no photo is in two of them.
 """
 
 import json
@@ -32,13 +33,13 @@ from ovseg_cli.whole_files import atomic_path, output_errors
 
 logger = logging.getLogger(__name__)
 
-_MARKER = "filling-"  # before a shard's name
+_MARKER = "filling-"  # before an archive's name
 _STEM = "ovseg"  # before its number, with the part of a divided run between
-_SHARD_NAME = re.compile(rf"{_STEM}(-.+)?-[0-9]{{6,}}\.tar")
+_ARCHIVE_NAME = re.compile(rf"{_STEM}(-.+)?-[0-9]{{6,}}\.tar")
 
 
 class PackedFolder(OutputFolder):
-    """As `OutputFolder`, with shards ovseg-000000.tar, ... of about `tar_bytes`."""
+    """As `OutputFolder`, with archives ovseg-000000.tar, ... of about `tar_bytes`."""
 
     def __init__(
         self,
@@ -55,9 +56,9 @@ class PackedFolder(OutputFolder):
         self.stage = self.root / layout.STATE / f"stage-{self._stem}"
         self._tar_bytes = tar_bytes
         self._packing = threading.Lock()
-        self._shard: _Shard | None = None
+        self._archive: _Archive | None = None
         self._number = 0
-        self._packed: list[Entry] = []  # what is in the open shard
+        self._packed: list[Entry] = []  # what is in the open archive
 
     def open(
         self,
@@ -72,7 +73,7 @@ class PackedFolder(OutputFolder):
         self.tidy("" if self._whole else self._stem)
 
     def tidy(self, stem: str = "") -> None:
-        """Remove the shards that processes have left which died; raises OutputError."""
+        """Remove the archives that processes have left which died; raises OutputError."""
         for name in self._names(layout.STATE):
             if name.startswith(f"{_MARKER}{stem}"):
                 self._remove(name.removeprefix(_MARKER))
@@ -81,32 +82,32 @@ class PackedFolder(OutputFolder):
             shutil.rmtree(folder, ignore_errors=True)
 
     def targets(self, rel: str) -> dict[str, str]:
-        """What is written for an input: name in --save -> member of a shard."""
+        """What is written for an input: name in --save -> member of an archive."""
         return {w.name: f"{self._where}/{key_of(rel)}.{extension(w)}" for w in self.writers}
 
     def save(
         self, image: ImageInput, state: InputState, frame: Frame, segmentation: Segmentation
     ) -> Entry:
-        """Put all files of one photo into the open shard; raises OutputError."""
+        """Put all files of one photo into the open archive; raises OutputError."""
         earlier = self.journal.entry(image.rel)
-        if earlier is not None and self._in_shards(earlier):
-            shard = ", ".join(sorted({name for files in earlier.files.values() for name in files}))
+        if earlier is not None and self._in_archives(earlier):
+            names = ", ".join(sorted({name for files in earlier.files.values() for name in files}))
             raise OutputError(
-                f"its results are in {printable(shard)} already, made from another state of it or "
+                f"its results are in {printable(names)} already, made from another state of it or "
                 "with other options, and a shard is not altered: --overwrite begins anew"
             )
         return super().save(image, state, frame, segmentation)
 
     def forget(self, image: ImageInput, state: InputState, reason: str) -> None:
-        """Note that an input failed, unless a shard holds an earlier result of it."""
+        """Note that an input failed, unless an archive holds an earlier result of it."""
         earlier = self.journal.entry(image.rel)
-        if earlier is None or not self._in_shards(earlier):
+        if earlier is None or not self._in_archives(earlier):
             super().forget(image, state, reason)
 
     def settle(self) -> None:
-        """End the open shard, so that its photos count; raises OutputError."""
+        """End the open archive, so that its photos count; raises OutputError."""
         with self._packing:
-            self._end_shard()
+            self._end_archive()
         super().settle()
 
     def close(self) -> None:
@@ -120,7 +121,7 @@ class PackedFolder(OutputFolder):
     def write_tables(
         self, images: Sequence[ImageInput], vocabulary: Vocabulary
     ) -> Sequence[tables.ClassTotal]:
-        """Write the tables of what is in shards; raises OutputError."""
+        """Write the tables of what is in archives; raises OutputError."""
         self.settle()
         return super().write_tables(images, vocabulary)
 
@@ -128,7 +129,7 @@ class PackedFolder(OutputFolder):
     def _where(self) -> str:
         return str(self.root)
 
-    def _in_shards(self, entry: Entry) -> bool:
+    def _in_archives(self, entry: Entry) -> bool:
         sizes = [(name, size) for files in entry.files.values() for name, size in files.items()]
         return bool(sizes) and all(self._held(name) == size for name, size in sizes)
 
@@ -136,18 +137,18 @@ class PackedFolder(OutputFolder):
         key = key_of(entry.rel)
         with self._packing:
             if self._is_full():  # it could not be delivered when it became so
-                self._end_shard()
-            shard = self._shard or self._begin_shard()
-            with output_errors(shard.file):
+                self._end_archive()
+            archive = self._archive or self._begin_archive()
+            with output_errors(archive.file):
                 members = [_member(f"{key}.json", self._record(entry))]
                 for writer in self.writers:
                     for file in written[writer.name]:
                         members.append(_member(_member_name(key, writer, file), file.read_bytes()))
-                shard.add(b"".join(members))
+                archive.add(b"".join(members))
             self._packed.append(entry)
             if self._is_full():
                 try:
-                    self._end_shard()
+                    self._end_archive()
                 except OutputError as error:  # of no photo alone: the next one tries again
                     logger.warning("%s; it is tried again", error)
         for writer in self.writers:
@@ -173,7 +174,7 @@ class PackedFolder(OutputFolder):
         }
         return json.dumps(record).encode()
 
-    def _begin_shard(self) -> "_Shard":
+    def _begin_archive(self) -> "_Archive":
         taken = self._names("")
         while f"{self._stem}-{self._number:06}.tar" in taken:
             self._number += 1
@@ -182,27 +183,27 @@ class PackedFolder(OutputFolder):
         file = self.stage / name
         with output_errors(file):
             self.stage.mkdir(parents=True, exist_ok=True)
-            self._shard = _Shard(file)
-        return self._shard
+            self._archive = _Archive(file)
+        return self._archive
 
     def _is_full(self) -> bool:
-        return self._shard is not None and self._shard.size >= self._tar_bytes
+        return self._archive is not None and self._archive.size >= self._tar_bytes
 
-    def _end_shard(self) -> None:
-        """Let the open shard appear and note its photos as finished.
+    def _end_archive(self) -> None:
+        """Let the open archive appear and note its photos as finished.
 
         Raises OutputError where it cannot appear; it then stays open, and may be ended again.
         """
-        shard, packed = self._shard, self._packed
-        if shard is None:
+        archive, packed = self._archive, self._packed
+        if archive is None:
             return
-        file = shard.file
+        file = archive.file
         with output_errors(file):
-            shard.end()
+            archive.end()
             self._deliver(file, file.name)
-        self._shard, self._packed = None, []
+        self._archive, self._packed = None, []
         for entry in packed:
-            files = {writer.name: {file.name: shard.size} for writer in self.writers}
+            files = {writer.name: {file.name: archive.size} for writer in self.writers}
             self.journal.append(replace(entry, files=files))
         super().settle()
         self._remove(f"{layout.STATE}/{_MARKER}{file.name}")
@@ -226,9 +227,9 @@ class PackedFolder(OutputFolder):
         os.replace(file, self.root / name)
 
 
-def is_shard(name: str) -> bool:
+def is_own_archive(name: str) -> bool:
     """Whether an archive of this name is one that a run makes."""
-    return _SHARD_NAME.fullmatch(name) is not None
+    return _ARCHIVE_NAME.fullmatch(name) is not None
 
 
 def key_of(rel: str) -> str:
@@ -256,7 +257,7 @@ def _member(name: str, data: bytes) -> bytes:
     return header + data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
-class _Shard:
+class _Archive:
     """An archive that is being filled, a photo at a time: with all its members or none."""
 
     def __init__(self, file: Path) -> None:

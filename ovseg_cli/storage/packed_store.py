@@ -1,4 +1,4 @@
-"""Tar shards in an object store: filled here, uploaded whole."""
+"""Tar archives in an object store: filled here, uploaded whole."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from ovseg_cli.storage.store_folder import StoreFolder
 
 
 class PackedStore(PackedFolder, StoreFolder):
-    """A `PackedFolder` whose shards, markers and journal are objects."""
+    """A `PackedFolder` whose archives, markers and journal are objects."""
 
     @property
     def _where(self) -> str:

@@ -286,7 +286,7 @@ class TestOutput:
         assert ended.code == 0 and set(samples(tmp_path / "out")) == {"00", "01"}
 
     def test_a_photo_that_does_not_fit_leaves_the_shard_as_it_was(self, tmp_path):
-        shard = packed_folder._Shard(tmp_path / "x.tar")
+        shard = packed_folder._Archive(tmp_path / "x.tar")
         shard.add(packed_folder._member("a.txt", b"first"))
         real, written = shard._stream, []
 
