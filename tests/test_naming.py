@@ -4,7 +4,7 @@ import numpy as np
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
-from ovseg_cli.naming import MOST, evenly, propose
+from ovseg_cli.naming import evenly, propose
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -71,7 +71,7 @@ def test_there_are_not_too_many():
     found = Segmentation(labels, np.ones(labels.shape, np.float32), nouns)
     frame = Frame(np.zeros((count, 4, 3), np.uint8))
     rows = np.eye(count, 64)
-    assert len(propose(lambda _: found, [frame], rows)) == MOST
+    assert len(propose(lambda _: found, [frame], rows)) == 20
 
 
 def test_some_of_many_evenly():

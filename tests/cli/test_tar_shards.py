@@ -16,9 +16,15 @@ from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 
 from ovseg_cli.errors import InputError
+from ovseg_cli.exports import select
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import InputState
+from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.storage import packed_folder
 from ovseg_cli.storage.inputs import expand_braces
 from ovseg_cli.storage.tar_photos import tar_photos
+from ovseg_cli.vocabulary import Vocabulary
 
 
 @pytest.fixture
@@ -284,6 +290,27 @@ class TestOutput:
         assert set(samples(tmp_path / "out")) == {"00", "01"}
         ended = segment("in", "-o", "out", "--tar-size", "1MB", "--overwrite")
         assert ended.code == 0 and set(samples(tmp_path / "out")) == {"00", "01"}
+
+    def test_a_process_that_joins_knows_the_names_of_the_classes(self, tmp_path):
+        names = Vocabulary(["sky", "road"])
+        for part in ("", "joined"):
+            output = packed_folder.PackedFolder(
+                tmp_path / "out", select(["labels"], names), tar_bytes=1 << 20, part=part
+            )
+            if part:
+                output.join(names, run="run", metadata={})
+            else:
+                output.open(names, run="run", metadata={})
+        frame = Frame(np.zeros((1, 3, 3), np.uint8))
+        found = Segmentation(np.array([[1, 1, -1]], np.int32), np.ones((1, 3), np.float32), names)
+        image = ImageInput(str(make_photo(tmp_path / "a.png")), "a")
+        output.save(image, InputState.of(image.path), frame, found)
+        output.close()
+        record = json.loads(samples(tmp_path / "out")["a"]["json"])
+        assert [(c["id"], c["name"], c["pixels"]) for c in record["classes"]] == [
+            (1, "road", 2),
+            (-1, "unlabelled", 1),
+        ]
 
     def test_a_photo_that_does_not_fit_leaves_the_shard_as_it_was(self, tmp_path):
         shard = packed_folder._Archive(tmp_path / "x.tar")
