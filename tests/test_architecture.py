@@ -1,6 +1,7 @@
 """Who may know whom: the imports of all files, held against the rooms of the house."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -202,6 +203,14 @@ def test_nothing_is_allowed_that_nobody_needs():
             users.setdefault(name.split(".")[0], set()).update((room_of(file), file))
     assert not {room: may - rooms[room] for room, may in ALLOWED.items() if may - rooms[room]}
     assert not {lib: may - users[lib] for lib, may in ONLY_IN.items() if may - users[lib]}
+
+
+def test_contributors_are_told_where_to_look():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("## Where to look\n")[2].partition("\n## ")[0]
+    told = re.findall(r"`(\w+)`", table)
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(told) == sorted(modules)
 
 
 def test_errors_import_nothing():

@@ -145,6 +145,7 @@ def test_the_table_of_parents(tmp_path):
     tables.write_parents(tmp_path, NAMES, entries)
     with (tmp_path / "parents.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    assert ",".join(rows[0]) == "image,parent,pixels,fraction,mean_confidence"
     assert [(row["image"], row["parent"], row["pixels"], row["fraction"]) for row in rows] == [
         ("a.jpg", "vehicle", "40", "0.400000000"),
         ("a.jpg", "vehicle > two-wheeler", "10", "0.100000000"),

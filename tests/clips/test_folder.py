@@ -116,6 +116,8 @@ def test_the_table_has_a_row_per_frame_and_class(tmp_path):
     clip.finish()
     with (tmp_path / "a.stats.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    header = "frame,seconds,class_id,class,pixels,fraction,mean_confidence"
+    assert ",".join(rows[0]) == header
     assert [(row["frame"], row["class_id"], row["class"]) for row in rows] == [
         (frame, *entry)
         for frame in ("1", "5")
