@@ -8,7 +8,7 @@ import shutil
 import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 
-from ovseg_cli import merging
+from ovseg_cli import merge_checks, merging
 
 TABLES = ("stats.csv", "summary.csv", "classes.json")
 CLASSES = ["--classes", "sky,road,car|automobile"]
@@ -293,7 +293,7 @@ class TestRefused:
         list_ = tmp_path / "part1/.ovseg/part-1-of-2.inputs.gz"
         list_.write_bytes(gzip.compress(b'[0, ""]\n' * 50_000))
         refused(*outs, says=["of 50000 inputs are in no part"])
-        monkeypatch.setattr(merging, "_MOST_CHARACTERS", 1000)
+        monkeypatch.setattr(merge_checks, "_MOST_CHARACTERS", 1000)
         list_.write_bytes(gzip.compress(b'[0, "%s"]\n' % (b"x" * 1001)))
         refused(*outs, says=["part 1 of 2 (part1): its list of inputs is damaged"])
 
