@@ -51,7 +51,10 @@ class Segmentation:
                 raise ValueError(f"labels lie in {limits}, not {lowest}..{highest}")
 
     def areas(self) -> list[ClassArea]:
-        """The classes that occur, by id, the unlabelled pixels (if any) last."""
+        """The classes that occur, by id, the unlabelled pixels (if any) last.
+
+        Counted once: labels that are changed by hand belong into a `dataclasses.replace` of this.
+        """
         return list(self._areas)
 
     @cached_property
