@@ -27,8 +27,8 @@ from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import read_tensors
 from ovseg_cli.mask_files import MOST, MaskFiles
-from ovseg_cli.media import video
 from ovseg_cli.media.images import HEAVY_PIXELS, MAX_PIXELS, read_image, read_values
+from ovseg_cli.media.video import open_video
 from ovseg_cli.model.build import build
 from ovseg_cli.report.thumbnails import write_thumbnails
 
@@ -303,10 +303,10 @@ def test_a_frame_of_a_video_that_is_too_large(tmp_path, monkeypatch):
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
         container.mux(stream.encode(None))
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr("ovseg_cli.media.stream.MAX_PIXELS", 64 * 48 - 1)
     with (
         pytest.raises(InputError, match="64×48 pixels: it is too large"),
-        video.open_video(str(tmp_path / "a.mkv")) as opened,
+        open_video(str(tmp_path / "a.mkv")) as opened,
     ):
         list(opened.frames())
 
@@ -323,7 +323,7 @@ def test_a_local_file_does_not_make_ffmpeg_ask_the_network(tmp_path, name):
         (tmp_path / name).write_text(concat if "concat" in name else playlist)
         with (
             pytest.raises(InputError),
-            video.open_video(str(tmp_path / name)) as opened,
+            open_video(str(tmp_path / name)) as opened,
         ):
             list(opened.frames())
         with pytest.raises(TimeoutError):

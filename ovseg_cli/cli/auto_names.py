@@ -71,7 +71,8 @@ def sample_photos(
 def sample_clips(clips: Sequence[str]) -> Iterator[Frame]:
     """Some frames of each; raises UsageError for a stream, which cannot be looked at twice."""
     from ovseg_cli.clips.names import is_stream
-    from ovseg_cli.media.video import open_video, without_credentials
+    from ovseg_cli.media.video import open_video
+    from ovseg_cli.media.video_source import without_credentials
 
     for source in clips:
         if is_stream(source):

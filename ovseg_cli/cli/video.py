@@ -151,7 +151,7 @@ def command(
     from ovseg_cli.cli import video_plan, video_run
     from ovseg_cli.clips.choice import Choice
     from ovseg_cli.clips.folder import check_saves
-    from ovseg_cli.media.video import without_credentials
+    from ovseg_cli.media.video_source import without_credentials
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")

@@ -15,7 +15,8 @@ from ovseg_cli.clips.names import clip_names, is_clip_name, is_stream
 from ovseg_cli.errors import UsageError
 from ovseg_cli.journal import Journal
 from ovseg_cli.layout import CLASSES, CLIPS, REPORT, STATE
-from ovseg_cli.media.video import CAMERA, without_credentials
+from ovseg_cli.media.camera import CAMERA
+from ovseg_cli.media.video_source import without_credentials
 from ovseg_cli.printable import printable
 from ovseg_cli.tables import holds_other_names
 from ovseg_cli.vocabulary import Vocabulary

@@ -24,14 +24,11 @@ from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError, UsageError
 from ovseg_cli.exports import OVERLAY
 from ovseg_cli.frame import Frame
+from ovseg_cli.media.camera import CAMERA
 from ovseg_cli.media.inputs import InputState
-from ovseg_cli.media.video import (
-    CAMERA,
-    Video,
-    open_video,
-    pictures_version,
-    without_credentials,
-)
+from ovseg_cli.media.numbered_pictures import pictures_version
+from ovseg_cli.media.video import open_video
+from ovseg_cli.media.video_source import Video, without_credentials
 from ovseg_cli.media.window import Window
 from ovseg_cli.printable import printable
 from ovseg_cli.results import is_run_wide, reason_of

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.video import TICK
+from ovseg_cli.media.video_source import TICK
 
 PATIENCE = 5.0  # seconds
 

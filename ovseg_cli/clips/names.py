@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from ovseg_cli.media.camera import CAMERA
 from ovseg_cli.media.result_names import comparable, numbered
-from ovseg_cli.media.video import CAMERA
 
 _LONGEST, _LARGEST = 120, 230  # characters and bytes of a name; suffixes follow
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ovseg_cli.errors import InputError, OutputError
-from ovseg_cli.media.video import Clock, load_av, local_file
+from ovseg_cli.media.pyav import Clock, load_av, local_file, reason
 from ovseg_cli.printable import printable
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Part:
             raise self._complaint(error) from error
 
     def _complaint(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self._path}: {error.strerror or error}")
+        return OutputError(f"cannot write {self._path}: {reason(error)}")
 
     def close(self) -> None:
         """Write what is still held back, unless writing has failed. Raises OutputError."""
@@ -225,8 +225,7 @@ def join(
                 if source is not None:
                     source.close()
     except (av.error.FFmpegError, OSError, ValueError, LookupError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"cannot write {target}: {reason}") from error
+        raise OutputError(f"cannot write {target}: {reason(error)}") from error
 
 
 def _sound(container: Any, source: Any, name: str) -> Any:

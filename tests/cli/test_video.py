@@ -531,7 +531,7 @@ def test_a_password_in_an_address_is_nowhere(video, clip, serve, tmp_path, monke
 
 
 def test_a_stream_that_stalls_ends_with_what_came(video, serve, tmp_path, monkeypatch):
-    monkeypatch.setattr("ovseg_cli.media.video.STALL", 1.0)
+    monkeypatch.setattr("ovseg_cli.media.stream.STALL", 1.0)
     data = write_clip(tmp_path / "stall.mkv", 300).read_bytes()
     release = threading.Event()
 
@@ -553,7 +553,7 @@ def test_a_stream_that_stalls_ends_with_what_came(video, serve, tmp_path, monkey
 
 
 def test_a_server_that_never_answers(video, serve, monkeypatch):
-    monkeypatch.setattr("ovseg_cli.media.video.STALL", 1.0)
+    monkeypatch.setattr("ovseg_cli.media.stream.STALL", 1.0)
 
     class Silent(Quiet):
         def do_GET(self):
@@ -636,7 +636,7 @@ class Endless:
     """A camera that gives a picture every few milliseconds."""
 
     def __init__(self):
-        from ovseg_cli.media.video import VideoInfo
+        from ovseg_cli.media.video_source import VideoInfo
 
         self.info = VideoInfo(Fraction(100), None)
         self.zero, self.pixel_aspect = 0.0, Fraction(1)

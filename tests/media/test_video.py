@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.media import video as module
+from ovseg_cli.media import camera
+from ovseg_cli.media.pipe import Pipe
 from ovseg_cli.media.video import open_video
 
 av = pytest.importorskip("av")
@@ -337,7 +338,7 @@ def test_a_camera_s_pictures_become_rgb(monkeypatch):
             Device.left = -9
 
     library = type("cv2", (), {"VideoCapture": Device, "CAP_PROP_FPS": 5})
-    monkeypatch.setattr(module, "load_opencv", lambda: library)
+    monkeypatch.setattr(camera, "load_opencv", lambda: library)
     info, frames = read("camera:2")
     assert info.rate == 25
     assert [np.array_equal(frame.pixels, picture(1)) for frame in frames] == [True] * 3
@@ -353,5 +354,5 @@ def test_without_the_library_the_error_says_how_to_get_it(monkeypatch, tmp_path)
 def test_a_pipe_that_has_nothing_yet_is_not_at_its_end():
     """Python gives None of one that does not block."""
     answers = iter([b"ab", None, b"c", b""])
-    pipe = module._Pipe(SimpleNamespace(read=lambda size: next(answers)), lambda: False)
+    pipe = Pipe(SimpleNamespace(read=lambda size: next(answers)), lambda: False)
     assert [pipe.read(10) for _ in range(3)] == [b"ab", b"c", b""]

@@ -1,0 +1,156 @@
+"""Frames of whatever ffmpeg's libraries demultiplex: files, addresses, standard input."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.frame import Frame
+from ovseg_cli.media.images import MAX_PIXELS
+from ovseg_cli.media.pipe import standard_input
+from ovseg_cli.media.pyav import Clock, load_av, local_file, reason
+from ovseg_cli.media.video_source import USUAL_RATE, VideoInfo, without_credentials
+from ovseg_cli.printable import printable
+
+COMPLETE = 0.95  # share of the length in a header that a whole file has, at least
+STALL = 10.0  # seconds without a byte after which a stream is given up
+
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """Anything that ffmpeg's libraries demultiplex."""
+
+    def __init__(self, source: str, stop: Callable[[], bool]) -> None:
+        self._av = load_av()
+        self._source = shown = without_credentials(source)
+        self._stop = stop
+        if source != "-" and "://" not in source and not Path(source).is_file():
+            if Path(source).exists():
+                raise UsageError(f"{printable(source)}: a pipe or device: give it as -, with <")
+            raise UsageError(f"no such video: {printable(source)}")
+        try:
+            self._container = self._open(source)
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
+            late = isinstance(error, self._av.error.ExitError)
+            why = f"no answer within {STALL:g} s" if late else f"not a video ({reason(error)})"
+            # The error itself has the address as it was given: --debug would show it.
+            cause = error if shown == source else None
+            raise InputError(f"{printable(shown)}: {why}") from cause
+        if not self._container.streams.video:
+            self._container.close()
+            raise InputError(f"{printable(shown)}: it holds no pictures")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self.zero, self.pixel_aspect = 0.0, Fraction(1)
+        self.info = self._look()
+
+    def _open(self, source: str) -> Any:
+        # Names and comments in a file may be in any encoding.
+        how: dict[str, Any] = {"metadata_errors": "replace"}
+        if source == "-":
+            return self._av.open(standard_input(self._stop), **how)
+        if "://" in source:
+            return self._av.open(source, timeout=STALL, **how)
+        # One picture called a%d.png is that file, not the first of a sequence.
+        return self._av.open(local_file(source), options={"pattern_type": "none"}, **how)
+
+    def _look(self) -> VideoInfo:
+        stream = self._stream
+        rate = Fraction(stream.average_rate or stream.base_rate or USUAL_RATE)
+        frames = stream.frames or None
+        if frames is None and self._container.duration:
+            frames = round(self._container.duration / self._av.time_base * rate)
+        return VideoInfo(rate, frames, bool(self._container.streams.audio))
+
+    def frames(self, start: float = 0.0) -> Iterator[Frame]:
+        """See `Video`. Ends with a warning where the rest of a file is damaged or missing."""
+        clock, step = Clock(), 1 / self.info.rate
+        seconds = None
+        index, length = -1, 0.0  # of the last frame
+        for index, decoded in enumerate(self._decoded()):
+            stamp = None if decoded.pts is None else decoded.pts * decoded.time_base
+            if index == 0:
+                self.zero = float(stamp or 0)
+                aspect = Fraction(self._stream.sample_aspect_ratio or 1)
+                self.pixel_aspect = 1 / aspect if _turn(decoded)[1] % 2 else aspect
+            seconds = float(clock.seconds(stamp, step))
+            length = float((decoded.duration or 0) * (decoded.time_base or 0))
+            if seconds >= start:
+                yield Frame(self._upright(decoded), index, seconds, self._source)
+        if seconds is not None and not self._stop():
+            self._check_end(index + 1, seconds + max(length, float(step)))
+
+    def _check_end(self, count: int, end: float) -> None:
+        """Warn where the header tells of far more than these frames and seconds."""
+        stream, told = self._stream, 0.0
+        if stream.frames:
+            complete, told = count >= COMPLETE * stream.frames, float(stream.frames)
+            found, unit = float(count), "frames"
+        else:
+            if stream.duration:
+                told = float(stream.duration * stream.time_base)
+            elif self._container.duration and not self.info.has_audio:  # sound may go on alone
+                told = float(self._container.duration / self._av.time_base)
+            complete, found, unit = end >= COMPLETE * told - 1, end, "s"
+        if not complete:
+            log.warning(
+                "%s: ends after %.4g %s, its header tells of %.4g: is it cut off?",
+                self._source,
+                found,
+                unit,
+                told,
+            )
+
+    def _upright(self, decoded: Any) -> np.ndarray:
+        """The picture (H, W, 3) uint8 RGB, turned as the file says. Raises InputError."""
+        try:
+            if decoded.width * decoded.height > MAX_PIXELS:
+                raise ValueError("it is too large")
+            pixels = decoded.to_ndarray(format="rgb24")
+        except (self._av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
+            size = f"a frame of {decoded.width}×{decoded.height} pixels"
+            raise InputError(f"{printable(self._source)}: {size}: {reason(error)}") from error
+        mirrored, quarters = _turn(decoded)
+        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters))
+
+    def _decoded(self) -> Iterator[Any]:
+        count = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    for frame in packet.decode():
+                        count += 1
+                        yield frame
+                except self._av.error.InvalidDataError as error:
+                    log.debug("%s: a damaged packet: %s", self._source, error)
+        except self._av.error.ExitError:
+            log.warning("%s: stalled for %g s after %d frames", self._source, STALL, count)
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
+            log.warning("%s: damaged after %d frames: %s", self._source, count, reason(error))
+        if count == 0:
+            raise InputError(f"{printable(self._source)}: no frame of it can be decoded")
+
+    def close(self) -> None:
+        """See `Video`."""
+        self._container.close()
+
+
+def _turn(decoded: Any) -> tuple[bool, int]:
+    """How a picture gets upright: whether mirrored left to right, then by how many quarters turned.
+
+    Quarters are counterclockwise.
+    """
+    mirrored = False
+    with suppress(KeyError, ValueError):  # there is no matrix, or something PyAV has no name for
+        a, b, _, c, d = struct.unpack_from("5i", decoded.side_data["DISPLAYMATRIX"])
+        mirrored = a * d < b * c
+    return mirrored, (round(decoded.rotation / 90) + 2 * mirrored) % 4
