@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     )
     from ovseg_cli.exemplars import Exemplar
     from ovseg_cli.frame import Frame
+    from ovseg_cli.loading import load_model
     from ovseg_cli.segmentation import UNLABELED, ClassArea, Segmentation
-    from ovseg_cli.segmenter import Model, Segmenter, load_model
+    from ovseg_cli.segmenter import Model, Segmenter
     from ovseg_cli.vocabulary import ClassName, Vocabulary
 
 __version__ = "0.1.0"
@@ -40,8 +41,9 @@ _HOMES = {
     ),
     "exemplars": ("Exemplar",),
     "frame": ("Frame",),
+    "loading": ("load_model",),
     "segmentation": ("UNLABELED", "ClassArea", "Segmentation"),
-    "segmenter": ("Model", "Segmenter", "load_model"),
+    "segmenter": ("Model", "Segmenter"),
     "vocabulary": ("ClassName", "Vocabulary"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

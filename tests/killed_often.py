@@ -17,8 +17,6 @@ from pathlib import Path
 
 import mock_segmenter
 
-import ovseg_cli
-
 LIFE = 0.2  # seconds, at most
 
 
@@ -78,9 +76,7 @@ def main(kills, whole, arguments):
 
 
 if __name__ == "__main__":
-    fake = mock_segmenter.fake_module(seconds=float(os.environ.get("MOCK_SECONDS", "0")))
-    sys.modules["ovseg_cli.segmenter"] = ovseg_cli.segmenter = fake
+    mock_segmenter.install(float(os.environ.get("MOCK_SECONDS", "0")))
     os.environ["OMP_NUM_THREADS"] = "1"
-    import ovseg_cli.cli.segment_run
 
     main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

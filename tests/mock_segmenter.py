@@ -1,4 +1,4 @@
-"""A stand-in for `ovseg_cli.segmenter` without torch: labels by a rule on the colours.
+"""A stand-in for `segmenter` and `loading` without torch: labels by a rule on the colours.
 
 `python tests/mock_segmenter.py ARGUMENTS` runs the whole program with it, for tests that need a
 real process; MOCK_SECONDS makes every photo take that long.
@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+import ovseg_cli
 from ovseg_cli.segmentation import UNLABELED, Segmentation
+
+ROOMS = ("loading", "segmenter")  # modules of ovseg_cli whose stand-in is one module
 
 
 @dataclass
@@ -58,7 +61,7 @@ class MockSegmenter:
 
 
 def fake_module(model=None, seconds=0.0):
-    """A module to stand in for `ovseg_cli.segmenter`; its `made` lists the segmenters."""
+    """A module to stand in for all of ROOMS; its `made` lists the segmenters."""
     module = types.ModuleType("ovseg_cli.segmenter")
     module.made = []
     module.loaded = []
@@ -78,11 +81,19 @@ def fake_module(model=None, seconds=0.0):
 
 
 def install(seconds=0.0):
-    """Let this process have the fake module for `ovseg_cli.segmenter`."""
-    import ovseg_cli
-
+    """Let this process have a fake module, as long as it lives."""
     fake = fake_module(seconds=seconds)
-    sys.modules["ovseg_cli.segmenter"] = ovseg_cli.segmenter = fake
+    for room in ROOMS:
+        sys.modules[f"ovseg_cli.{room}"] = fake
+        setattr(ovseg_cli, room, fake)
+
+
+def lend(monkeypatch):
+    """Let this process have a fake module, as long as `monkeypatch` lasts; returns it."""
+    fake = fake_module()
+    for room in ROOMS:
+        monkeypatch.setitem(sys.modules, f"ovseg_cli.{room}", fake)
+        monkeypatch.setattr(ovseg_cli, room, fake, raising=False)
     return fake
 
 

@@ -84,13 +84,22 @@ ALLOWED = {
     "scoring": {"model"},
     "onnx_export": {"model", "weights"},
     "onnx_runtime": {"model", "onnx_export", "weights"},
-    "segmenter": {
-        *("class_features", "exemplars", "media", "model", "onnx_runtime", "scoring", "weights"),
-    },
+    "segmenter": {"class_features", "exemplars", "media", "model", "scoring"},
+    "loading": {"model", "onnx_runtime", "scoring", "segmenter", "weights"},
     "evaluation": {"data", "exports", "legend", "render", "tables"},
     "training": {"data", "importing", "model", "plurals", "weights", "evaluation"},
     "benchmark": {
-        *("segmenter", "batch", "batch_options", "cores", "data", "media", "model", "scoring"),
+        *(
+            "segmenter",
+            "loading",
+            "batch",
+            "batch_options",
+            "cores",
+            "data",
+            "media",
+            "model",
+            "scoring",
+        ),
         *("exports", "legend", "output"),
     },
     "storage": {"earlier_results", "exports", "journal", "media", "output", "tables"},
@@ -118,6 +127,7 @@ ALLOWED = {
             "formats",
             "importing",
             "journal",
+            "loading",
             "mask_files",
             "media",
             "output",
@@ -132,8 +142,8 @@ ALLOWED = {
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.
 ONLY_IN = {
-    "torch": {"class_features", "clips", "importing", "model", "scoring", "segmenter", "text_cache",
-              "training", "weights", "data", "benchmark", "onnx_export",
+    "torch": {"class_features", "clips", "importing", "loading", "model", "scoring", "segmenter",
+              "text_cache", "training", "weights", "data", "benchmark", "onnx_export",
               "onnx_runtime"},
     "onnx": {"onnx_export"},
     "onnxruntime": {"onnx_export", "onnx_runtime"},

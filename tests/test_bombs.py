@@ -290,7 +290,7 @@ def test_a_model_file_that_describes_no_model(tmp_path, part, key, value):
     header["__metadata__"]["ovseg"] = json.dumps(about)
     changed = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
-    from ovseg_cli.segmenter import load_model
+    from ovseg_cli.loading import load_model
 
     with pytest.raises(CheckpointError, match=r"m\.safetensors"):
         load_model(path, device="cpu")

@@ -17,13 +17,14 @@ from small_models import CLIP, PLAIN, PYRAMID, SMALL_SAN
 from ovseg_cli import weights
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
+from ovseg_cli.loading import load_model
 from ovseg_cli.media.images import read_image
 from ovseg_cli.model.build import build
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.onnx_export import PARTS, described, export
 from ovseg_cli.regions import find_regions
-from ovseg_cli.segmenter import Segmenter, load_model
+from ovseg_cli.segmenter import Segmenter
 from ovseg_cli.vocabulary import Vocabulary
 
 PHOTOS = sorted((Path(__file__).parents[1] / "examples" / "photos").glob("*.jpg"))

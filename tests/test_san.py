@@ -14,10 +14,11 @@ from ovseg_cli.cli.main import ovseg
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import import_checkpoint
+from ovseg_cli.loading import load_model
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.segmentation import UNLABELED
-from ovseg_cli.segmenter import Segmenter, load_model
+from ovseg_cli.segmenter import Segmenter
 from ovseg_cli.vocabulary import Vocabulary
 
 NAMES = ["sky", "traffic light", "grass"]

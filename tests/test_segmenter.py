@@ -16,6 +16,7 @@ from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, InputError, UsageError, VocabularyError
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import import_checkpoint
+from ovseg_cli.loading import load_model
 from ovseg_cli.model.build import build
 from ovseg_cli.model.clip import resize_positions
 from ovseg_cli.model.config import DeOPConfig, InputConfig, OtherWeight
@@ -24,7 +25,7 @@ from ovseg_cli.model.pamr import refine
 from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.scoring import Scorer, resized
 from ovseg_cli.segmentation import UNLABELED
-from ovseg_cli.segmenter import Model, Segmenter, load_model
+from ovseg_cli.segmenter import Model, Segmenter
 from ovseg_cli.vocabulary import Vocabulary
 
 NAMES = ["sky", "traffic light", "grass"]
@@ -486,7 +487,7 @@ def test_bf16_is_close(tmp_path, pyramid):
 
 @pytest.mark.parametrize("able", [False, True])
 def test_bf16_that_is_slower_is_warned_of(tmp_path, pyramid, monkeypatch, caplog, able):
-    monkeypatch.setattr("ovseg_cli.segmenter.multiplies_bfloat16", lambda device: able)
+    monkeypatch.setattr("ovseg_cli.loading.multiplies_bfloat16", lambda device: able)
     load_model(tmp_path / "pyramid.safetensors", device="cpu", precision="bf16")
     assert ("--precision fp32 is quicker" in caplog.text) != able
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ovseg_cli.benchmark.ways import Way
 from ovseg_cli.frame import Frame
+from ovseg_cli.loading import choose_device
 from ovseg_cli.model.build import build
 from ovseg_cli.model.config import (
     CLIP_MEAN,
@@ -24,7 +25,6 @@ from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.san import SANConfig
 from ovseg_cli.scoring import Scorer
-from ovseg_cli.segmenter import choose_device
 
 SIDE = 512  # of a photo, pixels
 DEOP = DeOPConfig()

@@ -73,10 +73,10 @@ class Compute:
         self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
     ) -> Segmenter:
         """The model, loaded, with a vocabulary."""
-        from ovseg_cli import segmenter
+        from ovseg_cli import loading, segmenter
 
         masks = self._mask_source()
-        model = segmenter.load_model(
+        model = loading.load_model(
             self.model,
             self.device,
             self.precision,
@@ -111,8 +111,8 @@ class Compute:
 
             return MaskFiles(Path(self.proposals.removeprefix(MASK_FILES)))
         if self.proposals is not None and self.proposals.startswith(SAM):
+            from ovseg_cli.loading import choose_device
             from ovseg_cli.sam_masks import SamMasks
-            from ovseg_cli.segmenter import choose_device
 
             checkpoint = Path(self.proposals.removeprefix(SAM))
             return SamMasks(checkpoint, str(choose_device(self.device)))

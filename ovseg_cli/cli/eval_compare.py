@@ -49,7 +49,7 @@ def variants(base: Compute, compared: Sequence[str]) -> list[Variant]:
 
 def require_runnable(chosen: Sequence[Variant]) -> None:
     """Raise UsageError for one whose model or device is not here, before hours of work."""
-    from ovseg_cli.segmenter import choose_device
+    from ovseg_cli.loading import choose_device
 
     for variant in chosen:
         variant.compute.require_model()

@@ -72,8 +72,8 @@ def command(
     import numpy as np
 
     from ovseg_cli import weights
+    from ovseg_cli.loading import load_model
     from ovseg_cli.onnx_export import described, export
-    from ovseg_cli.segmenter import load_model
     from ovseg_cli.whole_files import atomic_path
 
     entry = weights.find(name)

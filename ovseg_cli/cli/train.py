@@ -84,7 +84,7 @@ def command(
                       may name other splits than train
       val.txt         those on which the model is scored
     """
-    from ovseg_cli.segmenter import choose_device
+    from ovseg_cli.loading import choose_device
     from ovseg_cli.training.stages import Run, run_stage
     from ovseg_cli.weights import MODEL_FILE
 

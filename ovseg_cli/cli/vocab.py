@@ -43,7 +43,7 @@ def check_command(
     Example:
       ovseg vocab check names.txt
     """
-    from ovseg_cli.segmenter import load_model
+    from ovseg_cli.loading import load_model
     from ovseg_cli.vocabulary_check import check
     from ovseg_cli.vocabulary_files import read
 

@@ -25,12 +25,9 @@ class Ended:
 
 @pytest.fixture
 def fake(monkeypatch):
-    """The stand-in for ovseg_cli.segmenter; `made` and `loaded` say what was asked of it."""
-    module = mock_segmenter.fake_module()
-    monkeypatch.setitem(sys.modules, "ovseg_cli.segmenter", module)
-    monkeypatch.setattr(ovseg_cli, "segmenter", module, raising=False)
+    """The stand-in for what knows torch; `made` and `loaded` say what was asked of it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the program sets it; here it is to end with us
-    return module
+    return mock_segmenter.lend(monkeypatch)
 
 
 @pytest.fixture

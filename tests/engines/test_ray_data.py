@@ -271,9 +271,7 @@ def test_another_model_on_a_worker_is_refused(begin, tmp_path):
 class TestProgram:
     @pytest.fixture
     def segment(self, cluster, capfd, monkeypatch, tmp_path):
-        fake = mock_segmenter.fake_module()
-        monkeypatch.setitem(sys.modules, "ovseg_cli.segmenter", fake)
-        monkeypatch.setattr(ovseg_cli, "segmenter", fake, raising=False)
+        mock_segmenter.lend(monkeypatch)
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         monkeypatch.chdir(tmp_path)
 

@@ -207,8 +207,8 @@ def _models(folder: Path) -> Read:
     from small_models import PYRAMID, SMALL_SAN
 
     from ovseg_cli import weights
+    from ovseg_cli.loading import load_model
     from ovseg_cli.model.build import build
-    from ovseg_cli.segmenter import load_model
 
     torch.manual_seed(1)
     for name, config in (("pyramid", PYRAMID), ("san", SMALL_SAN)):

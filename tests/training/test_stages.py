@@ -12,9 +12,9 @@ import torch
 from ovseg_cli import weights
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.loading import load_model
 from ovseg_cli.model.build import build
 from ovseg_cli.model.san import SANConfig
-from ovseg_cli.segmenter import load_model
 from ovseg_cli.training import picture_masks, stages
 from ovseg_cli.training.stages import STAGES, Run, run_stage
 
