@@ -265,7 +265,7 @@ def _require_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> None:
 
 
 def _looks(config: InputConfig) -> list[Look]:
-    """What `config` asks for, the largest first.
+    """What `config` asks for (test-time augmentation), the largest first.
 
     Each holds equally many images, so that the mean over looks is one over images.
     """

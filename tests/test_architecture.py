@@ -89,18 +89,8 @@ ALLOWED = {
     "evaluation": {"data", "exports", "legend", "render", "tables"},
     "training": {"data", "importing", "model", "plurals", "weights", "evaluation"},
     "benchmark": {
-        *(
-            "segmenter",
-            "loading",
-            "batch",
-            "batch_options",
-            "cores",
-            "data",
-            "media",
-            "model",
-            "scoring",
-        ),
-        *("exports", "legend", "output"),
+        *("segmenter", "batch", "batch_options", "cores", "data", "media", "model", "scoring"),
+        *("exports", "legend", "loading", "output"),
     },
     "storage": {"earlier_results", "exports", "journal", "media", "output", "tables"},
     "engines": {

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg_cli.model.score_map import RegionScores, ScoreMap, axes, sharpened, window
+from ovseg_cli.model.interpolation import support
+from ovseg_cli.model.score_map import RegionScores, ScoreMap, axes, sharpened
 from ovseg_cli.segmentation import UNLABELED
 
 BAND = 1 << 25  # numbers that a band of rows may hold
@@ -52,13 +53,13 @@ def label_map(
     tile_h = max(1, min(tile_h, int(room * size_hw[0] / scores.span_hw[0])))
     for top in range(0, size_hw[0], tile_h):
         rows = slice(top, min(top + tile_h, size_hw[0]))
-        first, last, weights_y = window(down[rows])
+        first, last, weights_y = support(down[rows])
         if not isinstance(scores, RegionScores):
             band = scores.rows(first, last)
             masses = _masses(band, with_rest)
         for left in range(0, size_hw[1], tile_w):
             columns = slice(left, min(left + tile_w, size_hw[1]))
-            start, end, weights_x = window(across[columns])
+            start, end, weights_x = support(across[columns])
             found, best = labels[rows, columns], confidence[rows, columns]
             if isinstance(scores, RegionScores):
                 part = scores.shares(first, last, start, end)
@@ -163,9 +164,9 @@ def _quarters(
 ) -> Iterator[tuple[slice, slice, tuple[Tensor, Tensor], tuple[slice, slice, slice]]]:
     """Parts of a tile: their rows and columns in it, their weights, and their part of the map."""
     for rows in _halves(len(weights_y)):
-        first, last, inner_y = window(weights_y[rows])
+        first, last, inner_y = support(weights_y[rows])
         for columns in _halves(len(weights_x)):
-            start, end, inner_x = window(weights_x[columns])
+            start, end, inner_x = support(weights_x[columns])
             cells = slice(None), slice(first, last), slice(start, end)
             yield rows, columns, (inner_y, inner_x), cells
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg_cli.model.interpolation import centres, interpolation, linear, support
 from ovseg_cli.model.network import NetworkOutput
 
 ROWS = 32  # of a map resized at a time
@@ -138,7 +139,7 @@ class QueryScores(RegionScores):
     def _shares_between(self, first: int, last: int, start: int, end: int) -> Tensor:
         """The same where the masks are resized by no whole number."""
         (top, bottom, weights_y), (left, right, weights_x) = (
-            window(linear((torch.arange(a, b, dtype=torch.float64) + 0.5) / step - 0.5, source))
+            support(linear(centres(a, b, 1 / step), source))
             for a, b, step, source in zip(
                 (first, start), (last, end), self.steps, self.mask_logits.shape[1:], strict=True
             )
@@ -182,8 +183,8 @@ class LogitScores(RegionScores):
 
     def shares(self, first: int, last: int, start: int = 0, end: int | None = None) -> Tensor:
         """See `RegionScores`."""
-        top, bottom, weights_y = window(self.down[first:last])
-        left, right, weights_x = window(self.across[start:end])
+        top, bottom, weights_y = support(self.down[first:last])
+        left, right, weights_x = support(self.across[start:end])
         part = self.mask_logits[:, top:bottom, left:right]
         return (weights_y @ part @ weights_x.T).sigmoid_()
 
@@ -251,7 +252,7 @@ def class_maps(scores: ScoreMap, ids: Tensor, size_hw: tuple[int, int]) -> tuple
             maps[:, rows] = torch.einsum("qk,qyx->kyx", scores.probabilities[:, ids], shares)
             total[rows] = torch.einsum("q,qyx->yx", scores.probabilities.sum(1), shares)
         else:
-            first, last, weights = window(down[rows])
+            first, last, weights = support(down[rows])
             band = scores.rows(first, last)
             maps[:, rows] = weights @ band[ids] @ across.T
             total[rows] = weights @ band.sum(0) @ across.T
@@ -262,15 +263,8 @@ def _shares(scores: RegionScores, rows: slice, down: Tensor, across: Tensor) -> 
     """What of some rows of a photo belongs to each region, (Q, rows, W)."""
     if isinstance(scores, LogitScores):
         return scores.shares(rows.start, rows.stop)
-    first, last, weights = window(down[rows])
+    first, last, weights = support(down[rows])
     return weights @ scores.shares(first, last) @ across.T
-
-
-def window(weights: Tensor) -> tuple[int, int, Tensor]:
-    """The part [first, last) of the map that some rows of an axis's weights look at."""
-    used = weights.any(0).nonzero()
-    first, last = int(used[0]), int(used[-1]) + 1
-    return first, last, weights[:, first:last]
 
 
 def axes(scores: ScoreMap, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -280,30 +274,3 @@ def axes(scores: ScoreMap, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
         interpolation(size_hw[0], height, span_y),
         interpolation(size_hw[1], width, span_x),
     )
-
-
-def interpolation(length: int, source: int, span: float) -> Tensor:
-    """Weights (length, source) of bilinear resizing along one axis.
-
-    `length` pixels cover the first `span` of `source` numbers; half-pixel centres, no
-    antialiasing, borders repeated, as torch's `interpolate` has it with align_corners=False.
-    """
-    return linear(centres(length, span), source)
-
-
-def centres(length: int, span: float) -> Tensor:
-    """Where the centres of `length` pixels lie among the numbers that they cover: (length,)."""
-    return (torch.arange(length, dtype=torch.float64) + 0.5) * (span / length) - 0.5
-
-
-def linear(place: Tensor, source: int) -> Tensor:
-    """Weights (n, source) by which `source` numbers are read at places (n,) between them."""
-    place = place.clamp(0, source - 1)
-    lower = place.floor().long()
-    upper = (lower + 1).clamp(max=source - 1)
-    weight = (place - lower).float()
-    weights = torch.zeros(len(place), source)
-    rows = torch.arange(len(place))
-    weights[rows, lower] += 1 - weight
-    weights[rows, upper] += weight
-    return weights

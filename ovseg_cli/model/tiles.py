@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovseg_cli.model.score_map import (
-    LogitScores,
-    ScoreMap,
-    SharpQueryScores,
-    centres,
-    interpolation,
-    linear,
-)
+from ovseg_cli.model.interpolation import centres, interpolation, linear
+from ovseg_cli.model.score_map import LogitScores, ScoreMap, SharpQueryScores
 
 NEGLIGIBLE = 1e-6  # the weight of a window at its very edge
 
@@ -104,7 +98,9 @@ class SharpTiledScores(TiledScores):
         firsts, weights, shares = [], [], []
         for axis, start in enumerate((tile.top, tile.left)):
             length, span = tile.scores.size_hw[axis], self.span_hw[axis]
-            places = centres(size_hw[axis], span) + 0.5 - start  # from the window's edge
+            places = (
+                centres(0, size_hw[axis], span / size_hw[axis]) + 0.5 - start
+            )  # from the window's edge
             inside = ((places >= 0) & (places <= length)).nonzero()[:, 0]
             if len(inside) == 0:
                 return None

@@ -1,4 +1,4 @@
-"""Several looks at one photo, in a mirror, larger and smaller: their mean is one map."""
+"""Test-time augmentation: looks at one photo in a mirror, larger and smaller; their mean map."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ovseg_cli.model.interpolation import centres, linear, support
 from ovseg_cli.model.network import NetworkOutput
 from ovseg_cli.model.score_map import (
     GridScores,
     QueryScores,
     ScoreMap,
     Sharp,
-    linear,
     sharpened,
-    window,
 )
 
 
@@ -80,12 +79,12 @@ class MeanScores:
         if (scores.size_hw, scores.span_hw) == (self.size_hw, self.span_hw):
             return scores.rows(first, last)
         down, across = (
-            linear((torch.arange(length, dtype=torch.float64) + 0.5) * (span / own) - 0.5, source)
+            linear(centres(0, length, span / own), source)
             for length, own, span, source in zip(
                 self.size_hw, self.span_hw, scores.span_hw, scores.size_hw, strict=True
             )
         )
-        start, end, weights = window(down[first:last])
+        start, end, weights = support(down[first:last])
         part = scores.rows(start, end)
         read: Tensor = weights.to(part) @ part @ across.T.to(part)
         return read

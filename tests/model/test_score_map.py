@@ -17,7 +17,6 @@ from ovseg_cli.model.score_map import (
     SharpQueryScores,
     class_maps,
     full_scores,
-    interpolation,
     score_map,
 )
 
@@ -48,22 +47,6 @@ def test_full_scores_are_torch_s_bilinear_resizing(size_hw):
     scores = queries()
     expected = F.interpolate(plain_scores(scores)[None], size_hw, mode="bilinear")[0]
     torch.testing.assert_close(full_scores(scores, size_hw), expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("length", "source"), [(7, 7), (30, 7), (3, 8), (1, 5), (5, 1)])
-def test_interpolation_without_padding_is_torch_s(length, source):
-    values = torch.randn(1, 1, source)
-    expected = F.interpolate(values, length, mode="linear", align_corners=False)
-    actual = interpolation(length, source, source) @ values[0, 0]
-    torch.testing.assert_close(actual, expected[0, 0])
-
-
-def test_padding_is_left_out():
-    # 8 numbers of which the photo covers 6: stretching them over 12 pixels halves the step.
-    values = torch.arange(8.0)
-    expected = (torch.arange(12) + 0.5) * 0.5 - 0.5
-    actual = interpolation(12, 8, 6.0) @ values
-    torch.testing.assert_close(actual, expected.clamp(min=0))
 
 
 def test_score_map_of_a_batch():
