@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from ovseg_cli.benchmark.plan import DEFAULT, SECTIONS, chosen_sections
-from ovseg_cli.cli.compute import Compute, compute_options
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import UsageError
 

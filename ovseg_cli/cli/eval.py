@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ovseg_cli.cli import eval_run
-from ovseg_cli.cli.compute import compute_options
+from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.options import common_options, threshold_option
 
 _FILE = click.Path(path_type=Path, dir_okay=False)

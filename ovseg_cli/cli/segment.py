@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.compute import Compute, compute_options
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.engine_options import Engine, choose_place, engine_options, tar_size_option
 from ovseg_cli.cli.options import (
     common_options,
@@ -20,6 +18,7 @@ from ovseg_cli.cli.options import (
     vocabulary_options,
     work_options,
 )
+from ovseg_cli.cli.segment_inputs import find, outside
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError, UsageError
@@ -28,7 +27,6 @@ from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_cli.formats import Format
-    from ovseg_cli.media.images import ImageInput
     from ovseg_cli.media.window import Window
 
 DEFAULT_OUTPUT = "ovseg-out"
@@ -116,7 +114,7 @@ def command(
         raise UsageError("--resume and --overwrite exclude each other")
     # Those on a disk; of a store see `Destination.without_results`.
     results = Destination(options["output"]).results_on_disk()
-    found = _find(inputs, recursive, null, results)
+    found = find(inputs, recursive, null, results)
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
 
@@ -133,7 +131,7 @@ def command(
         options["output"], options["tar_size"], shard=shard, formats=formats, show=show
     )
     output = destination.folder(writers, stats=STATS in names, part=str(shard) if shard else "")
-    images = destination.without_results(_outside(results, found))
+    images = destination.without_results(outside(results, found))
     output.check(resume=options["resume"], overwrite=options["overwrite"])
     plan = segment_run.Plan(
         images=images,
@@ -197,80 +195,3 @@ def _open_window() -> Window:
     from ovseg_cli.media.window import Window
 
     return Window()
-
-
-def _find(
-    inputs: tuple[str, ...], recursive: bool, null: bool, results: Sequence[Path]
-) -> list[ImageInput]:
-    from ovseg_cli.media.images import find_images
-    from ovseg_cli.storage.inputs import expand, expand_listed
-    from ovseg_cli.storage.store import is_url
-
-    if "-" not in inputs:
-        if null:
-            raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
-        return find_images(inputs, recursive, expand=expand)
-    if len(inputs) > 1:
-        raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
-    listed = _listed_paths(null)
-    if not listed:
-        raise UsageError("no input: the list on standard input is empty")
-    # Before they get names: those of photos are not to depend on what lies in OUT.
-    inside = _within(results, map(os.path.dirname, listed))
-    kept = [text for text in listed if os.path.dirname(text) not in inside]
-    _say_left_out(len(listed) - len(kept), len(listed))
-    listed = kept
-    # The list may be hours old: what is gone by now fails by name when it is read.
-    gone = [text for text in listed if not is_url(text) and not _exists(text)]
-    missing = set(gone)
-    return find_images([t for t in listed if t not in missing], recursive, gone, expand_listed)
-
-
-def _listed_paths(null: bool) -> list[str]:
-    data = sys.stdin.buffer.read()
-    lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
-    try:
-        return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
-    except UnicodeDecodeError as error:  # on Windows, where paths are text
-        raise UsageError(f"the list of inputs is not UTF-8: {error}") from error
-
-
-def _exists(text: str) -> bool:
-    try:
-        return os.path.lexists(text)
-    except ValueError:  # a zero byte
-        return False
-
-
-def _outside(folders: list[Any], images: list[ImageInput]) -> list[ImageInput]:
-    """The inputs that are not themselves results in the output folder."""
-    from ovseg_cli.storage.store import on_disk
-
-    parents = [os.path.dirname(on_disk(image.name) or image.file) for image in images]
-    inside = _within(folders, parents)
-    if not inside:
-        return images
-    kept = [image for image, parent in zip(images, parents, strict=True) if parent not in inside]
-    _say_left_out(len(images) - len(kept), len(images))
-    return kept
-
-
-def _within(folders: Sequence[Path], parents: Iterable[str]) -> set[str]:
-    """Which of some folders' paths lie in, or are, one of `folders`."""
-    own = tuple(folder.resolve() for folder in folders if folder.exists())
-
-    def is_within(parent: str) -> bool:
-        try:
-            place = Path(parent).resolve()
-        except (OSError, ValueError):  # a zero byte
-            return False
-        return any(place.is_relative_to(folder) for folder in own)
-
-    return set(filter(is_within, set(parents))) if own else set()
-
-
-def _say_left_out(count: int, total: int) -> None:
-    if count:
-        console.note(f"{count} inputs left out: they are results of ovseg in OUT")
-    if count == total:
-        raise UsageError("no input: all photos found are results of ovseg in the output folder")

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.compute import Compute, compute_options
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.options import (
     Real,
     batch_size_option,

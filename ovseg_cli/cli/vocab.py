@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.compute import Compute, compute_options, model_option
+from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.compute_options import compute_options, model_option
 from ovseg_cli.cli.options import AUTO, common_options, vocabulary_options
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.printable import printable

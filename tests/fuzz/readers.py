@@ -397,7 +397,7 @@ def _clips(folder: Path) -> Read:
 
 def _paths(folder: Path) -> Read:
     """A list of photos, as `ovseg segment -` takes it."""
-    from ovseg_cli.cli.segment import _find
+    from ovseg_cli.cli.segment_inputs import find
 
     (folder / "list.txt").write_text("photos/a.jpg\nphotos/*.png\n../b.jpg\n")
     (folder / "null.txt").write_bytes(b"photos/a.jpg\0b\n.jpg\0")
@@ -408,7 +408,7 @@ def _paths(folder: Path) -> Read:
 
     def read(path: Path) -> None:
         sys.stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()))
-        for image in _find(("-",), False, path.stem == "null", [path.parent / "labels"]):
+        for image in find(("-",), False, path.stem == "null", [path.parent / "labels"]):
             inside = Path("/out", image.rel)
             if ".." in inside.parts or inside.parts[:2] != ("/", "out"):
                 raise AssertionError(f"results outside: {image.rel!r}")
