@@ -13,7 +13,7 @@ from ovseg_cli.cli.provenance import Provenance
 from ovseg_cli.results import ImageResult
 
 if TYPE_CHECKING:
-    from ovseg_cli.cli.segment_run import Plan
+    from ovseg_cli.cli.segment_plan import Plan
 
 
 @contextmanager

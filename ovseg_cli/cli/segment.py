@@ -104,6 +104,7 @@ def command(
       ovseg segment photos -r --classes "sky, road, car|automobile" -o results
     """
     from ovseg_cli.cli import segment_run
+    from ovseg_cli.cli.segment_plan import Plan
     from ovseg_cli.exports import OVERLAY, select
     from ovseg_cli.formats import FORMATS
     from ovseg_cli.parts import division_of
@@ -133,7 +134,7 @@ def command(
     output = destination.folder(writers, stats=STATS in names, part=str(shard) if shard else "")
     images = destination.without_results(outside(results, found))
     output.check(resume=options["resume"], overwrite=options["overwrite"])
-    plan = segment_run.Plan(
+    plan = Plan(
         images=images,
         shard=shard,
         division=None

@@ -9,7 +9,7 @@ from ovseg_cli import parts
 from ovseg_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from ovseg_cli.cli.segment_run import Plan
+    from ovseg_cli.cli.segment_plan import Plan
 
 
 def agreed(plan: Plan) -> Plan:

@@ -1,72 +1,35 @@
 """The work of `ovseg segment` once all options are checked."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovseg_cli import batch, batch_options
 from ovseg_cli.cli import console, segment_part
-from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.derived import discard_derived
-from ovseg_cli.cli.engine_options import Engine
 from ovseg_cli.cli.export import write_formats
 from ovseg_cli.cli.interruption import Interruption
-from ovseg_cli.cli.options import ErrorLimit
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
 from ovseg_cli.cli.ray_run import ray_cluster, ray_results
 from ovseg_cli.cli.segment_part import PartNotes
+from ovseg_cli.cli.segment_plan import Plan
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
-from ovseg_cli.formats import Format
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.layout import EXPORTS
-from ovseg_cli.media.images import MAX_PIXELS, ImageInput, read_image
+from ovseg_cli.media.images import MAX_PIXELS, read_image
 from ovseg_cli.media.window import Window
-from ovseg_cli.output import OutputFolder
 from ovseg_cli.printable import printable
 from ovseg_cli.results import ImageResult, RunReport
-from ovseg_cli.shard import Division, Shard
-from ovseg_cli.storage.destination import Destination
 from ovseg_cli.tables import ClassTotal, areas_of
-from ovseg_cli.vocabulary import Vocabulary
 
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a run was asked for."""
-
-    images: Sequence[ImageInput]  # of all parts
-    shard: Shard | None
-    division: Division | None  # into parts, where there is a shard
-    vocabulary: Vocabulary  # without `other`
-    other: str | None
-    threshold: float | None
-    output: OutputFolder
-    destination: Destination  # of which `output` is this process's view
-    engine: Engine
-    formats: Sequence[Format]  # of other programs, written in the end
-    resume: bool
-    overwrite: bool
-    max_errors: ErrorLimit | None
-    compute: Compute
-    exif: bool
-    max_pixels: int | None
-    batch_size: int | None  # None = by device
-    workers: int
-    as_json: bool
-    arguments: tuple[str, ...]  # of the command line
-
-    @cached_property
-    def own_images(self) -> Sequence[ImageInput]:
-        """The inputs of this part."""
-        if self.shard is None or self.division is None:
-            return self.images
-        index, part_of = self.shard.index, self.division.part_of
-        return [image for image in self.images if part_of(image.rel) == index]
+if TYPE_CHECKING:
+    from ovseg_cli.segmenter import Segmenter
 
 
 def list_work(plan: Plan) -> None:
@@ -98,7 +61,7 @@ def _execute(plan: Plan, window: Window | None) -> int:
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
     model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
-    run = _Run(plan, model, segmenter, window, started, clock)
+    run = _Run(plan, segmenter, window, started, clock)
     # A cluster that is not there is found before anything is written.
     with ray_cluster(plan) if plan.engine.name == "ray" else nullcontext():
         run.open()
@@ -112,15 +75,13 @@ class _Run:
     def __init__(
         self,
         plan: Plan,
-        model: Any,
-        segmenter: Any,
+        segmenter: Segmenter,
         window: Window | None,
         started: float,
         clock: float,
     ) -> None:
         """started: seconds since 1970; clock: the same moment by a clock that never goes back."""
         self.plan = plan
-        self.model = model
         self.segmenter = segmenter
         self.window = window
         self.started = started
@@ -201,7 +162,8 @@ class _Run:
         )
         if plan.engine.name == "ray":
             return ray_results(plan, self.provenance, options_for, stop)
-        options = options_for(str(self.model.device), available_cores(), len(plan.own_images))
+        device = str(self.segmenter.model.device)
+        options = options_for(device, available_cores(), len(plan.own_images))
         return batch.run(plan.own_images, self.segmenter, plan.output, options, stop)
 
     def show(self, result: ImageResult) -> None:

@@ -363,10 +363,10 @@ def test_an_error_at_the_first_frame_costs_that_clip_alone(
 
 
 def test_a_clock_that_is_set_back_while_a_clip_runs(video, clip, tmp_path, monkeypatch):
-    from ovseg_cli.cli import video_run
+    from ovseg_cli.cli import video_clip
 
     now = iter(range(10_000, 0, -100))
-    monkeypatch.setattr(video_run.time, "time", lambda: float(next(now)))
+    monkeypatch.setattr(video_clip.time, "time", lambda: float(next(now)))
     ended = video(clip)
     assert ended.code == 0
     timing = report(tmp_path)["timing"]
@@ -663,10 +663,10 @@ class Endless:
 @pytest.fixture
 def camera(monkeypatch, fake):
     """A camera; the model is slower than it."""
-    from ovseg_cli.cli import video_run
+    from ovseg_cli.cli import video_clip
 
     device = Endless()
-    monkeypatch.setattr(video_run, "open_video", lambda *_: contextlib.nullcontext(device))
+    monkeypatch.setattr(video_clip, "open_video", lambda *_: contextlib.nullcontext(device))
     make = fake.Segmenter
 
     def slow(*arguments, **options):
@@ -869,7 +869,7 @@ def test_a_clip_that_cannot_be_opened_has_its_reason_in_run_json(video, tmp_path
 def test_a_clip_that_cannot_be_opened_this_time_keeps_its_frames(
     video, clip, tmp_path, monkeypatch
 ):
-    from ovseg_cli.cli import video_run
+    from ovseg_cli.cli import video_clip
     from ovseg_cli.errors import InputError
 
     assert video(clip, "--max-frames", "0").code == 2  # no such number
@@ -883,7 +883,7 @@ def test_a_clip_that_cannot_be_opened_this_time_keeps_its_frames(
         return self.folder.count >= 20
 
     with monkeypatch.context() as patch:
-        patch.setattr(video_run._Clip, "stopped", interrupted)
+        patch.setattr(video_clip.Clip, "stopped", interrupted)
         video(clip)
     assert (state / "frames.jsonl").stat().st_size
     with monkeypatch.context() as patch:
@@ -891,7 +891,7 @@ def test_a_clip_that_cannot_be_opened_this_time_keeps_its_frames(
         def gone(source, stop):
             raise InputError(f"{source}: the disk it is on is asleep")
 
-        patch.setattr(video_run, "open_video", gone)
+        patch.setattr(video_clip, "open_video", gone)
         assert video(clip, "--resume").code == 1
     ended = video(clip, "--resume")
     assert ended.code == 0 and "goes on after" in ended.err
@@ -968,9 +968,9 @@ def test_other_files_of_the_same_labels_leave_those_there_are(video, clip, tmp_p
 
 
 def interrupted_after(monkeypatch, count):
-    from ovseg_cli.cli import video_run
+    from ovseg_cli.cli import video_clip
 
-    monkeypatch.setattr(video_run._Clip, "stopped", lambda self: self.folder.count >= count)
+    monkeypatch.setattr(video_clip.Clip, "stopped", lambda self: self.folder.count >= count)
 
 
 def test_a_clip_that_changes_its_size_goes_on_at_its_first(video, tmp_path, monkeypatch):
@@ -1020,16 +1020,16 @@ def test_how_to_go_on_is_said_so_that_it_works(video, tmp_path, monkeypatch, sou
 
 def signalled_after(monkeypatch, name):
     """A signal comes as the clip of this name ends."""
-    from ovseg_cli.cli import video_run
+    from ovseg_cli.cli import video_clip
     from ovseg_cli.cli.interruption import Interruption
 
-    ended, right = [], video_run._Clip.finish
+    ended, right = [], video_clip.Clip.finish
 
     def finish(self, *how):
         right(self, *how)
         ended.append(self.name)
 
-    monkeypatch.setattr(video_run._Clip, "finish", finish)
+    monkeypatch.setattr(video_clip.Clip, "finish", finish)
     monkeypatch.setattr(Interruption, "requested", lambda self: name in ended)
     monkeypatch.setattr(Interruption, "exit_code", 130)
 
