@@ -25,6 +25,7 @@ LABELS = "labels"  # the name in --save of the label maps
 UNLABELED_8 = 255  # in 8-bit label maps
 UNLABELED_16 = 65535  # in 16-bit label maps
 JPEG_LIMIT = 65500  # pixels along a side
+SLUG_BYTES = 60  # of a class name in the name of a file
 
 
 @dataclass(frozen=True)
@@ -178,12 +179,12 @@ def _ids(segmentation: Segmentation, kind: type[np.unsignedinteger]) -> np.ndarr
     return segmentation.labels.astype(kind)
 
 
-def slug(name: str, limit: int = 60) -> str:
-    """A class name as part of a file name: its letters and digits, at most so many bytes."""
+def slug(name: str) -> str:
+    """A class name as part of a file name: its letters and digits, at most SLUG_BYTES."""
     normal = unicodedata.normalize("NFC", name).lower()
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" else "-" for c in normal)
     words = re.sub("-+", "-", kept).strip("-")
-    return words.encode()[:limit].decode(errors="ignore").strip("-")
+    return words.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-")
 
 
 WRITERS: Mapping[str, Writer] = {

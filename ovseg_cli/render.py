@@ -10,7 +10,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.legend import PAPER, draw_legend
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 
-ALPHA = 0.5  # share of the class colour
+ALPHA = 0.5  # share of the class colour; the rest is the photo's
 _BAND = 1 << 16  # pixels tinted at a time: the temporaries stay in the processor's cache
 
 
@@ -40,33 +40,29 @@ def palette(count: int) -> np.ndarray:
     return colors
 
 
-def overlay(frame: Frame, segmentation: Segmentation, alpha: float = ALPHA) -> Image.Image:
+def overlay(frame: Frame, segmentation: Segmentation) -> Image.Image:
     """The photo tinted by class, and below it a legend of the classes present.
 
-    alpha in [0, 1] is the share of the class colour; unlabelled pixels keep their own. Returns an
-    RGB picture with the photo at the top left; it is wider than the photo only for narrow photos.
+    Unlabelled pixels keep their colour. Returns an RGB picture with the photo at the top left; it
+    is wider than the photo only for narrow photos.
     """
     height, width = frame.size_hw
     areas = sorted(segmentation.areas(), key=lambda area: -area.pixels)
     legend = draw_legend(areas, palette(len(segmentation.vocabulary)), frame.size_hw)
     picture = Image.new("RGB", (legend.shape[1], height + legend.shape[0]), PAPER)
-    for top, band in _tinted_bands(frame, segmentation, alpha):
+    for top, band in _tinted_bands(frame, segmentation):
         picture.paste(band, (0, top))
     picture.paste(Image.fromarray(legend), (0, height))
     return picture
 
 
-def tinted(
-    frame: Frame, segmentation: Segmentation, alpha: float = ALPHA, *, out: np.ndarray
-) -> None:
+def tinted(frame: Frame, segmentation: Segmentation, *, out: np.ndarray) -> None:
     """Write the photo tinted by class into `out`, (H, W, 3) uint8: `overlay` without the legend."""
-    for top, band in _tinted_bands(frame, segmentation, alpha):
+    for top, band in _tinted_bands(frame, segmentation):
         out[top : top + band.height] = np.asarray(band)
 
 
-def _tinted_bands(
-    frame: Frame, segmentation: Segmentation, alpha: float
-) -> Iterator[tuple[int, Image.Image]]:
+def _tinted_bands(frame: Frame, segmentation: Segmentation) -> Iterator[tuple[int, Image.Image]]:
     """The tinted photo from the top, some rows at a time: the first's number, and the rows.
 
     Each class's border has its plain colour. Pillow's blending takes a third of NumPy's time.
@@ -86,7 +82,7 @@ def _tinted_bands(
         photo = Image.fromarray(pixels[top : top + rows])
         taken = packed.take(ids, mode="wrap")
         tint = Image.frombytes("RGB", photo.size, taken.data, "raw", "RGBX")
-        band = Image.blend(photo, tint, alpha)
+        band = Image.blend(photo, tint, ALPHA)
         unlabelled = ids == UNLABELED
         if unlabelled.any():
             band.paste(photo, mask=Image.fromarray(unlabelled))

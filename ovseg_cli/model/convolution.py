@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-5  # added to variances
+MOMENTUM = 0.1  # share of a batch in the statistics that are tracked
 
 
 class BatchNorm2d(nn.Module):
@@ -16,9 +17,8 @@ class BatchNorm2d(nn.Module):
     a fixed affine map.
     """
 
-    def __init__(self, channels: int, momentum: float = 0.1) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.momentum = momentum
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -35,7 +35,7 @@ class BatchNorm2d(nn.Module):
             self.weight,
             self.bias,
             training=self.training,
-            momentum=self.momentum,
+            momentum=MOMENTUM,
             eps=EPS,
         )
 
