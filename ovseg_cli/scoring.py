@@ -36,7 +36,9 @@ Look = tuple[float, tuple[bool, ...]]  # scale, and whether the photo is seen th
 
 
 @dataclass(frozen=True, eq=False)
-class _Prepared:
+class Prepared:
+    """A photo as a network sees it."""
+
     pixels: Tensor  # (1, 3, h, w) normalised and padded
     valid_hw: tuple[int, int]  # without the padding
     padding: tuple[int, int, int, int]  # left, right, top, bottom
@@ -89,6 +91,22 @@ class Scorer:
         step = self.network.config.input.size_divisibility
         return math.ceil(side / step) * step
 
+    def prepare(self, frame: Frame, scale: float = 1.0) -> Prepared:
+        """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros.
+
+        scale: of the model's usual size.
+        """
+        valid_hw = resized(frame.size_hw, self.network.config.input, scale)
+        pixels = frame.view
+        if valid_hw != pixels.shape[:2]:
+            photo = Image.fromarray(pixels)
+            pixels = np.asarray(photo.resize(valid_hw[::-1], Image.Resampling.BILINEAR))
+        image = torch.from_numpy(np.array(pixels)).to(self.device)[None].permute(0, 3, 1, 2)
+        image = self.network.normalise(image.float())
+        height, width = (self._padded(side) for side in valid_hw)
+        padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
+        return Prepared(F.pad(image, padding), valid_hw, padding)
+
     def score_maps(self, frames: Sequence[Frame], text: TextFeatures) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
         if self.masks is not None:
@@ -98,7 +116,7 @@ class Scorer:
             maps = [mean(of_photo) for of_photo in zip(*looks, strict=True)]
         if not self.refine:
             return maps
-        inputs = (self._prepare(frame).shown for frame in frames)
+        inputs = (self.prepare(frame).shown for frame in frames)
         return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
 
     def _seen(
@@ -109,7 +127,7 @@ class Scorer:
         text: TextFeatures,
     ) -> list[ScoreMap]:
         """The photos' scores at one scale; those of several looks are joined, being of one size."""
-        prepared = [self._prepare(frame, scale) for frame in frames]
+        prepared = [self.prepare(frame, scale) for frame in frames]
         found: list[ScoreMap] = []
         # What has one size at the largest scale may differ by a few pixels at another.
         for _, group in groupby(prepared, key=lambda photo: photo.pixels.shape):
@@ -119,7 +137,7 @@ class Scorer:
         return found
 
     def _score_maps(
-        self, prepared: Sequence[_Prepared], text: TextFeatures, mirrored: bool
+        self, prepared: Sequence[Prepared], text: TextFeatures, mirrored: bool
     ) -> list[ScoreMap]:
         images = torch.cat([p.pixels for p in prepared])
         if self.tile is not None and max(images.shape[-2:]) > self.tile:
@@ -151,7 +169,7 @@ class Scorer:
 
     def _masked(self, frame: Frame, text: TextFeatures, source: MaskSource) -> ScoreMap:
         """The scores of one photo whose regions come from elsewhere."""
-        prepared = [self._prepare(frame, scale) for scale, _ in self.looks]
+        prepared = [self.prepare(frame, scale) for scale, _ in self.looks]
         first = prepared[0]
         plain, seen = self._patches(first)
         masks = source(frame, seen.cpu().numpy(), first.valid_hw)
@@ -180,7 +198,7 @@ class Scorer:
         with self._autocast():
             return self.network.patch_features(images, mask_logits)
 
-    def _patches(self, prepared: _Prepared) -> tuple[Tensor, Tensor]:
+    def _patches(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """Unit features of all patches (1, h, w, C), and of those that show the photo (., ., C)."""
         patches = F.normalize(self._features(prepared.pixels).float(), dim=-1)
         side = prepared.pixels.shape[-1] // patches.shape[2]  # of a patch, pixels
@@ -195,7 +213,7 @@ class Scorer:
         every pixel. What tells it from those outside, at the length at which it matches its own
         patches as well as the best words do, competes with words on equal terms.
         """
-        _, seen = self._patches(self._prepare(frame))
+        _, seen = self._patches(self.prepare(frame))
         patches = seen.flatten(0, 1)
         mask = torch.from_numpy(inside).float()[None, None]
         # On the CPU: Apple's GPUs pool multiples of a size alone (pytorch#96056).
@@ -206,9 +224,7 @@ class Scorer:
         best = share @ (patches @ words.T).amax(1) / share.sum()
         return direction * best / (mean @ direction).clamp(min=1e-6)
 
-    def _tiled(
-        self, prepared: _Prepared, text: TextFeatures, side: int, mirrored: bool
-    ) -> ScoreMap:
+    def _tiled(self, prepared: Prepared, text: TextFeatures, side: int, mirrored: bool) -> ScoreMap:
         """The scores of one photo, seen window by window."""
         whole_hw = prepared.pixels.shape[-2:]
         window_hw = min(whole_hw[0], side), min(whole_hw[1], side)
@@ -236,22 +252,6 @@ class Scorer:
         if output.sharp:
             return SharpTiledScores(tiles, size_hw, span_hw, (margins[0], margins[1]))
         return TiledScores(tiles, size_hw, span_hw)
-
-    def _prepare(self, frame: Frame, scale: float = 1.0) -> _Prepared:
-        """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros.
-
-        scale: of the model's usual size.
-        """
-        valid_hw = resized(frame.size_hw, self.network.config.input, scale)
-        pixels = frame.view
-        if valid_hw != pixels.shape[:2]:
-            photo = Image.fromarray(pixels)
-            pixels = np.asarray(photo.resize(valid_hw[::-1], Image.Resampling.BILINEAR))
-        image = torch.from_numpy(np.array(pixels)).to(self.device)[None].permute(0, 3, 1, 2)
-        image = self.network.normalise(image.float())
-        height, width = (self._padded(side) for side in valid_hw)
-        padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
-        return _Prepared(F.pad(image, padding), valid_hw, padding)
 
 
 def _require_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> None:

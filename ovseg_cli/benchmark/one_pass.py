@@ -33,7 +33,7 @@ from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.config import DeOPConfig
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.label_map import label_map
-from ovseg_cli.scoring import Scorer, resized
+from ovseg_cli.scoring import Scorer
 
 CROP = 224  # of a mask's crop, as CLIP was trained
 FEW, USUAL, MANY = 20, 171, 847  # names
@@ -87,13 +87,10 @@ class TwoStream:
         self.network = scorer.network
         self.tower = scorer.network.visual
         self.scorer = scorer
-        height, width = scorer.input_size(photo.shape[:2])
-        self.size_hw = resized(photo.shape[:2], self.network.config.input)
+        prepared = scorer.prepare(Frame(photo))
+        self.image, self.size_hw = prepared.pixels, prepared.valid_hw
         size_wh = self.size_hw[::-1]
         self.photo = np.asarray(Image.fromarray(photo).resize(size_wh, Image.Resampling.BILINEAR))
-        image = self.network.normalise(to_tensor(self.photo[None], scorer.device))
-        padding = (0, width - self.size_hw[1], 0, height - self.size_hw[0])
-        self.image = F.pad(image, padding)
         self.text = random_text(USUAL, scorer)
 
     def parts(self) -> dict[str, Way]:
