@@ -28,7 +28,7 @@ class Compute:
     quality: str | None = None  # "fast" or "high"; None = the model's own
     proposals: str | None = None  # what is classified, see --proposals; None = its own
     tile: int | None = None  # side of the windows in which it sees large photos; None = whole
-    overlap: float = 0.25  # of the windows, a share of their side
+    overlap: float = 0.25  # of the windows, a share of their side; `scoring.OVERLAP`
     refine: str = "none"  # or "pamr"
     templates: tuple[str, ...] | None = None  # prompts with "{}" for a name; None = the model's own
     attention: str | None = None  # of the visual encoder's last layer, one of ATTENTIONS

@@ -20,7 +20,8 @@ from ovseg_cli.printable import printable
 class ImageInput:
     """One photo to read, and the name of its results.
 
-    A file here; `tar_shards.TarMember` and `storage.StoredImage` are photos that are no files.
+    A file here; `storage.tar_photos.TarMember` and `storage.store.StoredImage` are photos that are
+    no files.
     """
 
     file: str  # its path; of what is no file: where it is, for its name only

@@ -24,7 +24,7 @@ COUNTS = ("context_layers", "depths", "layers", "severed_layers", "shallow_layer
 
 @dataclass(frozen=True)
 class InputConfig:
-    """How a photo becomes the network's input; see `Segmenter`."""
+    """How a photo becomes the network's input; see `scoring.Scorer`."""
 
     min_size: int | None = 512  # shorter side after resizing, pixels; None = keep the photo's size
     max_size: int = 2560  # longer side at most
