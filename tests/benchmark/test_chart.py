@@ -65,7 +65,12 @@ def test_lines_of_several_series_have_colours_of_their_own():
 def test_odd_values(values):
     figures = [Figure(f"names.{i}.s", "x" * 300, v, "s", at=i + 1) for i, v in enumerate(values)]
     bars = [Figure(f"models.{i}.s", "天" * 80, v, "s") for i, v in enumerate(values)]
-    draw_chart([*figures, *bars], "y" * 1000)
+    picture = draw_chart([*figures, *bars], "y" * 1000)
+    panels = min(1, len(values))  # bars, fewer than are worth one, are left out beside lines
+    assert picture.size == (2 * WIDTH, panels * HEIGHT + 26)
+    pixels = np.asarray(picture)
+    for part in [pixels[-26:]] + [pixels[:HEIGHT, :WIDTH]] * panels:
+        assert (part != PAPER).any(-1).sum() > 300
 
 
 @pytest.mark.parametrize("values", [[0.13, 0.14], [10, 10_000], [880, 1900], [1, 1]])

@@ -11,7 +11,7 @@ from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.build import build, skeleton
 from ovseg_cli.model.config import ClipVisualConfig
 from ovseg_cli.model.foreign import convert_any
-from ovseg_cli.model.san import SAN, VISUAL, SANConfig
+from ovseg_cli.model.san import SAN, SANConfig
 from ovseg_cli.model.san_checkpoint import convert_san, san_source_name
 from ovseg_cli.model.side_adapter import SideAdapterConfig
 
@@ -145,5 +145,7 @@ def test_an_option_that_does_not_fit_is_named(checkpoint, key, value, message):
         convert_san(checkpoint, {**OPTIONS, key: value})
 
 
-def test_the_last_layer_is_the_severed_one():
-    assert VISUAL.severed_layers == (VISUAL.layers - 1,)
+def test_the_last_layer_is_the_severed_one(checkpoint):
+    config, _ = convert_san(checkpoint, OPTIONS)
+    blocks = build(config).visual.blocks
+    assert [block.severance for block in blocks] == [None, None, None, None, "gps"]
