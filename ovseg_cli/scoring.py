@@ -243,7 +243,7 @@ class Scorer:
                 scores = score_map(output, i, window_hw, patch)
                 margins = [self.overlap * side / unit for side in window_hw]
                 down, across = (
-                    ramp(torch.arange(length) + 0.5, length, margin)
+                    ramp(torch.arange(length).float() + 0.5, length, margin)
                     for length, margin in zip(scores.size_hw, margins, strict=True)
                 )
                 tiles.append(Tile(scores, top // unit, left // unit, down, across))

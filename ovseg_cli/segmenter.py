@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.network import Network
+from ovseg_cli.model.own_settings import own_settings
 from ovseg_cli.model.score_map import ScoreMap, full_scores
 from ovseg_cli.scoring import OVERLAP, MaskSource, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
@@ -25,6 +26,8 @@ from ovseg_cli.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from ovseg_cli.exemplars import Exemplar
     from ovseg_cli.model.config import ModelConfig
+
+Photo: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
 class Model:
@@ -55,7 +58,7 @@ class Model:
 
     def segment(
         self,
-        image: str | Path | Image.Image | np.ndarray,
+        image: Photo,
         names: Sequence[str] | Vocabulary,
         *,
         other: str | None = None,
@@ -82,11 +85,9 @@ class Model:
             masks=masks,
             rivals=rivals,
         )
-        return segmenter(_frame(image, segmenter.input_size))
+        return segmenter(image)
 
-    def scores(
-        self, image: str | Path | Image.Image | np.ndarray, names: Sequence[str] | Vocabulary
-    ) -> Tensor:
+    def scores(self, image: Photo, names: Sequence[str] | Vocabulary) -> Tensor:
         """The classes' scores S of a photo: (K, H, W) float32 at its own size, on the CPU.
 
         S[k] is the sum over regions n of p[n, k] times n's share of the pixel (`score_map`). With
@@ -95,7 +96,7 @@ class Model:
         """
         segmenter = Segmenter(self, names)
         frame = _frame(image)
-        with torch.inference_mode():
+        with torch.inference_mode(), own_settings(self.device):
             (scores,) = segmenter.score_maps([frame])
             found = full_scores(scores, frame.size_hw)[:-1].cpu()
         return found.clone()  # one that may be changed, and used where gradients are wanted
@@ -159,18 +160,22 @@ class Segmenter:
             masks=masks,
         )
         self._names = len(vocabulary)
-        self._text = class_features(
-            model.network.text,
-            vocabulary,
-            model.checksum,
-            self._scorer,
-            exemplars,
-            None if rivals is None else _vocabulary(rivals),
-        )
+        with own_settings(model.device):
+            self._text = class_features(
+                model.network.text,
+                vocabulary,
+                model.checksum,
+                self._scorer,
+                exemplars,
+                None if rivals is None else _vocabulary(rivals),
+            )
 
-    def __call__(self, frame: Frame) -> Segmentation:
-        """Segment one photo."""
-        return self.segment([frame])[0]
+    def __call__(self, image: Photo | Frame) -> Segmentation:
+        """Segment one photo: a path, a PIL image, an H×W×3 uint8 RGB array or a Frame.
+
+        Raises InputError for a photo that cannot be read.
+        """
+        return self.segment([_frame(image, self.input_size)])[0]
 
     def phrase_features(self) -> np.ndarray:
         """The names and synonyms as the model knows them, in order: unit rows (P, C)."""
@@ -193,13 +198,15 @@ class Segmenter:
     @torch.inference_mode()
     def score_maps(self, frames: Sequence[Frame]) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
-        return self._scorer.score_maps(frames, self._text)
+        with own_settings(self.model.device):
+            return self._scorer.score_maps(frames, self._text)
 
     @torch.inference_mode()
     def segmentation(self, scores: ScoreMap, frame: Frame) -> Segmentation:
         """The labels of a photo by its scores."""
         weight = self.model.config.other_weight(self._text.classes) if self.other else None
-        labels, confidence = label_map(scores, frame.size_hw, weight)
+        with own_settings(self.model.device):
+            labels, confidence = label_map(scores, frame.size_hw, weight)
         if self._text.classes > self._names:  # rivals
             labels[labels >= self._names] = self._names if self.other else UNLABELED
         if self.threshold is not None:
@@ -215,6 +222,8 @@ def _frame(
     image: Any, seen_at: Callable[[tuple[int, int]], tuple[int, int]] | None = None
 ) -> Frame:
     """seen_at: see `read_image`."""
+    if isinstance(image, Frame):
+        return image
     if isinstance(image, np.ndarray):
         return Frame(image)
     from ovseg_cli.media.images import frame_of, read_image

@@ -1,5 +1,6 @@
 """From a photo to scores and labels, against the paper's steps written out plainly."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -410,6 +411,64 @@ def test_scores_are_those_of_a_jpeg_s_own_pixels(pyramid, tmp_path):
     decoded = np.array(Image.open(tmp_path / "large.jpg"))
     found = pyramid.scores(tmp_path / "large.jpg", NAMES)
     assert torch.equal(found, pyramid.scores(decoded, NAMES))
+
+
+def test_a_segmenter_takes_the_same_kinds_of_image(pyramid, tmp_path):
+    photo = noise(30, 40)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    segmenter = Segmenter(pyramid, NAMES)
+    expected = pyramid.segment(photo, NAMES).labels
+    for image in (photo, Frame(photo), Image.fromarray(photo), tmp_path / "photo.png"):
+        assert (segmenter(image).labels == expected).all()
+    with pytest.raises(TypeError, match="an image is a path"):
+        segmenter([photo])
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+        lambda: default_dtype(torch.float64),
+        lambda: default_dtype(torch.bfloat16),
+    ],
+    ids=["autocast", "device", "float64", "bfloat16"],
+)
+@pytest.mark.parametrize("kind", [CLIP, PYRAMID], ids=["clip", "pyramid"])
+def test_what_a_program_sets_of_torch_for_itself_changes_nothing(
+    setting, kind, tmp_path, monkeypatch
+):
+    def results():
+        model = load_model(file, device="cpu")
+        found = [
+            model.segment(photo, NAMES, **options)
+            for options in ({}, {"other": "rest"}, {"tile": 32}, {"refine": True})
+        ]
+        with torch.inference_mode():
+            scores = model.scores(photo, NAMES)
+        return found, scores
+
+    file, photo = model_file(kind, tmp_path / "model.safetensors"), noise(70, 90)
+    expected, expected_scores = results()
+    monkeypatch.setenv("OVSEG_HOME", str(tmp_path / "another home"))  # text features anew
+    with setting():
+        found, scores = results()
+    again, _ = results()  # with the text features kept meanwhile
+    for result in (found, again):
+        for one, other in zip(result, expected, strict=True):
+            assert (one.labels == other.labels).all()
+            assert (one.confidence == other.confidence).all()
+    assert scores.dtype == torch.float32 and torch.equal(scores, expected_scores)
 
 
 def test_text_features_are_kept_and_used_again(pyramid, tmp_path, monkeypatch):

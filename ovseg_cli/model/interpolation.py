@@ -26,7 +26,7 @@ def linear(place: Tensor, source: int) -> Tensor:
     lower = place.floor().long()
     upper = (lower + 1).clamp(max=source - 1)
     weight = (place - lower).float()
-    weights = torch.zeros(len(place), source)
+    weights = torch.zeros(len(place), source, dtype=torch.float32)
     rows = torch.arange(len(place))
     weights[rows, lower] += 1 - weight
     weights[rows, upper] += weight

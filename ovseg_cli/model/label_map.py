@@ -40,7 +40,7 @@ def label_map(
     like = scores.rows(0, 1)
     down, across = (axis.to(like) for axis in axes(scores, size_hw))
     labels = torch.empty(size_hw, dtype=torch.int32, device=down.device)
-    confidence = torch.empty(size_hw, device=down.device)
+    confidence = torch.empty(size_hw, dtype=torch.float32, device=down.device)
     tile_h, tile_w = (
         _tile(length, span) for length, span in zip(size_hw, scores.span_hw, strict=True)
     )
