@@ -62,7 +62,7 @@ def select(
     names, others = list(dict.fromkeys(names)), tuple(others)
     for name in names:
         if name not in WRITERS and name not in others:
-            known = ", ".join([*WRITERS, *others])
+            known = ", ".join(dict.fromkeys([*WRITERS, *others]))
             raise UsageError(f"--save does not know '{printable(name)}'; there are: {known}")
     writers = [WRITERS[name] for name in names if name in WRITERS]
     for writer in writers:

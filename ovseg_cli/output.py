@@ -17,7 +17,7 @@ from ovseg_cli.links import refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.noted_areas import ids_fit, noted
 from ovseg_cli.printable import printable
-from ovseg_cli.run_lock import WHOLE, holding
+from ovseg_cli.run_lock import WHOLE, holding, require_free
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.superseded import Files, intact, is_repeated, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary
@@ -53,9 +53,14 @@ class OutputFolder:
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Raise UsageError where the folder cannot be written or holds results already."""
-        earlier_results.check(
-            self.root, self.journal, self._part, resume=resume, overwrite=overwrite
-        )
+        try:
+            earlier_results.check(
+                self.root, self.journal, self._part, resume=resume, overwrite=overwrite
+            )
+        except UsageError:
+            # Of a run that is still at work nobody should be told to replace it.
+            require_free(self.root, self._part or WHOLE)
+            raise
 
     def hold(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs out while the block runs; raises UsageError where one is there.

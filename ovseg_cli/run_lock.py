@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -48,9 +48,7 @@ def holding(out: Path, name: str) -> Iterator[None]:
     with _own_lock(out, own) as stream:
         _sign(stream)
         try:
-            for other in folder.glob("*.lock"):
-                if other != own and _exclude(name, other.stem) and _is_held(other):
-                    raise _refusal(out, other)
+            _refuse_held(out, _excluding(out, name))
             yield
         finally:
             with suppress(OSError):
@@ -58,6 +56,22 @@ def holding(out: Path, name: str) -> Iterator[None]:
                 folder.rmdir()  # if there is nothing else in it
                 for place in new:  # a run that ended before it began leaves nothing
                     place.rmdir()
+
+
+def require_free(out: Path, name: str) -> None:
+    """Raise UsageError, which says who is there, where `holding` would find somebody now."""
+    _refuse_held(out, [out / STATE / f"{name}.lock", *_excluding(out, name)])
+
+
+def _excluding(out: Path, name: str) -> list[Path]:
+    """The locks of others that exclude one of this name."""
+    locks = (out / STATE).glob("*.lock")
+    return [lock for lock in locks if lock.stem != name and _exclude(name, lock.stem)]
+
+
+def _refuse_held(out: Path, locks: Iterable[Path]) -> None:
+    for lock in filter(_is_held, locks):
+        raise _refusal(out, lock)
 
 
 def _own_lock(out: Path, own: Path) -> IO[bytes]:

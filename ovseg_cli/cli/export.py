@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options, max_pixels_option
+from ovseg_cli.cli.options import Place, common_options, max_pixels_option
 from ovseg_cli.errors import InputError, OvsegError, UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     metavar="DIR",
     help="Where each format gets a folder of its name.  [default: OUT/exports]",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options, vocabulary_options
+from ovseg_cli.cli.options import Place, common_options, vocabulary_options
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -29,7 +29,7 @@ _LONG = ("config",)  # of a file's metadata, too long to be shown
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="The file.  [default: MODEL.onnx]",
 )
@@ -78,8 +78,6 @@ def command(
 
     entry = weights.find(name)
     file = output or Path(f"{Path(entry.path).stem}.{to}")
-    if not file.name:
-        raise UsageError("an empty name of a file: -o names it, or leave that out")
     text_file = file.with_name(f"{file.name}.text.npz")
     for path in (file, text_file) if vocabulary else (file,):
         if path.exists() and not overwrite:

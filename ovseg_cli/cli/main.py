@@ -1,5 +1,6 @@
 """The `ovseg` program: finds the command, and turns errors into messages and exit codes."""
 
+import errno
 import os
 import sys
 import traceback
@@ -13,7 +14,7 @@ import click
 
 from ovseg_cli import __version__
 from ovseg_cli.cli import console
-from ovseg_cli.errors import OvsegError
+from ovseg_cli.errors import OvsegError, UsageError
 from ovseg_cli.printable import printable
 
 # Name -> module with the click command `command`. Imported for --help as well: such a module
@@ -85,6 +86,9 @@ class Program(click.Group):
             if isinstance(error, OSError) and _is_of_click(error):
                 console.close_output()
                 console.error(f"cannot write to standard output: {error.strerror}")
+            elif isinstance(error, OSError) and (reason := _unusable_place(error)):
+                console.error(reason)
+                sys.exit(UsageError.exit_code)
             else:
                 console.error(
                     f"this is a bug in ovseg {__version__}: {type(error).__name__}: {error}\n"
@@ -101,6 +105,17 @@ def _meant(word: str) -> str:
         return f": to label photos, ovseg segment {shown} --classes NAMES; a clip, ovseg video"
     alike = get_close_matches(word, COMMANDS, n=1)
     return f": did you mean {alike[0]}?" if alike else f"; there are: {', '.join(COMMANDS)}"
+
+
+def _unusable_place(error: OSError) -> str | None:
+    """What is wrong with a path, or with the folder in which paths begin; None = it is not that."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{printable(str(error.filename))}: {error.strerror}"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current folder has been removed: change into another, and try again"
+    return None
 
 
 def _is_of_click(error: Exception) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.derived import discard_derived
-from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.options import Place, common_options
 from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     help="Folder for the joined result.  [default: OUT, where all parts are in one]",
 )
 @click.option(

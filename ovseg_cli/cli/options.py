@@ -55,6 +55,21 @@ class Real(click.FloatRange):
         return number
 
 
+class Place(click.Path):
+    """Where results go; not the current folder because a variable is empty."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Check what was typed."""
+        option = param.opts[0] if param else "a place"
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"{option}: an empty name; is a variable not set? (. is this folder)")
+        if value == "-":
+            raise UsageError(
+                f"{option}: results are files, standard output holds none; name a place"
+            )
+        return super().convert(value, param, ctx)
+
+
 class BatchSize(click.ParamType):
     """auto (None) or a number of photos."""
 
@@ -171,6 +186,7 @@ def outcome_options(output: str) -> Callable[[Command], Command]:
         click.option(
             "-o",
             "--output",
+            type=Place(),
             metavar="OUT",
             default=output,
             show_default=True,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options, max_pixels_option
+from ovseg_cli.cli.options import Place, common_options, max_pixels_option
 from ovseg_cli.errors import UsageError
 from ovseg_cli.layout import PAGE
 from ovseg_cli.printable import printable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     metavar="FILE",
     help=f"The page.  [default: OUT/{PAGE}]",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,8 @@ def find(
     if "-" not in inputs:
         if null:
             raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
-        return find_images(inputs, recursive, expand=expand)
+        found = find_images(inputs, recursive, expand=expand)
+        return _without_earlier_results(inputs, found) if recursive else found
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
@@ -49,6 +51,9 @@ def find(
 
 def _listed_paths(null: bool) -> list[str]:
     data = sys.stdin.buffer.read()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
+        data = os.fsencode(data.decode("utf-16", "replace"))
+    data = data.removeprefix(codecs.BOM_UTF8)
     lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
     try:
         return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
@@ -61,6 +66,37 @@ def _exists(text: str) -> bool:
         return os.path.lexists(text)
     except ValueError:  # a zero byte
         return False
+
+
+def _without_earlier_results(inputs: Sequence[str], images: list[ImageInput]) -> list[ImageInput]:
+    """The photos that no other run has made: overlays and label maps would be segmented as photos
+    where a search through folders meets them. Whoever names such a folder itself means it.
+    """
+    from ovseg_cli.earlier_results import result_folders
+    from ovseg_cli.layout import STATE
+
+    meant = [Path(text).resolve() for text in inputs if os.path.isdir(text)]
+
+    def is_of_a_run(parent: str) -> bool:
+        place = Path(parent).resolve()
+        return any(
+            folder in result_folders(folder.parent)
+            and (folder.parent / STATE).is_dir()
+            and not any(named.is_relative_to(folder) for named in meant)
+            for folder in (place, *place.parents)
+        )
+
+    parents = [os.path.dirname(image.file) for image in images]  # far fewer than photos
+    made = set(filter(is_of_a_run, set(parents)))
+    kept = [image for image, parent in zip(images, parents, strict=True) if parent not in made]
+    if len(kept) < len(images):
+        console.note(
+            f"{len(images) - len(kept)} inputs left out: earlier runs of ovseg made them; whoever "
+            "wants them segmented names their folder itself"
+        )
+    if not kept:
+        raise UsageError("no input: all photos found are results of earlier runs of ovseg")
+    return kept
 
 
 def outside(folders: Sequence[Path], images: list[ImageInput]) -> list[ImageInput]:

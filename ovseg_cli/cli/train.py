@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.options import Place, common_options
 from ovseg_cli.run_lock import WHOLE, holding
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     metavar="DIR",
     help="Checkpoints, log.jsonl and the finished model.safetensors; a run found there goes on.",
 )

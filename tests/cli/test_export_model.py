@@ -54,7 +54,7 @@ def test_a_file_is_written_told_of_and_run(type_in, tmp_path, capsys):
     ("arguments", "reason"),
     [
         (("-o", "q.onnx", "--classes", "word " * 200), "word word"),
-        (("-o", ""), "an empty name of a file"),
+        (("-o", ""), "-o: an empty name"),
     ],
 )
 def test_wrong_usage_writes_nothing(type_in, tmp_path, capsys, arguments, reason):

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mock_segmenter import make_photos
 
 from ovseg_cli import __version__
 from ovseg_cli.cli import main as program_module
@@ -105,6 +106,40 @@ def test_debug_shows_the_traceback(program, monkeypatch):
     assert ended.code == 1
     assert "Traceback (most recent call last)" in ended.err and "raise error" in ended.err
     assert "--debug" in program("raising").err
+
+
+@pytest.mark.parametrize("command", ["segment", "video", "train", "merge", "report", "export"])
+@pytest.mark.parametrize(("place", "reason"), [("", "empty name"), (" ", "empty"), ("-", "files")])
+def test_a_place_for_results_has_a_name(program, tmp_path, command, place, reason):
+    ended = program(command, "x", "-o", place)
+    assert ended.code == 2
+    assert "-o: " in ended.err and reason in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["segment", "photos", "--classes", "sky", "-o", "x" * 300],
+        ["report", "x" * 300],
+        ["export", "x" * 300, "--to", "coco"],
+        ["merge", "x" * 300],
+    ],
+)
+def test_a_name_that_no_file_can_have(program, tmp_path, arguments):
+    make_photos(tmp_path / "photos", 1)
+    ended = program(*arguments)
+    assert ended.code == 2
+    assert "name too long" in ended.err and "bug" not in ended.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use stays there")
+def test_a_current_folder_that_is_gone(program, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ended = program("segment", "photo.png", "--classes", "sky", "-o", "out")
+    assert ended.code == 2 and "bug" not in ended.err
 
 
 def test_escapes_in_messages_do_not_reach_the_terminal(program):

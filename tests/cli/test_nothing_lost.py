@@ -151,6 +151,11 @@ class TestTwoRuns:
         first.send_signal(signal.SIGCONT)
         assert ended(first)[0] == 0
 
+    def test_who_says_nothing_is_told_of_the_run_not_to_replace_it(self, start, first, tmp_path):
+        code, err = ended(start(*ARGUMENTS))
+        assert code == 2 and "another run writes to out" in err
+        assert "--overwrite" not in err
+
     def test_a_dry_run_is_not(self, start, first, tmp_path):
         assert ended(start(*ARGUMENTS, "--resume", "--dry-run"))[0] == 0
 

@@ -323,6 +323,12 @@ class TestStandardInput:
         assert segment("-", "-0", stdin=b"photos/new\nline.png\0").code == 0
         assert list(files_below(tmp_path / "out/labels")) == ["new\nline.png"]
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_as_windows_writes_them(self, segment, tmp_path, encoding):
+        make_photo(tmp_path / "photos" / "stra\u00dfe.png")
+        assert segment("-", stdin="photos/stra\u00dfe.png\r\n".encode(encoding)).code == 0
+        assert list(files_below(tmp_path / "out/labels")) == ["stra\u00dfe.png"]
+
     def test_what_is_gone_fails_by_name(self, segment, photos, tmp_path):
         ended = segment("-", stdin=b"photos/gone.png\nphotos/00.png\n")
         assert ended.code == 1
@@ -656,6 +662,21 @@ def test_overwrite_leaves_what_others_have_put_there(segment, program, photos, t
     assert (elsewhere / ".ovseg-files").exists()
     assert (out / "report.html").read_text() == "<p>somebody's own"
     assert not (out / "exports/coco").exists()
+
+
+def test_what_other_runs_have_made_is_no_photo(program, photos, tmp_path):
+    arguments = ["segment", ".", "-r", "--classes", "sky", "--json", "-o"]
+    first, second = program(*arguments, "one"), program(*arguments, "two/deep")
+    paths = [[json.loads(line)["path"] for line in end.out.splitlines()] for end in (first, second)]
+    assert paths[0] == paths[1] and len(paths[0]) == 4
+    assert "8 inputs left out" in second.err  # overlays and label maps
+    ended = program("segment", "one", "-r", "--classes", "sky", "-o", "three")
+    assert ended.code == 2 and "all photos found are results" in ended.err
+    ended = program("segment", "one/overlays", "-r", "--classes", "sky", "-o", "three")
+    assert ended.code == 0 and len(files_below(tmp_path / "three/labels")) == 4
+    # A folder of such a name that no run has made is one like any other.
+    make_photo(tmp_path / "mine/labels/photo.png")
+    assert program("segment", "mine", "-r", "--classes", "sky", "-o", "four").code == 0
 
 
 def test_a_list_with_results_in_it_is_gone_on_with(segment, photos, tmp_path):
