@@ -8,7 +8,9 @@ from ovseg_cli.media.images import MAX_PIXELS
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a run goes about its work; only `exif` changes what comes out."""
+    """How a run goes about its work; only `exif` changes what comes out, and `batch_size` the last
+    bits of scores.
+    """
 
     batch_size: int = 1  # photos in one pass of the model, at most
     streams: int = 1  # passes at the same time; more than one needs a segmenter fit for threads
@@ -28,17 +30,19 @@ def options_for(
     """How so many photos are best gone about on a device, where it is not said."""
     return BatchOptions(
         batch_size=batch_size or auto_batch_size(device),
-        streams=auto_streams(device, cores, images),
+        streams=max(1, min(auto_streams(device, cores), images)),
         **options,
     )
 
 
-def auto_streams(device: str, cores: int, images: int) -> int:
-    """Passes at the same time.
+def auto_streams(device: str, cores: int) -> int:
+    """Passes at the same time, where there are as many photos.
 
     On a CPU photos side by side, each with its share of the cores, are faster than one photo after
     the other on all cores, whose threads wait for each other many times a photo. On CUDA a second
     pass is prepared while the first is computed.
+
+    It does not depend on the number of photos, nor then do the threads of a pass, which decide in
+    which order numbers are added: so a photo has the same labels alone as among others.
     """
-    most = min(cores, 4) if device.startswith("cpu") else 2 if device.startswith("cuda") else 1
-    return max(1, min(most, images))
+    return min(cores, 4) if device.startswith("cpu") else 2 if device.startswith("cuda") else 1

@@ -188,12 +188,15 @@ class TestStreams:
         assert batches[0] == batches[1]
 
     def test_how_many(self):
-        assert batch_options.auto_streams("cpu", cores=2, images=100) == 2
-        assert batch_options.auto_streams("cpu", cores=2, images=1) == 1
-        assert batch_options.auto_streams("cpu", cores=64, images=100) == 4
-        assert batch_options.auto_streams("cuda:0", cores=64, images=100) == 2
-        assert batch_options.auto_streams("mps", cores=8, images=100) == 1
-        assert batch_options.auto_streams("cpu", cores=2, images=0) == 1
+        def streams(device, cores, images):
+            return batch_options.options_for(device, cores, images).streams
+
+        assert streams("cpu", cores=2, images=100) == 2
+        assert streams("cpu", cores=2, images=1) == 1
+        assert streams("cpu", cores=64, images=100) == 4
+        assert streams("cuda:0", cores=64, images=100) == 2
+        assert streams("mps", cores=8, images=100) == 1
+        assert streams("cpu", cores=2, images=0) == 1
 
     def test_a_bug_in_a_stream_is_not_lost(self, folder, segmenter, output, monkeypatch):
         make_photos(folder, 3)

@@ -94,7 +94,7 @@ class _Segment:
 def _model_alone(load: Load, photos: Path) -> float:
     """Photos a second from decoded photos to labels, in passes and memory like `segment`'s."""
     images = [read_image(path) for path in sorted(photos.iterdir())]
-    share_cores(auto_streams("cpu", available_cores(), len(images)))
+    share_cores(auto_streams("cpu", available_cores()))
     keep_freed_memory()
     segmenter = load(NAMES)
     segmenter(images[0])
@@ -102,7 +102,7 @@ def _model_alone(load: Load, photos: Path) -> float:
     size = auto_batch_size(device)
     groups = [images[first : first + size] for first in range(0, len(images), size)]
     started = time.perf_counter()
-    with ThreadPoolExecutor(auto_streams(device, available_cores(), len(images))) as passes:
+    with ThreadPoolExecutor(auto_streams(device, available_cores())) as passes:
         for _ in passes.map(segmenter.segment, groups):
             pass
     return len(images) / (time.perf_counter() - started)

@@ -168,7 +168,7 @@ def _side_by_side(
         for turn in range(runs)
         for number, photo in enumerate(photos)
     ]
-    streams = batch_options.auto_streams(device, available_cores(), len(inputs))
+    streams = batch_options.auto_streams(device, available_cores())
     options = batch_options.BatchOptions(
         batch_size=batch_options.auto_batch_size(device),
         streams=streams,

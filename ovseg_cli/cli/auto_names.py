@@ -45,7 +45,7 @@ def proposals(
     compute: Compute, frames: Iterable[Frame], unread: list[InputError] | None = None
 ) -> list[Proposal]:
     """What the photos show, by the nouns that come with the program; unread as of `propose`."""
-    share_cores(batch_options.auto_streams("cpu", available_cores(), available_cores()))
+    share_cores(batch_options.auto_streams("cpu", available_cores()))
     keep_freed_memory()
     nouns = Vocabulary(common_nouns())
     console.note(f"looking for {len(nouns)} common nouns")

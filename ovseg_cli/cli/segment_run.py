@@ -55,7 +55,7 @@ def execute(plan: Plan, window: Window | None = None) -> int:
 
 def _execute(plan: Plan, window: Window | None) -> int:
     started, clock = time.time(), time.perf_counter()
-    streams = batch_options.auto_streams("cpu", available_cores(), len(plan.own_images))
+    streams = batch_options.auto_streams("cpu", available_cores())
     share_cores(streams)  # before torch is imported
     keep_freed_memory()
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)

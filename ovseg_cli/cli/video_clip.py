@@ -145,7 +145,7 @@ class Clip:
         device = str(self.segmenter.model.device)
         options = clip_run.RunOptions(
             batch_size=self.plan.batch_size or batch_options.auto_batch_size(device),
-            streams=batch_options.auto_streams(device, available_cores(), available_cores()),
+            streams=batch_options.auto_streams(device, available_cores()),
         )
         results = clip_run.run(
             self.frames(video), self.labeller(), self.folder, options, self.stopped

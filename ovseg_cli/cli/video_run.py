@@ -29,7 +29,7 @@ def execute(plan: Plan) -> int:
 
 def _execute(plan: Plan) -> int:
     window = Window() if plan.show else None
-    streams = batch_options.auto_streams("cpu", available_cores(), available_cores())
+    streams = batch_options.auto_streams("cpu", available_cores())
     share_cores(streams)  # before torch is imported
     keep_freed_memory()
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)

@@ -138,7 +138,7 @@ class Actor:
             )
         if self.stop():
             return
-        share_cores(batch_options.auto_streams("cpu", cores, PORTION))
+        share_cores(batch_options.auto_streams("cpu", cores))
         keep_freed_memory()
         self.segmenter = work.segmenter()
         model = self.segmenter.model

@@ -9,7 +9,8 @@ import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 
-from ovseg_cli import __version__, batch
+from ovseg_cli import __version__, batch, cores
+from ovseg_cli.cli import segment_run
 
 
 @pytest.fixture
@@ -662,6 +663,18 @@ def test_overwrite_leaves_what_others_have_put_there(segment, program, photos, t
     assert (elsewhere / ".ovseg-files").exists()
     assert (out / "report.html").read_text() == "<p>somebody's own"
     assert not (out / "exports/coco").exists()
+
+
+def test_a_photo_alone_is_computed_as_among_others(program, photos, monkeypatch):
+    """Threads of a pass decide in which order numbers are added."""
+    for module in (cores, segment_run):
+        monkeypatch.setattr(module, "available_cores", lambda: 8)
+    threads = []
+    for inputs in (photos, f"{photos}/00.png"):
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        program("segment", inputs, "--classes", "sky", "-o", f"out{len(threads)}")
+        threads.append(os.environ["OMP_NUM_THREADS"])
+    assert threads == ["2", "2"]
 
 
 def test_what_other_runs_have_made_is_no_photo(program, photos, tmp_path):
