@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from ovseg_cli.model.prompts import TextEncoder
 
 log = logging.getLogger(__name__)
+
+SUFFIX = ".safetensors"
+KEPT_BYTES = 200_000_000  # of all vocabularies together; then those go that were made first
 
 
 def text_features(
@@ -35,10 +40,8 @@ def text_features(
 
     phrases = [phrase for entry in vocabulary.classes for phrase in entry.phrases]
     identity = json.dumps([checksum, vocabulary.templates, phrases])
-    path = (
-        folder
-        / f"{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()}.safetensors"
-    )
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+    path = folder / f"{digest}{SUFFIX}"
     features = _read(path, len(phrases))
     if features is None:
         with torch.inference_mode():
@@ -68,5 +71,20 @@ def _write(path: Path, features: Tensor) -> None:
     try:
         with atomic_path(path) as partial:
             partial.write_bytes(save({"features": features.contiguous()}))
-    except OutputError as error:
+        _make_room(path.parent)
+    except (OutputError, OSError) as error:
         log.info("text features are not kept: %s", error)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove the oldest files beyond KEPT_BYTES: a service may be asked for ever new names."""
+    files = []
+    for entry in os.scandir(folder):
+        if entry.name.endswith(SUFFIX):
+            with suppress(FileNotFoundError):  # another process makes room, too
+                files.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
+    kept = 0
+    for _, size, path in sorted(files, reverse=True):
+        kept += size
+        if kept > KEPT_BYTES:
+            Path(path).unlink(missing_ok=True)

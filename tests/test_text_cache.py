@@ -6,6 +6,7 @@ import stat
 import pytest
 import torch
 
+from ovseg_cli import text_cache
 from ovseg_cli.text_cache import text_features
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -55,3 +56,22 @@ def test_where_nothing_can_be_kept_nothing_is_left(tmp_path, monkeypatch, failur
     assert encoder.asked == 3
     if folder.is_dir():
         assert not list(folder.iterdir())
+
+
+def test_ever_new_names_do_not_fill_the_disk(tmp_path, monkeypatch):
+    encoder, folder = Encoder(), tmp_path / "cache"
+    (folder / "other").mkdir(parents=True)
+    text_features(encoder, Vocabulary(["sky"]), "abc", folder)
+    (first,) = folder.glob("*.safetensors")
+    monkeypatch.setattr(text_cache, "KEPT_BYTES", 3 * first.stat().st_size)
+    os.utime(first, (1000, 1000))
+    for number in range(1, 4):
+        before = set(folder.glob("*.safetensors"))
+        text_features(encoder, Vocabulary([f"name {number}"]), "abc", folder)
+        (made,) = set(folder.glob("*.safetensors")) - before
+        os.utime(made, (1000 + number, 1000 + number))
+    assert not first.exists() and len(list(folder.glob("*.safetensors"))) == 3
+    assert (folder / "other").is_dir()
+    asked = encoder.asked
+    text_features(encoder, Vocabulary(["name 1"]), "abc", folder)
+    assert encoder.asked == asked
