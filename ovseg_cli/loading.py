@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def load_model(
     name_or_path: str | Path = "mini",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
     *,
     size: int | None = None,
@@ -39,16 +39,18 @@ def load_model(
 ) -> Model:
     """Load a model by its name in `ovseg models list`, or from a model file.
 
-    device: "auto", "cpu", "cuda" or "mps"; precision: "auto" (bf16 on CUDA, else fp32), "fp32",
-    "bf16" or "fp16"; size: shorter side in pixels at which it sees a photo; proposals: "queries"
-    (trained mask proposals) or "grid" (every patch for itself); attention: what the last layer in
-    which patches mix does instead, one of `variants.ATTENTIONS`; last_block: "full", or "reduced"
-    to what that attention gives, without residual and MLP. None = the model's own, and for
-    last_block what is usual with that attention. runtime: "torch", "onnx" (onnxruntime, on the CPU
-    in fp32; exported once into the user's folder), or a file of `ovseg export-model`. quality:
-    "fast" looks at a photo once, "high" at three sizes and at each in a mirror, too.
+    device: "auto", "cpu", "cuda" or "mps", or torch's own; precision: "auto" (bf16 on CUDA, else
+    fp32), "fp32", "bf16" or "fp16"; size: shorter side in pixels at which it sees a photo;
+    proposals: "queries" (trained mask proposals) or "grid" (every patch for itself); attention:
+    what the last layer in which patches mix does instead, one of `variants.ATTENTIONS`; last_block:
+    "full", or "reduced" to what that attention gives, without residual and MLP. None = the model's
+    own, and for last_block what is usual with that attention. runtime: "torch", "onnx"
+    (onnxruntime, on the CPU in fp32; exported once into the user's folder), or a file of `ovseg
+    export-model`. quality: "fast" looks at a photo once, "high" at three sizes and at each in a
+    mirror, too.
     Raises UsageError for what is not there, CheckpointError for a damaged file.
     """
+    device = str(device)
     if runtime != TORCH:
         device, precision = on_cpu(device, precision)
     target = choose_device(device)
@@ -101,7 +103,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
     if name not in there:
-        raise UsageError(f"no device {name!r}; there are auto, {', '.join(there)}")
+        kind, _, index = name.partition(":")
+        several = f"; CUDA_VISIBLE_DEVICES={index} makes that one cuda" if kind == "cuda" else ""
+        raise UsageError(f"no device {name!r}; there are auto, {', '.join(there)}{several}")
     if not there[name]:
         raise UsageError(f"no {name} device here; use --device auto or cpu")
     return torch.device(name)

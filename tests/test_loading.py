@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from small_models import PYRAMID
 
 from ovseg_cli import weights
@@ -26,6 +27,9 @@ def test_errors_name_the_culprit(file):
         load_model("no-such-model")
     with pytest.raises(UsageError, match="tpu"):
         load_model(file, device="tpu")
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=1"):
+        load_model(file, device="cuda:1")
+    assert load_model(file, device=torch.device("cpu")).device == torch.device("cpu")
     with pytest.raises(UsageError, match="triangles"):
         load_model(file, proposals="triangles")
     for size in (0, 31, 4097):
