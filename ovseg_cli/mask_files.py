@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from ovseg_cli.media.images import read_values
 KINDS = (".png", ".json")
 MOST = 4096  # masks of one photo; more than that are a picture of noise, not of regions
 MOST_PIXELS = 30_000_000_000  # of all masks of a photo together: 600 of 50 megapixels
+MOST_SEEN = 600_000_000  # the same at the network's size, where all are held at once, a byte each
+
+Masks = tuple[int, Iterable[np.ndarray]]  # how many, and each at the photo's size
 
 
 class MaskFiles:
@@ -39,9 +42,13 @@ class MaskFiles:
         read = _of_ids if file.suffix == ".png" else _of_json
         try:
             # One after the other: all of them at the photo's size may be too much for the memory.
-            masks = [_resized(mask, size_hw) for mask in read(file, frame.size_hw)]
-            if not masks:
+            count, found = read(file, frame.size_hw)
+            if not count:
                 raise ValueError("there is no mask in it")
+            _require_room(count, size_hw)
+            masks = np.empty((count, *size_hw), bool)
+            for place, mask in zip(masks, found, strict=True):
+                place[:] = _resized(mask, size_hw)
         except InputError as error:
             raise InputError(f"the masks in {file} {error}") from error
         except (
@@ -53,7 +60,7 @@ class MaskFiles:
             OverflowError,
         ) as error:
             raise InputError(f"the masks in {file} cannot be read: {error!r}") from error
-        return np.stack(masks)
+        return masks
 
     def find(self, photo: Path) -> Path:
         """The file of a photo's masks. Raises InputError where there is none."""
@@ -78,7 +85,7 @@ def _is_same(file: Path, photo: Path) -> bool:
         return False
 
 
-def _of_ids(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
+def _of_ids(file: Path, size_hw: tuple[int, int]) -> Masks:
     """Of a picture of ids, 8 or 16 bits: each id but 0 is a mask."""
     try:
         ids = read_values(file)
@@ -89,19 +96,23 @@ def _of_ids(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
     _require_size(ids.shape, size_hw)
     found = np.unique(ids)
     _require_few(len(found), size_hw)
-    return (ids == value for value in found[found != 0])
+    values = found[found != 0]
+    return len(values), (ids == value for value in values)
 
 
-def _of_json(file: Path, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
+def _of_json(file: Path, size_hw: tuple[int, int]) -> Masks:
     """Of a list of objects with a COCO run-length encoding, under "segmentation" or as they are."""
     entries = read_json(file)
     if isinstance(entries, dict):
         entries = entries["annotations"]
     _require_few(len(entries), size_hw)
-    for entry in entries:
-        encoded = entry.get("segmentation", entry)
-        _require_size(tuple(encoded["size"]), size_hw)  # before so much memory is taken
-        yield decode_run_lengths(encoded)
+    return len(entries), (_of_entry(entry, size_hw) for entry in entries)
+
+
+def _of_entry(entry: Mapping[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
+    encoded = entry.get("segmentation", entry)
+    _require_size(tuple(encoded["size"]), size_hw)  # before so much memory is taken
+    return decode_run_lengths(encoded)
 
 
 def _require_size(found: tuple[int, ...], size_hw: tuple[int, int]) -> None:
@@ -115,6 +126,16 @@ def _require_few(count: int, size_hw: tuple[int, int]) -> None:
     most = min(MOST, MOST_PIXELS // (height * width))
     if count > most:
         raise InputError(f"are {count}, more than {most} for a photo of {width}×{height} pixels")
+
+
+def _require_room(count: int, size_hw: tuple[int, int]) -> None:
+    height, width = size_hw
+    most = MOST_SEEN // (height * width)
+    if count > most:
+        raise InputError(
+            f"are {count}, more than {most} for a photo seen at {width}×{height} pixels: "
+            "a smaller --size allows more"
+        )
 
 
 def decode_run_lengths(encoded: Mapping[str, Any]) -> np.ndarray:

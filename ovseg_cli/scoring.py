@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.errors import CheckpointError, InputError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 OVERLAP = 0.25  # share of a window that the next one sees again
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CERTAIN = 30.0  # the logit of a mask that is 0 or 1
+# Masks from elsewhere are bytes; so many pixels of them are made float32 at a time (16 MB), and so
+# many at once (1.2 GB) where patches look at all of them together.
+PORTION, MOST_LOOKED_AT = 1 << 22, 300_000_000
 
 # A photo, the unit features (h, w, C) of its patches and a size H×W -> masks (Q, H, W) bool.
 MaskSource = Callable[[Frame, np.ndarray, tuple[int, int]], np.ndarray]
@@ -177,18 +180,21 @@ class Scorer:
         found = torch.from_numpy(masks).to(self.device)
         looks = []
         for (_, mirrors), photo in zip(self.looks, prepared, strict=True):
-            covered = F.interpolate(found.float()[None], photo.valid_hw, mode="nearest-exact")
-            covered = F.pad(covered, photo.padding)
             for mirrored in mirrors:
-                images, regions = photo.pixels, covered
-                if mirrored:
-                    images, regions = images.flip(-1), regions.flip(-1)
+                images = photo.pixels.flip(-1) if mirrored else photo.pixels
                 if self.network.looks_at_masks:
-                    patches = self._features(images, CERTAIN * (2 * regions - 1))
+                    patches = self._features(images, _certain_logits(found, photo, mirrored, frame))
                 elif images is first.pixels:
                     patches = plain
                 else:
                     patches = self._features(images)
+                # Each mask is pooled for itself, so portions of them change no bit of the result.
+                grid_hw = (patches.shape[1], patches.shape[2])
+                pooled = [
+                    F.interpolate(part, grid_hw, mode="area")
+                    for part in _portions(found, photo, mirrored)
+                ]
+                regions = torch.cat(pooled, 1)
                 logits = self.network.classify_masks(patches, regions, text).class_logits
                 self._require_finite(logits)
                 looks.append(logits[0].softmax(-1))
@@ -252,6 +258,37 @@ class Scorer:
         if output.sharp:
             return SharpTiledScores(tiles, size_hw, span_hw, (margins[0], margins[1]))
         return TiledScores(tiles, size_hw, span_hw)
+
+
+def _portions(found: Tensor, photo: _Prepared, mirrored: bool) -> Iterator[Tensor]:
+    """Masks (Q, ., .) bool at the size of a look's input, 0 in the padding: (1, n, H, W) float32.
+
+    n, whose sum is Q, is as many as PORTION allows: all of them at once would be many gigabytes.
+    """
+    height, width = photo.pixels.shape[-2:]
+    for part in found.split(max(1, PORTION // (height * width))):
+        covered = F.interpolate(part.float()[None], photo.valid_hw, mode="nearest-exact")
+        covered = F.pad(covered, photo.padding)
+        yield covered.flip(-1) if mirrored else covered
+
+
+def _certain_logits(found: Tensor, photo: _Prepared, mirrored: bool, frame: Frame) -> Tensor:
+    """The same as mask logits, all at once (1, Q, H, W). Raises InputError where they are many."""
+    height, width = photo.pixels.shape[-2:]
+    most = MOST_LOOKED_AT // (height * width)
+    if len(found) > most:
+        raise InputError(
+            f"{frame.source}: {len(found)} masks are more than the {most} that patches of "
+            f"{width}×{height} pixels can look at: a smaller --size allows more, as does another "
+            "--attention than mask"
+        )
+    logits = torch.empty(1, len(found), height, width, device=found.device)
+    first = 0
+    for part in _portions(found, photo, mirrored):
+        last = first + part.shape[1]
+        logits[:, first:last] = CERTAIN * (2 * part - 1)
+        first = last
+    return logits
 
 
 def _require_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> None:

@@ -189,6 +189,17 @@ class TestMasks:
         with pytest.raises(InputError, match="are 4, more than 3 for a photo of 6×4 pixels"):
             self.read(tmp_path, [{"size": [4, 6], "counts": [0, 24]}] * 4)
 
+    def test_more_masks_than_there_is_room_for_at_the_network_s_size(self, tmp_path, monkeypatch):
+        content = [{"size": [4, 6], "counts": [0, 24]}] * 4
+        (tmp_path / "one.json").write_text(json.dumps(content))
+        frame = Frame(np.zeros((4, 6, 3), np.uint8), source="one.jpg")
+        monkeypatch.setattr(mask_files, "MOST_SEEN", 4 * 40 * 60)
+        assert len(MaskFiles(tmp_path)(frame, FEATURES, (40, 60))) == 4
+        with pytest.raises(
+            InputError, match="4, more than 3 for .* seen at 61×40 .* smaller --size"
+        ):
+            MaskFiles(tmp_path)(frame, FEATURES, (40, 61))
+
 
 def test_references_in_yaml_that_multiply(tmp_path):
     lines = ["a: &a [sky, sky, sky, sky, sky, sky, sky, sky, sky, sky]"]
