@@ -24,7 +24,26 @@ log = logging.getLogger(__name__)
 ZIP = b"PK\x03\x04"  # how torch's files begin
 WRAPPINGS = ("model", "state_dict")  # keys under which programs store a model's tensors
 PREFIXES = ("module.", "model.")  # what wrappers of a whole model put before all its names
-WEB_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype )?html\b", re.IGNORECASE)
+# Of files that are no checkpoint: how they begin, and what to do.
+STRANGERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (
+        re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype )?html\b", re.IGNORECASE),
+        "a web page and no checkpoint: its site may have wanted you to sign in, or to follow "
+        "another link to the file itself",
+    ),
+    (
+        re.compile(rb"version https://git-lfs"),
+        "what Git LFS keeps in the place of a file, not the file: `git lfs pull` fetches it",
+    ),
+    (
+        re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ\0|7z\xbc\xaf|\x28\xb5\x2f\xfd"),
+        "packed: unpack it first",
+    ),
+    (re.compile(rb"\x89HDF"), "an HDF5 file, of Keras or another program that is not read"),
+    (re.compile(rb"GGUF"), "a GGUF file, which is not read"),
+    (re.compile(rb"\s*\{"), "JSON, as lies beside weights; the weights are another file"),
+    (re.compile(rb"$"), "empty: copy or download it again"),
+)
 READ_AT_ONCE = 1 << 20  # bytes
 
 
@@ -47,7 +66,10 @@ def import_checkpoint(
 
     target = weights.place_of(name)
     tensors = read_tensors(path)
-    config, state = convert_any(tensors, options)
+    try:
+        config, state = convert_any(tensors, options)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     description = description or f"imported from {path.name}"
     checkpoint = weights.Checkpoint(config, state, description, licence)
     replaced = weights.holds_another(target, checkpoint)
@@ -87,8 +109,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # the readers fail in many ways on what is no checkpoint
         raise CheckpointError(
-            f"{path} cannot be read as plain tensors{_reason(error)}; code in checkpoints is never "
-            "run: save it as a dict of tensors, or as safetensors"
+            f"{path} cannot be read as plain tensors{reason_of(error)}; code in checkpoints is "
+            "never run: save it as a dict of tensors, or as safetensors"
         ) from error
     for key in WRAPPINGS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -117,11 +139,9 @@ def _read(path: Path) -> Any:
         start = file.read(100)
         if _is_safetensors(start[:9]):
             return load_file(path)
-        if WEB_PAGE.match(start):
-            raise CheckpointError(
-                f"{path} is a web page and no checkpoint: its site may have wanted you to sign in, "
-                "or to follow another link to the file itself"
-            )
+        for begins, what in STRANGERS:
+            if begins.match(start):
+                raise CheckpointError(f"{path} is {what}")
         file.seek(0)
         if start.startswith(ZIP):
             _check_archive(path)
@@ -152,7 +172,7 @@ def _as_tensor(path: Path, key: Any, value: Any) -> Any:
         raise CheckpointError(f"{path}: {str(key)[:80]!r} is not a plain array: {error}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Why a reader failed, in brackets, or nothing where it does not say."""
     if found := re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error)):
         return f" (it asks for {found[1]!r:.80}, which is not allowed)"
@@ -190,6 +210,14 @@ def _check_archive(path: Path) -> None:
     if not zipfile.is_zipfile(path):  # cut short: torch's reader says what is missing
         return
     with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any("/code/" in name for name in names):
+            raise CheckpointError(
+                f"{path} is a TorchScript archive, a program, which is not run: where you trust "
+                "it, torch.save(torch.jit.load(FILE).state_dict(), OTHER) makes plain tensors of it"
+            )
+        if not any(name.endswith("data.pkl") for name in names):
+            raise CheckpointError(f"{path} is an archive of other files than torch's: unpack it")
         size = sum(member.file_size for member in archive.infolist())
         if size > path.stat().st_size:
             raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")

@@ -80,7 +80,7 @@ ALLOWED = {
     "rivals": {"plurals"},
     "regions": set(),
     "mask_files": {"media"},
-    "sam_masks": set(),
+    "sam_masks": {"importing", "model", "results"},
     "scoring": {"model"},
     "onnx_export": {"model", "weights"},
     "onnx_runtime": {"model", "onnx_export", "weights"},
@@ -134,7 +134,7 @@ ALLOWED = {
 ONLY_IN = {
     "torch": {"class_features", "clips", "importing", "loading", "model", "scoring", "segmenter",
               "text_cache", "training", "weights", "data", "benchmark", "onnx_export",
-              "onnx_runtime"},
+              "onnx_runtime", "sam_masks"},
     "onnx": {"onnx_export"},
     "onnxruntime": {"onnx_export", "onnx_runtime"},
     "open_clip": {"catalogue", "model"},

@@ -100,6 +100,50 @@ def test_a_web_page_is_told_from_a_checkpoint(tmp_path, page):
         read_tensors(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n", "git lfs pull"),
+        (b"\x1f\x8b" + bytes(100), "packed: unpack it first"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"GGUF" + bytes(100), "a GGUF file, which is not read"),
+        (b'{"weight_map": {}}', "the weights are another file"),
+        (b"", "is empty: copy or download it again"),
+    ],
+)
+def test_files_that_are_no_checkpoint_are_called_what_they_are(tmp_path, content, message):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_programs_and_foreign_archives(tmp_path, recwarn):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"a\.pt is a TorchScript archive.*state_dict"):
+        read_tensors(tmp_path / "a.pt")
+    np.savez(tmp_path / "a.npz", a=np.ones(3))
+    with pytest.raises(CheckpointError, match=r"a\.npz is an archive of other files"):
+        read_tensors(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["image_encoder.pos_embed", "mask_decoder.a"], "a Segment-Anything model.*sam:FOLDER"),
+        (["vision_encoder.pos_embed", "mask_decoder.a"], "a Segment-Anything model.*sam:FOLDER"),
+        (["visual.conv1.weight", "text.ln_final.weight"], "text tower of its own"),
+        (["visual.layer1.0.conv1.weight", "token_embedding.weight"], "a CLIP with a ResNet"),
+        (["visual.trunk.norm.weight", "text.ln_final.weight"], "a visual tower of timm's"),
+        (["vision_model.a", "text_model.b"], "a CLIP as transformers stores it"),
+        (["layer4.weight", "fc" + "x" * 200], r"names: fcx{78}…, layer4\.weight\. "),
+    ],
+)
+def test_models_that_are_not_read_are_called_what_they_seem_to_be(tmp_path, names, message):
+    torch.save({name: torch.zeros(2) for name in names}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=rf"a\.pt: .*{message}.*What is read: .*DeOP.*CLIPs"):
+        import_checkpoint(tmp_path / "a.pt", "a")
+
+
 def test_a_name_that_no_file_can_have():
     with pytest.raises(UsageError, match="no checkpoint at xxx"):
         read_tensors(Path("x" * 300))

@@ -23,7 +23,7 @@ def shapes_of(state_dict: Mapping[str, Any], kind: str) -> Shapes:
     """The shapes of a file's tensors; raises CheckpointError for anything else in it."""
     strangers = sorted(key for key, value in state_dict.items() if not isinstance(value, Tensor))
     if strangers:
-        raise CheckpointError(f"entries that are no tensors: {_some(strangers)}")
+        raise CheckpointError(f"entries that are no tensors: {some_of(strangers)}")
     return Shapes({key: tuple(value.shape) for key, value in state_dict.items()}, kind)
 
 
@@ -69,7 +69,7 @@ def compare(
     missing, surplus = ([k.removeprefix(prefix) for k in keys] for keys in (missing, surplus))
     faults = {"missing": missing, "surplus": surplus, "misshapen": misshapen}
     if any(faults.values()):
-        named = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
+        named = "; ".join(f"{fault}: {some_of(names)}" for fault, names in faults.items() if names)
         raise CheckpointError(f"the tensors are not those of {kind}: {named}")
 
 
@@ -86,7 +86,7 @@ def taken(
         if not state_dict[source].is_floating_point()
     ]
     if strangers:
-        raise CheckpointError(f"tensors that hold no floating-point numbers: {_some(strangers)}")
+        raise CheckpointError(f"tensors that hold no floating-point numbers: {some_of(strangers)}")
     return {name: state_dict[source].float() for source, name in sources.items()}
 
 
@@ -98,6 +98,7 @@ def _check_loadable(config: ModelConfig) -> None:
         raise UsageError(f"no model can have this configuration: {error}") from error
 
 
-def _some(names: list[str], limit: int = 5) -> str:
+def some_of(names: list[str], limit: int = 5) -> str:
+    """The first few names, with commas between, and how many more there are."""
     more = [f"and {len(names) - limit} more"] if len(names) > limit else []
     return ", ".join(names[:limit] + more)
