@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ovseg_cli import __version__, weights
-from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.errors import CheckpointError, OutputError, UsageError
+from ovseg_cli.json_files import parse_json
 from ovseg_cli.model.build import config_from_dict
 from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, every_patch
-from ovseg_cli.onnx_export import INSTALL, OPSET, PARTS, export
+from ovseg_cli.model.variants import with_input
+from ovseg_cli.onnx_export import FIXED, INSTALL, LOGITS, OPSET, PARTS, Axes, export
 from ovseg_cli.whole_files import atomic_path
 
 if TYPE_CHECKING:
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TORCH, ONNX = "torch", "onnx"  # runtimes; what else is named is a file
+AGAIN = "export it again with `ovseg export-model`"
+SILENT = 4  # of onnxruntime's own log; its exceptions tell the same
+FLOAT = "tensor(float)"  # as onnxruntime calls it
+COARSEST = 64  # pixels of the input between two numbers of a mask
 
 
 class Graph:
@@ -44,7 +52,7 @@ class Graph:
         options.intra_op_num_threads = torch.get_num_threads()
         # Threads that wait busily take the cores from what torch does between two passes.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors
+        options.log_severity_level = SILENT
         try:
             self._session = onnxruntime.InferenceSession(
                 source if isinstance(source, bytes) else str(source),
@@ -54,24 +62,114 @@ class Graph:
             facts = self._session.get_modelmeta().custom_metadata_map
             self.part = facts["part"]
             self.checksum = facts["model_sha256"]
-            self.config = config_from_dict(json.loads(facts["config"]))
+            self.config = config_from_dict(parse_json(facts["config"]))
+            part = PARTS[self.part]
             self.mask_stride = int(facts.get("mask_stride", 0))
             self.sharp_masks = facts.get("sharp_masks") == "true"
-            known = list(PARTS[self.part].inputs) == [i.name for i in self._session.get_inputs()]
+            if self.part == "queries" and not 0 < self.mask_stride <= COARSEST:
+                raise ValueError(f"a mask_stride of {self.mask_stride}")
         except Exception as error:  # onnxruntime's have no common class
             raise UsageError(
-                f"{_name(source)} is no file of `ovseg export-model`: {error}"
+                f"{_name(source)} is no file of `ovseg export-model`: {error}; {AGAIN}"
             ) from error
-        if not known:
-            raise UsageError(f"{_name(source)} is of another version of ovseg: export it again")
+        self.name = _name(source)
+        for kind, axes, values in (
+            ("inputs", part.inputs, self._session.get_inputs()),
+            ("outputs", part.outputs, self._session.get_outputs()),
+        ):
+            if not _serves(axes, values):
+                found = ", ".join(f"{v.name} {v.type} {_axes(v.shape)}" for v in values)
+                wanted = ", ".join(f"{name} {FLOAT} {_axes(axes[name])}" for name in axes)
+                raise UsageError(
+                    f"{self.name} is damaged, or of another version of ovseg: its {kind} are "
+                    f"{found:.400}, not {wanted}: {AGAIN}"
+                )
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        """Outputs of the part, in its order; inputs on the CPU."""
+        """Outputs of the part, in its order; inputs on the CPU.
+
+        Raises CheckpointError for a graph that fails, or gives what its part does not.
+        """
+        part = PARTS[self.part]
         feeds = {
             name: np.ascontiguousarray(value.numpy())
-            for name, value in zip(PARTS[self.part].inputs, inputs, strict=True)
+            for name, value in zip(part.inputs, inputs, strict=True)
         }
-        return [torch.from_numpy(array) for array in self._session.run(None, feeds)]
+        try:
+            outputs = self._run(feeds)
+        except Exception as error:  # onnxruntime's have no common class
+            reason = str(error).partition("\n")[0]
+            if "allocate memory" in reason or "bad_alloc" in reason:
+                raise MemoryError(reason) from error
+            raise CheckpointError(f"{self.name} cannot be run: {reason:.300}; {AGAIN}") from error
+        self._check(feeds, outputs)
+        return [torch.from_numpy(array) for array in outputs]
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The session's outputs. A graph that never ends can be ended by a signal."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = SILENT
+
+        def run() -> list[np.ndarray]:
+            found: list[np.ndarray] = self._session.run(None, feeds, options)
+            return found
+
+        if threading.current_thread() is not threading.main_thread():
+            return run()
+        # Python hears of signals in its main thread alone, and not while that is within a pass.
+        with ThreadPoolExecutor(1) as pool:
+            passing = pool.submit(run)
+            try:
+                return passing.result()
+            except BaseException:
+                options.terminate = True
+                raise
+
+    def _check(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Raise CheckpointError for outputs of other sizes than follow from the inputs."""
+        part = PARTS[self.part]
+        lengths: dict[str | int, int] = {}
+        for axes, array in zip(part.inputs.values(), feeds.values(), strict=True):
+            lengths |= zip(axes, array.shape, strict=True)
+        lengths |= {"channels": self.config.joint_width, LOGITS: lengths.get("phrases", 0) + 1}
+        most = {
+            "rows": "height",
+            "columns": "width",
+            "mask_rows": "height",
+            "mask_columns": "width",
+        }
+        for (name, axes), array in zip(part.outputs.items(), outputs, strict=True):
+            fits = array.ndim == len(axes) and array.dtype == np.float32
+            for axis, length in zip(axes, array.shape, strict=False):
+                limit = lengths[most[axis]] if axis in most else length
+                fits &= 0 < length <= limit and lengths.setdefault(axis, length) == length
+            if not fits:
+                raise CheckpointError(
+                    f"{self.name} gives {name} of {array.dtype} {array.shape}, which are no "
+                    f"{_axes(axes)} of images {feeds['images'].shape}: {AGAIN}"
+                )
+
+
+def _axes(lengths: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, lengths))})"
+
+
+def _serves(axes: Mapping[str, Axes], values: Sequence[Any]) -> bool:
+    """Whether a graph's inputs or outputs are those of a part, as many and in their order.
+
+    The lengths of some axes are the model's; those of others have to be open.
+    """
+    if [value.name for value in values] != list(axes):
+        return False
+    for wanted, value in zip(axes.values(), values, strict=True):
+        if value.type != FLOAT or len(value.shape) != len(wanted):
+            return False
+        for axis, length in zip(wanted, value.shape, strict=True):
+            if length != axis and isinstance(length, int) != (axis in FIXED):
+                return False
+    return True
 
 
 def _name(source: Path | bytes) -> str:
@@ -157,12 +255,27 @@ def onnx_network(
         scales=config.input.scales,
     )
     exported = replace(graph.config, input=looks)
+    if not _made_of(exported, config):
+        raise UsageError(f"{path} tells of another network than {entry.name} is: {AGAIN}")
     if adapted and exported != config:
         raise UsageError(
             f"{path} was exported with other options: leave out --size, --proposals, --attention "
             "and --last-block, or use --runtime onnx"
         )
     return OnnxNetwork(load(exported), _only(graph, path))
+
+
+def _made_of(exported: ModelConfig, config: ModelConfig) -> bool:
+    """Whether options of `ovseg export-model` make the one configuration of the other."""
+    size, last = exported.input.min_size, exported.visual
+    attention: dict[str, Any] = {"severance": last.severance, "reduced": last.reduced}
+    try:
+        made = with_input(
+            config, None if size == config.input.min_size else size, exported.proposals
+        )
+        return replace(made, visual=replace(made.visual, **attention)) == exported
+    except (UsageError, ValueError):  # this model cannot have them
+        return False
 
 
 def on_cpu(device: str, precision: str) -> tuple[str, str]:

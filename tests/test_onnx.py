@@ -1,7 +1,10 @@
 """A network as an ONNX file gives in onnxruntime what it gives in torch, at every size."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +18,7 @@ import torch.nn.functional as F
 from small_models import CLIP, PLAIN, PYRAMID, SMALL_SAN
 
 from ovseg_cli import weights
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.loading import load_model
 from ovseg_cli.media.images import read_image
@@ -270,6 +273,181 @@ def test_wrong_files_are_refused_by_name(models, file, tmp_path):
     for name in ("text.onnx", "half.onnx", "foreign.onnx"):
         with pytest.raises(UsageError, match=f"{name} is no file of `ovseg export-model`"):
             load_model(models["deop"], runtime=str(tmp_path / name))
+
+
+def altered(file, change) -> Path:
+    """The file with its graph or its metadata (a dict of texts) changed."""
+    model = onnx.load_from_string(file.read_bytes())
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    change(model.graph, facts)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, facts)
+    path = file.with_name("altered.onnx")
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def followed_by(graph, output: str, *nodes):
+    """What a graph gives as `output` goes through nodes, from "before" to "after"."""
+    for node in graph.node:
+        node.output[:] = ["before" if name == output else name for name in node.output]
+        node.input[:] = ["before" if name == output else name for name in node.input]
+    for node in nodes:
+        node.output[:] = [output if name == "after" else name for name in node.output]
+    graph.node.extend(nodes)
+
+
+def declared(graph, name: str, kind=onnx.TensorProto.FLOAT, shape=None):
+    (value,) = (v for v in (*graph.input, *graph.output) if v.name == name)
+    shape = shape or [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+    value.CopyFrom(onnx.helper.make_tensor_value_info(name, kind, shape))
+
+
+def whole_numbers(graph, facts):
+    cast = onnx.helper.make_node("Cast", ["before"], ["after"], to=onnx.TensorProto.INT64)
+    followed_by(graph, "class_logits", cast)
+    declared(graph, "class_logits", onnx.TensorProto.INT64)
+
+
+def another_name(graph, facts):
+    followed_by(graph, "class_logits", onnx.helper.make_node("Identity", ["before"], ["logits"]))
+    graph.output[1].name = "logits"
+
+
+def fewer_axes(graph, facts):
+    sums = onnx.helper.make_node("ReduceMax", ["before"], ["after"], axes=[2], keepdims=0)
+    followed_by(graph, "class_logits", sums)
+    declared(graph, "class_logits", shape=["images", 5])
+
+
+def one_size_alone(graph, facts):
+    declared(graph, "images", shape=[1, 3, 64, 64])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (whole_numbers, r"outputs are .*class_logits tensor\(int64\)"),
+        (another_name, "outputs are .*logits"),
+        (fewer_axes, r"outputs are .*class_logits tensor\(float\) \(images, 5\)"),
+        (one_size_alone, r"inputs are images tensor\(float\) \(1, 3, 64, 64\)"),
+        (lambda graph, facts: facts.update(mask_stride="0"), "a mask_stride of 0"),
+        (lambda graph, facts: facts.update(mask_stride="1" + "0" * 30), "a mask_stride of 10"),
+        (lambda graph, facts: facts.update(config="[" * 100_000), "nested too deeply"),
+        (lambda graph, facts: facts.update(part="all"), "no file of `ovseg export-model`"),
+    ],
+)
+def test_graphs_that_cannot_serve_are_refused_when_they_are_read(
+    models, file, capfd, change, message
+):
+    path = altered(file, change)
+    with pytest.raises(UsageError, match=rf"altered\.onnx is .*{message}") as raised:
+        load_model(models["deop"], runtime=str(path))
+    assert "export it again with `ovseg export-model`" in str(raised.value)
+    assert capfd.readouterr().err == ""  # onnxruntime's own log
+
+
+def surplus_class(graph, facts):
+    twice = onnx.helper.make_node("Concat", ["before", "before"], ["after"], axis=2)
+    followed_by(graph, "class_logits", twice)
+
+
+def fails(graph, facts):
+    graph.initializer.append(onnx.numpy_helper.from_array(np.full(5, 99), "beyond"))
+    gather = onnx.helper.make_node("Gather", ["before", "beyond"], ["after"], axis=1)
+    followed_by(graph, "class_logits", gather)
+
+
+def far_larger_masks(graph, facts):
+    tile = onnx.numpy_helper.from_array(np.array([1, 1, 9, 9]), "nine")
+    graph.initializer.append(tile)
+    followed_by(graph, "mask_logits", onnx.helper.make_node("Tile", ["before", "nine"], ["after"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (surplus_class, r"gives class_logits of float32 \(1, 5, 18\)"),
+        (far_larger_masks, r"gives mask_logits of float32"),
+        (fails, "cannot be run: .*Gather"),
+    ],
+)
+def test_what_a_graph_gives_is_looked_at(models, file, capfd, change, message):
+    model = load_model(models["deop"], runtime=str(altered(file, change)))
+    with pytest.raises(CheckpointError, match=rf"altered\.onnx {message}") as raised:
+        Segmenter(model, SYNONYMS)(read_image(PHOTOS[0]))
+    assert "export it again with `ovseg export-model`" in str(raised.value)
+    assert capfd.readouterr().err == ""
+
+
+def with_config(**changes):
+    def change(graph, facts):
+        values = json.loads(facts["config"])
+        for part, within in changes.items():
+            values[part] = values[part] | within if isinstance(within, dict) else within
+        facts["config"] = json.dumps(values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_config(text={"layers": 2}),
+        with_config(input={"size_divisibility": 1}),
+        with_config(input={"min_size": 96, "max_size": 100_000}),
+        with_config(input={"min_size": 16}),
+        with_config(logit_scale=50.0),
+        lambda graph, facts: facts.update(config=json.dumps(SMALL_SAN.to_dict())),
+    ],
+)
+def test_a_configuration_of_another_network_is_the_file_s_fault(models, file, change):
+    """Not the model's, which is not damaged."""
+    path = altered(file, change)
+    with pytest.raises(UsageError, match=r"altered\.onnx tells of another network than deop is"):
+        load_model(models["deop"], runtime=str(path))
+
+
+def never_ends(graph, facts):
+    true = onnx.numpy_helper.from_array(np.array(True), "true")
+    graph.initializer.append(true)
+    inner = {
+        name: onnx.helper.make_tensor_value_info(name, kind, shape)
+        for name, kind, shape in (
+            ("number", onnx.TensorProto.INT64, []),
+            ("go", onnx.TensorProto.BOOL, []),
+            ("x", onnx.TensorProto.FLOAT, None),
+            ("go_on", onnx.TensorProto.BOOL, []),
+            ("y", onnx.TensorProto.FLOAT, None),
+        )
+    }
+    same = [onnx.helper.make_node("Identity", *io) for io in ((["go"], ["go_on"]), (["x"], ["y"]))]
+    values = list(inner.values())
+    body = onnx.helper.make_graph(same, "body", values[:3], values[3:])
+    loop = onnx.helper.make_node("Loop", ["", "true", "before"], ["after"], body=body)
+    followed_by(graph, "class_logits", loop)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_graph_that_never_ends_is_ended_by_ctrl_c(models, file):
+    path = altered(file, never_ends)
+    code = (
+        "import sys, numpy, ovseg_cli\n"
+        "model = ovseg_cli.load_model(sys.argv[1], runtime=sys.argv[2])\n"
+        "print('now', flush=True)\n"
+        "try: model.segment(numpy.zeros((64, 64, 3), numpy.uint8), ['sky'])\n"
+        "except KeyboardInterrupt: print('ended')\n"
+    )
+    command = [sys.executable, "-c", code, str(models["deop"]), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "now\n"
+            time.sleep(2)
+            assert process.poll() is None  # still in it
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=30)[0] == "ended\n"
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("options", [{"device": "cuda"}, {"precision": "bf16"}])
