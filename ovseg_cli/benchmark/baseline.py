@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_cli.benchmark.figure import HIGHER, LOWER, Figure
+from ovseg_cli.benchmark.plan import SECTIONS
 from ovseg_cli.errors import UsageError
+from ovseg_cli.json_files import read_json
 from ovseg_cli.whole_files import atomic_path
 
 FORMAT = 1  # of the file
-WORSE, BETTER, NEW = "worse", "better", "new"
+WORSE, BETTER, NEW, INCOMPARABLE = "worse", "better", "new", "not comparable"
 # What two machines have in common whose figures may be compared.
 MACHINE = ("cpu", "cores", "threads", "gpu", "system", "torch")
 
@@ -25,8 +27,8 @@ class Comparison:
     """A figure beside the one of the baseline."""
 
     before: float | None  # None: the baseline does not have it
-    ratio: float | None  # now / before
-    verdict: str  # WORSE, BETTER, NEW, or empty where the two are as good as equal
+    ratio: float | None  # now / before; None: one that says nothing, as of 0
+    verdict: str  # one of the above, or empty where the two are as good as equal
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -40,19 +42,24 @@ class Baseline:
         """Raises UsageError for a file that is none of ours."""
         self.path = path
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
         except OSError as error:
             raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise self._unusable("no JSON") from error
+        except ValueError as error:
+            raise self._unusable(str(error)) from error
         figures = _mapping(stored).get("figures")
         if not isinstance(figures, list) or not figures:
             raise self._unusable("no figures in it")
-        if stored.get("format") != FORMAT:
-            raise self._unusable(f"its format is {stored.get('format')!r}, not {FORMAT}")
+        form = stored.get("format")
+        if form != FORMAT or isinstance(form, bool):
+            raise self._unusable(f"its format is {form!r:.40}, not {FORMAT}")
         self.machine = _mapping(stored.get("machine"))
         self.settings = _mapping(stored.get("settings"))
-        self.values = dict(map(self._entry, figures))
+        self.values: dict[str, float] = {}
+        for key, value in map(self._entry, figures):
+            if key in self.values:  # which of the two counts, nothing says
+                raise self._unusable(f"two figures with the key {key!r:.80}")
+            self.values[key] = value
 
     def _entry(self, figure: Any) -> tuple[str, float]:
         key: Any = _mapping(figure).get("key")
@@ -70,7 +77,11 @@ class Baseline:
 
     def require(self, sections: Iterable[str]) -> None:
         """Raises UsageError where none of the sections was measured for this baseline."""
-        held = dict.fromkeys(key.partition(".")[0] for key in self.values)
+        known = (*SECTIONS, "profile")
+        keys = dict.fromkeys(key.partition(".")[0] for key in self.values)
+        held = [section for section in keys if section in known]
+        if not held:
+            raise self._unusable(f"no figures of {', '.join(known)} in it")
         if not set(held) & set(sections):
             raise UsageError(
                 f"{self.path} holds figures of {', '.join(held)}, none of what is to be measured: "
@@ -81,7 +92,7 @@ class Baseline:
         """In what the baseline was measured otherwise, so that ratios say little."""
         then, now = {**self.machine, **self.settings}, {**machine, **settings}
         return [
-            f"{name} {then.get(name)}, now {now.get(name)}"
+            f"{name} {then.get(name)!s:.80}, now {now.get(name)!s:.80}"
             for name in (*MACHINE, *settings)
             if then.get(name) != now.get(name)
         ]
@@ -93,9 +104,10 @@ class Baseline:
         before = self.values.get(figure.key)
         if before is None:
             return Comparison(None, None, NEW)
-        ratio = figure.value / before if before > 0 else 0.0
-        if not 0 < ratio < math.inf:  # none that says anything
-            return Comparison(before, None, "")
+        # What is below that has few digits, or none.
+        ratio = figure.value / before if before >= sys.float_info.min else 0.0
+        if not 0 < ratio < math.inf:
+            return Comparison(before, None, INCOMPARABLE)
         slower = {LOWER: ratio, HIGHER: 1 / ratio}.get(figure.better, 1.0)
         limit = 1 + tolerance
         verdict = WORSE if slower > limit else BETTER if slower < 1 / limit else ""

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import fields
 
 import pytest
@@ -60,11 +61,15 @@ def test_what_was_not_measured_then_is_new(baseline):
     assert (found.verdict, found.before, found.ratio) == ("new", None, None)
 
 
-@pytest.mark.parametrize(("before", "now"), [(0.0, 3.0), (5e-324, 3.0), (1e300, 5e-324)])
-def test_a_ratio_of_zero_or_infinity_is_none(tmp_path, before, now):
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [(0.0, 3.0), (-5.0, 3.0), (5e-324, 3.0), (1e-320, 1e-320), (1e300, 5e-324), (3.0, 0.0)],
+)
+def test_what_has_no_ratio_is_not_called_the_same(tmp_path, before, now):
     store(tmp_path / "b.json", [Figure("a.b", "", before, "s", "lower")], {}, {})
     found = Baseline(tmp_path / "b.json").compare(Figure("a.b", "", now, "s", "lower"), 0.1)
-    assert (found.ratio, found.verdict) == (None, "")
+    assert (found.ratio, found.verdict) == (None, "not comparable")
+    assert found.record()["verdict"] == "not comparable"
 
 
 def test_other_circumstances_are_told(baseline):
@@ -91,6 +96,8 @@ def test_sections_that_the_baseline_lacks(baseline):
         b'{"format": 1, "figures": {}}',
         b'{"format": 1, "figures": []}',
         b'{"format": 2, "figures": [{"key": "a.b", "value": 1}]}',
+        b'{"format": true, "figures": [{"key": "a.b", "value": 1}]}',
+        b'{"format": 1, "figures": [{"key": "a.b", "value": 1}, {"key": "a.b", "value": 9}]}',
         b'{"format": 1, "figures": [1]}',
         b'{"format": 1, "figures": [{"key": "a.b"}]}',
         b'{"format": 1, "figures": [{"key": "a.b", "value": "1"}]}',
@@ -105,6 +112,23 @@ def test_a_file_that_is_no_baseline(tmp_path, content):
     (tmp_path / "b.json").write_bytes(content)
     with pytest.raises(UsageError, match="b.json is no baseline.*--store FILE"):
         Baseline(tmp_path / "b.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "b.json")
+    with pytest.raises(UsageError, match="b.json is no baseline .*not a regular file"):
+        Baseline(tmp_path / "b.json")
+
+
+def test_a_file_of_far_too_many_sections_is_not_all_told(tmp_path):
+    figures = [Figure(f"other{n}.b", "", 1.0, "s", "lower") for n in range(2000)]
+    store(tmp_path / "b.json", figures, {"cpu": "x" * 10_000}, {})
+    baseline = Baseline(tmp_path / "b.json")
+    with pytest.raises(UsageError, match="no figures of .*names.* in it") as raised:
+        baseline.require(["names"])
+    assert len(str(raised.value)) < 500
+    assert all(len(told) < 300 for told in baseline.differences({"cpu": "a"}, {}))
 
 
 def test_a_baseline_that_is_not_there(tmp_path):
