@@ -4,6 +4,7 @@ classes.json.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ovseg_cli.errors import InputError, UsageError, VocabularyError
-from ovseg_cli.json_files import read_json
+from ovseg_cli.json_files import open_regular, read_json
 from ovseg_cli.media.images import read_image, read_values
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -21,6 +22,7 @@ IGNORE = 255  # label of a pixel that counts neither in training nor in scores
 IGNORE_16 = 65535  # the same in sets of 255 classes and more
 BACKGROUND = "background"  # the class name that means "none of this set's names"
 _NAMED = 5  # missing files that a message names
+_LONGEST_LIST = 100_000_000  # bytes of a list of photos; two million long names are that many
 
 
 def _own_files(root: Path, key: str) -> tuple[Path, Path]:
@@ -216,7 +218,7 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
     """Read the lists of one split; raises UsageError where the layout is not as expected."""
     try:
         classes = read_json(root / "classes.json")
-        by_id = {int(number): str(name) for number, name in classes.items()}
+        by_id = _names_by_id(classes)
         keys = read_lines(root / f"{split}.txt")
     except (OSError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UsageError(
@@ -245,6 +247,18 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
     )
 
 
+def _names_by_id(classes: Any) -> dict[int, str]:
+    """What classes.json says; raises ValueError for an id that is none, or there twice."""
+    by_id: dict[int, str] = {}
+    for key, name in classes.items():
+        if not (key.isascii() and key.isdigit() and str(int(key)) == key):
+            raise ValueError(f"classes.json: {key!r:.40} is no class id such as 0 or 17")
+        if not isinstance(name, str):
+            raise ValueError(f"classes.json: the name of class {key} is no text: {name!r:.40}")
+        by_id[int(key)] = name
+    return by_id
+
+
 def named_set(data: Path, name: str, split: str) -> PixelSet:
     """One split of the set in `data/name`, which is called so: folders may share their last part.
 
@@ -257,7 +271,15 @@ def named_set(data: Path, name: str, split: str) -> PixelSet:
 
 def read_lines(file: Path) -> tuple[str, ...]:
     """The lines of a list in UTF-8 that are not blank. Raises OSError and UnicodeDecodeError."""
-    lines = file.read_text("utf-8-sig").splitlines()  # as editors on Windows begin it
+    try:
+        with open_regular(file) as stream:
+            content = stream.read(_LONGEST_LIST + 1)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error), str(file)) from error
+    if len(content) > _LONGEST_LIST:
+        reason = f"it is larger than {_LONGEST_LIST // 10**6} MB"
+        raise OSError(errno.EFBIG, reason, str(file))
+    lines = content.decode("utf-8-sig").splitlines()  # as editors on Windows begin it
     return tuple(line.strip() for line in lines if line.strip())
 
 

@@ -1,11 +1,13 @@
 """Reading photos with a label per pixel."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg_cli.data import pixel_set
 from ovseg_cli.data.pixel_set import IGNORE, named_set, read_ids, read_pixel_set
 from ovseg_cli.errors import InputError, UsageError
 
@@ -75,6 +77,42 @@ def test_the_folders_of_the_project_are_read(shared_dir):
     found = set(np.unique(labels))
     assert found <= {*range(21), IGNORE}
     assert found & set(range(20))  # each photo of VOC shows at least one class
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("name", ["train.txt", "classes.json"])
+def test_a_pipe_is_not_waited_for(garden, name):
+    (garden / name).unlink()
+    os.mkfifo(garden / name)
+    with pytest.raises(UsageError, match="garden is not a labelled .*not a regular file"):
+        read_pixel_set(garden, "train")
+
+
+def test_a_list_that_is_too_long(garden, monkeypatch):
+    monkeypatch.setattr(pixel_set, "_LONGEST_LIST", 6)
+    assert read_pixel_set(garden, "train").keys == ("a", "b")
+    monkeypatch.setattr(pixel_set, "_LONGEST_LIST", 5)
+    with pytest.raises(UsageError, match=r"larger than 0 MB.*train\.txt"):
+        read_pixel_set(garden, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"0": "cat", "00": "dog"}', "'00' is no class id such as 0 or 17"),
+        ('{"0": "cat", " 1": "dog"}', "' 1' is no class id"),
+        ('{"0": "cat", "-1": "dog"}', "'-1' is no class id"),
+        ('{"0": "cat", "\u0663": "dog"}', "is no class id"),
+        ('{"0": "cat", "%s": "dog"}' % ("x" * 1000), "'x{39}.* is no class id"),
+        ('{"0": NaN, "1": "cat"}', "the name of class 0 is no text: nan"),
+        ('{"0": "cat", "1": null}', "the name of class 1 is no text: None"),
+        ('{"0": "cat", "1": ["dog"]}', "the name of class 1 is no text"),
+    ],
+)
+def test_classes_that_would_be_lost_or_have_no_name(garden, content, message):
+    (garden / "classes.json").write_text(content)
+    with pytest.raises(UsageError, match=rf"classes\.json: .*{message}"):
+        read_pixel_set(garden, "train")
 
 
 def break_it(root, what):
