@@ -27,6 +27,7 @@ PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 # What makes the library run, or fetch, what is not in it.
 FOREIGN = ("auto_map", "custom_pipelines", "quantization_config")
 MOST_SIDE = 2048  # at which a processor may show photos to the model; SAM's see 1024
+MOST_LAYERS = 200  # of a part of a model; the largest published has 48
 MOST_ABSENT = 100_000_000  # numbers that a model may have beyond those in its files
 
 
@@ -135,12 +136,25 @@ def _check_entry(file: Path, key: str, value: Any) -> None:
             "take a folder with nothing but a model and its processor"
         )
     if file.name in PROCESSORS and "size" in key:
-        sides = [value, *(side for _, side in _entries(value))]
-        for side in sides:
-            if isinstance(side, int | float) and not side <= MOST_SIDE:
-                raise CheckpointError(
-                    f"{file}: {key!r:.80} is {side!r:.20}, more than {MOST_SIDE} pixels"
-                )
+        limit, kind = MOST_SIDE, "pixels"
+    elif file.name == MODEL and any(part in key for part in ("layers", "blocks", "depth")):
+        limit, kind = MOST_LAYERS, "layers"
+    else:
+        return
+    for number in _numbers(value):
+        if not number <= limit:
+            raise CheckpointError(
+                f"{file}: {key!r:.80} is {number!s:.20}, more than {limit} {kind}"
+            )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All numbers in JSON, at any depth."""
+    if isinstance(value, int | float):
+        yield value
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in within:
+        yield from _numbers(part)
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,7 @@
 """Models of toy size, of each kind that there is."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -132,3 +133,30 @@ def san_authors_state(config: SANConfig = SMALL_SAN) -> dict[str, torch.Tensor]:
         "criterion.empty_weight": torch.ones(172),
         "ov_classifier.attn_mask": torch.full((77, 77), -torch.inf).triu(1),
     }
+
+
+def save_small_sam(folder: Path) -> None:
+    """A Segment-Anything model of a few thousand random weights, as transformers keeps it."""
+    import transformers as library
+
+    side = {"image_size": 64, "patch_size": 16, "hidden_size": 16}
+    vision = library.SamVisionConfig(
+        **side, num_hidden_layers=1, num_attention_heads=2, output_channels=16, mlp_dim=16,
+        window_size=2, global_attn_indexes=[0], num_pos_feats=8,
+    )  # fmt: skip
+    prompts = library.SamPromptEncoderConfig(**side)
+    decoder = library.SamMaskDecoderConfig(
+        hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2,
+        iou_head_hidden_dim=16,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = library.SamModel(
+        library.SamConfig(
+            vision_config=vision.to_dict(),
+            prompt_encoder_config=prompts.to_dict(),
+            mask_decoder_config=decoder.to_dict(),
+        )
+    )
+    model.save_pretrained(folder)
+    resizing = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
+    library.SamProcessor(library.SamImageProcessor(**resizing)).save_pretrained(folder)

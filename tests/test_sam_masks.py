@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_models import save_small_sam
 
 from ovseg_cli.errors import CheckpointError, InputError, UsageError
 from ovseg_cli.frame import Frame
@@ -23,29 +24,9 @@ PHOTO = Frame(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8), 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    torch, library = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    side = {"image_size": 64, "patch_size": 16, "hidden_size": 16}
-    vision = library.SamVisionConfig(
-        **side, num_hidden_layers=1, num_attention_heads=2, output_channels=16, mlp_dim=16,
-        window_size=2, global_attn_indexes=[0], num_pos_feats=8,
-    )  # fmt: skip
-    prompts = library.SamPromptEncoderConfig(**side)
-    decoder = library.SamMaskDecoderConfig(
-        hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2,
-        iou_head_hidden_dim=16,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = library.SamModel(
-        library.SamConfig(
-            vision_config=vision.to_dict(),
-            prompt_encoder_config=prompts.to_dict(),
-            mask_decoder_config=decoder.to_dict(),
-        )
-    )
+    pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("sam")
-    model.save_pretrained(folder)
-    resizing = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
-    library.SamProcessor(library.SamImageProcessor(**resizing)).save_pretrained(folder)
+    save_small_sam(folder)
     return folder
 
 
@@ -280,6 +261,13 @@ def test_a_model_far_larger_than_its_files_is_not_made(copy):
     vision = json.loads((copy / "config.json").read_text())["vision_config"]
     change(copy / "config.json", vision_config=vision | {"hidden_size": 16384, "mlp_dim": 65536})
     with pytest.raises(CheckpointError, match="describes a model of .* files hold at most"):
+        SamMasks(copy, "cpu")
+
+
+def test_a_model_of_a_million_layers_is_not_made(copy):
+    vision = json.loads((copy / "config.json").read_text())["vision_config"]
+    change(copy / "config.json", vision_config=vision | {"num_hidden_layers": 10**6})
+    with pytest.raises(CheckpointError, match="'num_hidden_layers' is 1000000, more than 200"):
         SamMasks(copy, "cpu")
 
 

@@ -114,8 +114,9 @@ def of_safetensors(draw: st.DrawFn, data: bytes) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     texts = header.get("__metadata__", {})
-    if texts and draw(st.booleans()):
-        key = draw(st.sampled_from(sorted(texts)))
+    of_json_texts = sorted(key for key, text in texts.items() if text.startswith("{"))
+    if of_json_texts and draw(st.booleans()):
+        key = draw(st.sampled_from(of_json_texts))
         texts[key] = _changed_json(draw, texts[key].encode()).decode("utf-8", "replace")
         changed = json.dumps(header).encode()
     else:

@@ -240,6 +240,35 @@ def _masks(folder: Path) -> Read:
     )
 
 
+def _sam_folders(folder: Path) -> Read:
+    """A Segment-Anything model as transformers keeps it."""
+    from small_models import save_small_sam
+
+    from ovseg_cli.sam_masks import SamMasks
+
+    save_small_sam(folder)
+    return lambda: SamMasks(folder, "cpu")
+
+
+def _graphs(folder: Path) -> Read:
+    """Files of `ovseg export-model`, with the numbers of a graph left as they are or not."""
+    import torch
+    from small_models import PLAIN
+
+    from ovseg_cli import weights
+    from ovseg_cli.model.build import build
+    from ovseg_cli.onnx_export import export
+    from ovseg_cli.onnx_runtime import Graph
+
+    torch.manual_seed(1)
+    network = build(PLAIN)
+    model = folder / "model.safetensors"
+    weights.save(weights.Checkpoint(PLAIN, network.state_dict(), "a model", "none"), model)
+    (folder / "plain.onnx").write_bytes(export(network, "grid", weights.entry_of(model)))
+    images, text = torch.zeros(1, 3, 32, 48), torch.ones(2, PLAIN.joint_width)
+    return lambda: Graph(folder / "plain.onnx")(images, text)
+
+
 def _labelled(folder: Path) -> Read:
     """A labelled data set, and the label maps that another program has made of it."""
     from ovseg_cli.data.pixel_set import read_pixel_set
@@ -486,6 +515,8 @@ READERS = {
     "checkpoint-options": Reader(_checkpoint_options),
     "models": Reader(_models),
     "masks": Reader(_masks),
+    "sam-folders": Reader(_sam_folders),
+    "graphs": Reader(_graphs, "*.onnx"),
     "labelled": Reader(_labelled, "**/*"),
     "label-files": Reader(_label_files),
     "shards": Reader(_shards),
