@@ -217,8 +217,7 @@ class PixelSet:
 def read_pixel_set(root: Path, split: str) -> PixelSet:
     """Read the lists of one split; raises UsageError where the layout is not as expected."""
     try:
-        classes = read_json(root / "classes.json")
-        by_id = _names_by_id(classes)
+        by_id = _names_by_id(root / "classes.json")
         keys = read_lines(root / f"{split}.txt")
     except (OSError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UsageError(
@@ -247,9 +246,16 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
     )
 
 
-def _names_by_id(classes: Any) -> dict[int, str]:
-    """What classes.json says; raises ValueError for an id that is none, or there twice."""
+def _names_by_id(file: Path) -> dict[int, str]:
+    """What classes.json says. Raises OSError, AttributeError for no JSON object, and ValueError.
+
+    An id has one spelling: of two, one would take the place of the other's class in silence.
+    """
     by_id: dict[int, str] = {}
+    try:
+        classes = read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
     for key, name in classes.items():
         if not (key.isascii() and key.isdigit() and str(int(key)) == key):
             raise ValueError(f"classes.json: {key!r:.40} is no class id such as 0 or 17")

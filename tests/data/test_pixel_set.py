@@ -84,8 +84,9 @@ def test_the_folders_of_the_project_are_read(shared_dir):
 def test_a_pipe_is_not_waited_for(garden, name):
     (garden / name).unlink()
     os.mkfifo(garden / name)
-    with pytest.raises(UsageError, match="garden is not a labelled .*not a regular file"):
+    with pytest.raises(UsageError, match="garden is not a labelled .*not a regular file") as raised:
         read_pixel_set(garden, "train")
+    assert name in str(raised.value).partition("images/, labels/)")[2]
 
 
 def test_a_list_that_is_too_long(garden, monkeypatch):
