@@ -254,7 +254,7 @@ class Scorer:
         return TiledScores(tiles, size_hw, span_hw)
 
 
-def _portions(found: Tensor, photo: _Prepared, mirrored: bool) -> Iterator[Tensor]:
+def _portions(found: Tensor, photo: Prepared, mirrored: bool) -> Iterator[Tensor]:
     """Masks (Q, ., .) bool at the size of a look's input, 0 in the padding: (1, n, H, W) float32.
 
     n, whose sum is Q, is as many as PORTION allows: all of them at once would be many gigabytes.
@@ -266,14 +266,14 @@ def _portions(found: Tensor, photo: _Prepared, mirrored: bool) -> Iterator[Tenso
         yield covered.flip(-1) if mirrored else covered
 
 
-def _pooled(found: Tensor, photo: _Prepared, mirrored: bool, grid_hw: tuple[int, int]) -> Tensor:
+def _pooled(found: Tensor, photo: Prepared, mirrored: bool, grid_hw: tuple[int, int]) -> Tensor:
     """The same as shares of patches, all at once (1, Q, h, w).
 
     Each mask is pooled for itself, so that portions of them change no bit.
     """
     # Made beforehand: results that lie between the portions keep their memory from being used again
     # (3.2 GB for 1.3, 4096 masks at 240 pixels).
-    shares = torch.empty(1, len(found), *grid_hw, device=found.device)
+    shares = torch.empty(1, len(found), *grid_hw, dtype=torch.float32, device=found.device)
     first = 0
     for part in _portions(found, photo, mirrored):
         last = first + part.shape[1]
@@ -282,7 +282,7 @@ def _pooled(found: Tensor, photo: _Prepared, mirrored: bool, grid_hw: tuple[int,
     return shares
 
 
-def _certain_logits(found: Tensor, photo: _Prepared, mirrored: bool, frame: Frame) -> Tensor:
+def _certain_logits(found: Tensor, photo: Prepared, mirrored: bool, frame: Frame) -> Tensor:
     """The same as mask logits, all at once (1, Q, H, W). Raises InputError where they are many."""
     height, width = photo.pixels.shape[-2:]
     most = MOST_LOOKED_AT // (height * width)
@@ -292,7 +292,8 @@ def _certain_logits(found: Tensor, photo: _Prepared, mirrored: bool, frame: Fram
             f"{width}×{height} pixels can look at: a smaller --size allows more, as does another "
             "--attention than mask"
         )
-    logits = torch.empty(1, len(found), height, width, device=found.device)
+    size = (1, len(found), height, width)
+    logits = torch.empty(size, dtype=torch.float32, device=found.device)
     first = 0
     for part in _portions(found, photo, mirrored):
         last = first + part.shape[1]

@@ -127,7 +127,7 @@ ALLOWED = {
         ),
         *("data", "report", "scoring", "segmenter", "shard", "tables", "training", "weights"),
         *("exemplars", "merging", "naming", "nouns", "parts", "rivals", "run_lock"),
-        *("engines", "onnx_export", "storage", "vocabulary_check"),
+        *("earlier_results", "engines", "onnx_export", "storage", "vocabulary_check"),
     },
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.
