@@ -1,55 +1,34 @@
-"""How a network looks at photos: resizing, windows, its pass, and what refines its scores."""
+"""How a network looks at photos: scales, mirrors, windows, its pass, refined scores."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from ovseg_cli.errors import CheckpointError, InputError, UsageError
+from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
 from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
 from ovseg_cli.model.tiles import SharpTiledScores, Tile, TiledScores, ramp, window_starts
 from ovseg_cli.model.views import mean, unmirrored
+from ovseg_cli.outside_masks import MaskSource, certain_logits, pooled, require_masks
+from ovseg_cli.prepared import Prepared, padded, prepare, resized
 
 if TYPE_CHECKING:
     from ovseg_cli.model.config import InputConfig
 
 OVERLAP = 0.25  # share of a window that the next one sees again
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CERTAIN = 30.0  # the logit of a mask that is 0 or 1
-# Masks from elsewhere are bytes; so many pixels of them are made float32 at a time (16 MB), and so
-# many at once (1.2 GB) where patches look at all of them together.
-PORTION, MOST_LOOKED_AT = 1 << 22, 300_000_000
-
-# A photo, the unit features (h, w, C) of its patches and a size H×W -> masks (Q, H, W) bool.
-MaskSource = Callable[[Frame, np.ndarray, tuple[int, int]], np.ndarray]
 
 Look = tuple[float, tuple[bool, ...]]  # scale, and whether the photo is seen there in a mirror
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A photo as a network sees it."""
-
-    pixels: Tensor  # (1, 3, h, w) normalised and padded
-    valid_hw: tuple[int, int]  # without the padding
-    padding: tuple[int, int, int, int]  # left, right, top, bottom
-
-    @property
-    def shown(self) -> Tensor:
-        """The photo without the padding, (3, ., .)."""
-        return self.pixels[0, :, : self.valid_hw[0], : self.valid_hw[1]]
 
 
 class Scorer:
@@ -77,7 +56,7 @@ class Scorer:
         self.refine = refine
         self.masks = masks
         self.overlap = overlap
-        self.tile = None if tile is None else self._padded(tile)
+        self.tile = None if tile is None else padded(tile, network.config.input)
         self.looks = _looks(network.config.input)
         network.prepare(masks is not None)
 
@@ -86,29 +65,12 @@ class Scorer:
 
         Of several looks the largest.
         """
-        largest = self.looks[0][0]
-        height, width = resized(size_hw, self.network.config.input, largest)
-        return self._padded(height), self._padded(width)
+        config, largest = self.network.config.input, self.looks[0][0]
+        height, width = resized(size_hw, config, largest)
+        return padded(height, config), padded(width, config)
 
-    def _padded(self, side: int) -> int:
-        step = self.network.config.input.size_divisibility
-        return math.ceil(side / step) * step
-
-    def prepare(self, frame: Frame, scale: float = 1.0) -> Prepared:
-        """Resize as the authors' code does (Pillow, bilinear), normalise, then pad with zeros.
-
-        scale: of the model's usual size.
-        """
-        valid_hw = resized(frame.size_hw, self.network.config.input, scale)
-        pixels = frame.view
-        if valid_hw != pixels.shape[:2]:
-            photo = Image.fromarray(pixels)
-            pixels = np.asarray(photo.resize(valid_hw[::-1], Image.Resampling.BILINEAR))
-        image = torch.from_numpy(np.array(pixels)).to(self.device)[None].permute(0, 3, 1, 2)
-        image = self.network.normalise(image.float())
-        height, width = (self._padded(side) for side in valid_hw)
-        padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
-        return Prepared(F.pad(image, padding), valid_hw, padding)
+    def _prepared(self, frame: Frame, scale: float = 1.0) -> Prepared:
+        return prepare(frame, self.network, self.device, scale)
 
     def score_maps(self, frames: Sequence[Frame], text: TextFeatures) -> list[ScoreMap]:
         """The scores of photos of one input size, at the network's own resolution."""
@@ -119,7 +81,7 @@ class Scorer:
             maps = [mean(of_photo) for of_photo in zip(*looks, strict=True)]
         if not self.refine:
             return maps
-        inputs = (self.prepare(frame).shown for frame in frames)
+        inputs = (self._prepared(frame).shown for frame in frames)
         return [refined(scores, image) for scores, image in zip(maps, inputs, strict=True)]
 
     def _seen(
@@ -130,7 +92,7 @@ class Scorer:
         text: TextFeatures,
     ) -> list[ScoreMap]:
         """The photos' scores at one scale; those of several looks are joined, being of one size."""
-        prepared = [self.prepare(frame, scale) for frame in frames]
+        prepared = [self._prepared(frame, scale) for frame in frames]
         found: list[ScoreMap] = []
         # What has one size at the largest scale may differ by a few pixels at another.
         for _, group in groupby(prepared, key=lambda photo: photo.pixels.shape):
@@ -172,23 +134,23 @@ class Scorer:
 
     def _masked(self, frame: Frame, text: TextFeatures, source: MaskSource) -> ScoreMap:
         """The scores of one photo whose regions come from elsewhere."""
-        prepared = [self.prepare(frame, scale) for scale, _ in self.looks]
+        prepared = [self._prepared(frame, scale) for scale, _ in self.looks]
         first = prepared[0]
         plain, seen = self._patches(first)
         masks = source(frame, seen.cpu().numpy(), first.valid_hw)
-        _require_masks(masks, first.valid_hw)
+        require_masks(masks, first.valid_hw)
         found = torch.from_numpy(masks).to(self.device)
         looks = []
         for (_, mirrors), photo in zip(self.looks, prepared, strict=True):
             for mirrored in mirrors:
                 images = photo.pixels.flip(-1) if mirrored else photo.pixels
                 if self.network.looks_at_masks:
-                    patches = self._features(images, _certain_logits(found, photo, mirrored, frame))
+                    patches = self._features(images, certain_logits(found, photo, mirrored, frame))
                 elif images is first.pixels:
                     patches = plain
                 else:
                     patches = self._features(images)
-                regions = _pooled(found, photo, mirrored, (patches.shape[1], patches.shape[2]))
+                regions = pooled(found, photo, mirrored, (patches.shape[1], patches.shape[2]))
                 logits = self.network.classify_masks(patches, regions, text).class_logits
                 self._require_finite(logits)
                 looks.append(logits[0].softmax(-1))
@@ -213,7 +175,7 @@ class Scorer:
         every pixel. What tells it from those outside, at the length at which it matches its own
         patches as well as the best words do, competes with words on equal terms.
         """
-        _, seen = self._patches(self.prepare(frame))
+        _, seen = self._patches(self._prepared(frame))
         patches = seen.flatten(0, 1)
         mask = torch.from_numpy(inside).float()[None, None]
         # On the CPU: Apple's GPUs pool multiples of a size alone (pytorch#96056).
@@ -254,64 +216,6 @@ class Scorer:
         return TiledScores(tiles, size_hw, span_hw)
 
 
-def _portions(found: Tensor, photo: Prepared, mirrored: bool) -> Iterator[Tensor]:
-    """Masks (Q, ., .) bool at the size of a look's input, 0 in the padding: (1, n, H, W) float32.
-
-    n, whose sum is Q, is as many as PORTION allows: all of them at once would be many gigabytes.
-    """
-    height, width = photo.pixels.shape[-2:]
-    for part in found.split(max(1, PORTION // (height * width))):
-        covered = F.interpolate(part.float()[None], photo.valid_hw, mode="nearest-exact")
-        covered = F.pad(covered, photo.padding)
-        yield covered.flip(-1) if mirrored else covered
-
-
-def _pooled(found: Tensor, photo: Prepared, mirrored: bool, grid_hw: tuple[int, int]) -> Tensor:
-    """The same as shares of patches, all at once (1, Q, h, w).
-
-    Each mask is pooled for itself, so that portions of them change no bit.
-    """
-    # Made beforehand: results that lie between the portions keep their memory from being used again
-    # (3.2 GB for 1.3, 4096 masks at 240 pixels).
-    shares = torch.empty(1, len(found), *grid_hw, dtype=torch.float32, device=found.device)
-    first = 0
-    for part in _portions(found, photo, mirrored):
-        last = first + part.shape[1]
-        shares[:, first:last] = F.interpolate(part, grid_hw, mode="area")
-        first = last
-    return shares
-
-
-def _certain_logits(found: Tensor, photo: Prepared, mirrored: bool, frame: Frame) -> Tensor:
-    """The same as mask logits, all at once (1, Q, H, W). Raises InputError where they are many."""
-    height, width = photo.pixels.shape[-2:]
-    most = MOST_LOOKED_AT // (height * width)
-    if len(found) > most:
-        raise InputError(
-            f"{frame.source}: {len(found)} masks are more than the {most} that patches of "
-            f"{width}×{height} pixels can look at: a smaller --size allows more, as does another "
-            "--attention than mask"
-        )
-    size = (1, len(found), height, width)
-    logits = torch.empty(size, dtype=torch.float32, device=found.device)
-    first = 0
-    for part in _portions(found, photo, mirrored):
-        last = first + part.shape[1]
-        logits[:, first:last] = CERTAIN * (2 * part - 1)
-        first = last
-    return logits
-
-
-def _require_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> None:
-    """Raise ValueError where a source, which may be the user's own, breaks its contract."""
-    height, width = size_hw
-    wanted = f"masks are Q×{height}×{width} bool, at least one"
-    if not isinstance(masks, np.ndarray):
-        raise ValueError(f"{wanted}, not a {type(masks).__name__}")
-    if masks.dtype != np.bool_ or masks.ndim != 3 or not len(masks) or masks.shape[1:] != size_hw:
-        raise ValueError(f"{wanted}, not {masks.shape} {masks.dtype}")
-
-
 def _looks(config: InputConfig) -> list[Look]:
     """What `config` asks for (test-time augmentation), the largest first.
 
@@ -322,19 +226,3 @@ def _looks(config: InputConfig) -> list[Look]:
     if config.mirror and not together:
         looks += [(scale * config.mirror_scale, (True,)) for scale in config.scales]
     return sorted(set(looks), key=lambda look: (-look[0], look[1]))
-
-
-def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -> tuple[int, int]:
-    """A photo's size in the network's input: shorter side `min_size`, longer at most `max_size`.
-
-    scale: by which the result is to be larger than that.
-    """
-    height, width = (float(side) for side in size_hw)
-    if config.min_size is not None:
-        usual = config.min_size / min(size_hw)
-        height, width = height * usual, width * usual
-        if max(height, width) > config.max_size:
-            usual = config.max_size / max(height, width)
-            height, width = height * usual, width * usual
-    height, width = height * scale, width * scale
-    return max(1, int(height + 0.5)), max(1, int(width + 0.5))

@@ -19,7 +19,8 @@ from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.own_settings import own_settings
 from ovseg_cli.model.score_map import ScoreMap, full_scores
-from ovseg_cli.scoring import OVERLAP, MaskSource, Scorer
+from ovseg_cli.outside_masks import MaskSource
+from ovseg_cli.scoring import OVERLAP, Scorer
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 

@@ -22,7 +22,8 @@ from ovseg_cli.model.config import DeOPConfig, InputConfig, OtherWeight
 from ovseg_cli.model.convert import source_name
 from ovseg_cli.model.pamr import refine
 from ovseg_cli.model.score_map import full_scores
-from ovseg_cli.scoring import Scorer, resized
+from ovseg_cli.prepared import resized
+from ovseg_cli.scoring import Scorer
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.segmenter import Model, Segmenter
 from ovseg_cli.vocabulary import Vocabulary

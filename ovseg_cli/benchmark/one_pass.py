@@ -33,6 +33,7 @@ from ovseg_cli.model.clip import VisualTower
 from ovseg_cli.model.config import DeOPConfig
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.label_map import label_map
+from ovseg_cli.prepared import prepare
 from ovseg_cli.scoring import Scorer
 
 CROP = 224  # of a mask's crop, as CLIP was trained
@@ -87,7 +88,7 @@ class TwoStream:
         self.network = scorer.network
         self.tower = scorer.network.visual
         self.scorer = scorer
-        prepared = scorer.prepare(Frame(photo))
+        prepared = prepare(Frame(photo), scorer.network, scorer.device)
         self.image, self.size_hw = prepared.pixels, prepared.valid_hw
         size_wh = self.size_hw[::-1]
         self.photo = np.asarray(Image.fromarray(photo).resize(size_wh, Image.Resampling.BILINEAR))

@@ -11,7 +11,7 @@ from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_cli.exemplars import Exemplar
-    from ovseg_cli.scoring import MaskSource
+    from ovseg_cli.outside_masks import MaskSource
     from ovseg_cli.segmenter import Segmenter
 
 MASK_FILES, SAM = "file:", "sam:"  # before a folder in --proposals

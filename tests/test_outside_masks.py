@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from small_models import openai_style_state
 
-from ovseg_cli import scoring
+from ovseg_cli import outside_masks
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import import_checkpoint
+from ovseg_cli.loading import load_model
 from ovseg_cli.model.network import TextFeatures
-from ovseg_cli.segmenter import Segmenter, load_model
+from ovseg_cli.prepared import Prepared, prepare
+from ovseg_cli.segmenter import Segmenter
 
 NAMES = ["sky", "traffic light", "grass"]
 PHOTO = Frame(np.random.default_rng(2).integers(0, 255, (70, 101, 3), np.uint8), source="a.jpg")
@@ -38,7 +40,7 @@ def probabilities_of_all_at_once(scorer):
     """Of each mask, with every mask as floats at every look's size: the plain way."""
     network = scorer.network
     text = TextFeatures(network.text.encode(NAMES))
-    prepared = [scorer._prepare(PHOTO, scale) for scale, _ in scorer.looks]
+    prepared = [prepare(PHOTO, network, scorer.device, scale) for scale, _ in scorer.looks]
     masks = torch.from_numpy(blots(PHOTO, None, prepared[0].valid_hw)).float()[None]
     looks = []
     for (_, mirrors), seen in zip(scorer.looks, prepared, strict=True):
@@ -57,7 +59,7 @@ def probabilities_of_all_at_once(scorer):
 @pytest.mark.parametrize("quality", ["fast", "high"])
 @pytest.mark.parametrize("portion", [1, 3 * 80 * 128, 1 << 30])
 def test_portions_of_masks_change_no_bit(monkeypatch, attention, quality, portion):
-    monkeypatch.setattr(scoring, "PORTION", portion)
+    monkeypatch.setattr(outside_masks, "PORTION", portion)
     model = load_model("plain", "cpu", attention=attention, quality=quality)
     segmenter = Segmenter(model, NAMES, masks=blots)
     found = segmenter.score_maps([PHOTO])[0].probabilities
@@ -66,14 +68,14 @@ def test_portions_of_masks_change_no_bit(monkeypatch, attention, quality, portio
 
 def test_no_more_masks_than_a_portion_are_numbers_at_once(monkeypatch):
     """4096 masks of a photo seen at 640 pixels took 20 GB when all were."""
-    monkeypatch.setattr(scoring, "PORTION", 3 * 64 * 96)
-    photo = scoring._Prepared(torch.zeros(1, 3, 64, 96), (60, 90), (0, 6, 0, 4))
+    monkeypatch.setattr(outside_masks, "PORTION", 3 * 64 * 96)
+    photo = Prepared(torch.zeros(1, 3, 64, 96), (60, 90), (0, 6, 0, 4))
     masks = torch.rand(8, 30, 45) > 0.5
-    assert [p.shape[1] for p in scoring._portions(masks, photo, mirrored=True)] == [3, 3, 2]
+    assert [p.shape[1] for p in outside_masks._portions(masks, photo, mirrored=True)] == [3, 3, 2]
 
 
 def test_more_masks_than_patches_can_look_at(monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_LOOKED_AT", 6 * 64 * 96)
+    monkeypatch.setattr(outside_masks, "MOST_LOOKED_AT", 6 * 64 * 96)
     model = load_model("plain", "cpu", attention="mask")
     with pytest.raises(InputError, match=r"a\.jpg: 7 masks are more than the 6 .* --attention"):
         Segmenter(model, NAMES, masks=blots)(PHOTO)
