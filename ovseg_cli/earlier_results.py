@@ -16,8 +16,12 @@ from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.whole_files import is_temporary, left_over, remove, require_writable, stays_inside
 
 
+class ResultsThere(UsageError):
+    """What is in an output folder is in the way."""
+
+
 def check(root: Path, journal: Journal, part: str, *, resume: bool, overwrite: bool) -> None:
-    """Raise UsageError where the folder cannot be written or holds results already."""
+    """Raise UsageError where the folder cannot be written, ResultsThere where it holds some."""
     require_writable(root)
     try:
         state = root / layout.STATE
@@ -33,12 +37,12 @@ def check(root: Path, journal: Journal, part: str, *, resume: bool, overwrite: b
     if overwrite:
         return
     if not resume and _has_record(root, journal):
-        raise UsageError(
+        raise ResultsThere(
             f"{root} holds results of an earlier run: --resume continues it, "
             "--overwrite replaces it, -o names another folder"
         )
     if not _has_record(root, journal) and any(map(_has_entries, _photo_folders(root))):
-        raise UsageError(
+        raise ResultsThere(
             f"{root} holds files where results go, and no record of a run that made "
             "them: -o names another folder, --overwrite replaces those of the same names"
         )

@@ -51,6 +51,8 @@ def load_model(
     Raises UsageError for what is not there, CheckpointError for a damaged file.
     """
     device = str(device)
+    if device in ("cpu:0", "mps:0") or (device == "cuda:0" and torch.cuda.device_count() < 2):
+        device = device.removesuffix(":0")  # as torch calls the only one
     if runtime != TORCH:
         device, precision = on_cpu(device, precision)
     target = choose_device(device)

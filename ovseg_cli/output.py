@@ -53,14 +53,13 @@ class OutputFolder:
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Raise UsageError where the folder cannot be written or holds results already."""
-        try:
-            earlier_results.check(
-                self.root, self.journal, self._part, resume=resume, overwrite=overwrite
-            )
-        except UsageError:
-            # Of a run that is still at work nobody should be told to replace it.
-            require_free(self.root, self._part or WHOLE)
-            raise
+        earlier_results.check(
+            self.root, self.journal, self._part, resume=resume, overwrite=overwrite
+        )
+
+    def require_free(self) -> None:
+        """Raise UsageError, which says who is there, where `hold` would find somebody now."""
+        require_free(self.root, self._part or WHOLE)
 
     def hold(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs out while the block runs; raises UsageError where one is there.

@@ -70,8 +70,9 @@ def _excluding(out: Path, name: str) -> list[Path]:
 
 
 def _refuse_held(out: Path, locks: Iterable[Path]) -> None:
-    for lock in filter(_is_held, locks):
-        raise _refusal(out, lock)
+    for lock in locks:
+        if not lock.is_symlink() and _is_held(lock):  # nobody's: a link is refused to its owner
+            raise _refusal(out, lock)
 
 
 def _own_lock(out: Path, own: Path) -> IO[bytes]:

@@ -81,10 +81,11 @@ def _make_room(folder: Path) -> None:
     files = []
     for entry in os.scandir(folder):
         if entry.name.endswith(SUFFIX):
-            with suppress(FileNotFoundError):  # another process makes room, too
+            with suppress(OSError):  # another process makes room, too
                 files.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
     kept = 0
     for _, size, path in sorted(files, reverse=True):
         kept += size
         if kept > KEPT_BYTES:
-            Path(path).unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's, or on Windows in use
+                os.unlink(path)

@@ -29,7 +29,8 @@ def test_errors_name_the_culprit(file):
         load_model(file, device="tpu")
     with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=1"):
         load_model(file, device="cuda:1")
-    assert load_model(file, device=torch.device("cpu")).device == torch.device("cpu")
+    for device in (torch.device("cpu"), torch.device("cpu", 0), "cpu:0"):
+        assert load_model(file, device=device).device == torch.device("cpu")
     with pytest.raises(UsageError, match="triangles"):
         load_model(file, proposals="triangles")
     for size in (0, 31, 4097):

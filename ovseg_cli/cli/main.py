@@ -110,7 +110,7 @@ def _meant(word: str) -> str:
 def _unusable_place(error: OSError) -> str | None:
     """What is wrong with a path, or with the folder in which paths begin; None = it is not that."""
     if error.errno == errno.ENAMETOOLONG:
-        return f"{printable(str(error.filename))}: {error.strerror}"
+        return f"{printable(str(error.filename or 'a path'))}: {error.strerror}"
     try:
         os.getcwd()
     except OSError:

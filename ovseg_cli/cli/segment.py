@@ -105,6 +105,7 @@ def command(
     """
     from ovseg_cli.cli import segment_run
     from ovseg_cli.cli.segment_plan import Plan
+    from ovseg_cli.earlier_results import ResultsThere
     from ovseg_cli.exports import OVERLAY, select
     from ovseg_cli.formats import FORMATS
     from ovseg_cli.parts import division_of
@@ -133,7 +134,11 @@ def command(
     )
     output = destination.folder(writers, stats=STATS in names, part=str(shard) if shard else "")
     images = destination.without_results(outside(results, found))
-    output.check(resume=options["resume"], overwrite=options["overwrite"])
+    try:
+        output.check(resume=options["resume"], overwrite=options["overwrite"])
+    except ResultsThere:
+        output.require_free()  # of a run that is still at work nobody is told to replace it
+        raise
     plan = Plan(
         images=images,
         shard=shard,

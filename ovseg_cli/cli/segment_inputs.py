@@ -33,7 +33,7 @@ def find(
         if null:
             raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
         found = find_images(inputs, recursive, expand=expand)
-        return _without_earlier_results(inputs, found) if recursive else found
+        return _without_earlier_results(found, inputs, results)
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
@@ -46,19 +46,21 @@ def find(
     # The list may be hours old: what is gone by now fails by name when it is read.
     gone = [text for text in kept if not is_url(text) and not _exists(text)]
     missing = set(gone)
-    return find_images([t for t in kept if t not in missing], recursive, gone, expand_listed)
+    there = [text for text in kept if text not in missing]
+    found = find_images(there, recursive, gone, expand_listed)
+    return _without_earlier_results(found, there, results)
 
 
 def _listed_paths(null: bool) -> list[str]:
     data = sys.stdin.buffer.read()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
-        data = os.fsencode(data.decode("utf-16", "replace"))
-    data = data.removeprefix(codecs.BOM_UTF8)
-    lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
     try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
+            data = os.fsencode(data.decode("utf-16"))
+        data = data.removeprefix(codecs.BOM_UTF8)
+        lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
         return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
-    except UnicodeDecodeError as error:  # on Windows, where paths are text
-        raise UsageError(f"the list of inputs is not UTF-8: {error}") from error
+    except UnicodeError as error:  # cut off, or of letters that paths cannot have here
+        raise UsageError(f"the list of inputs cannot be read as paths: {error}") from error
 
 
 def _exists(text: str) -> bool:
@@ -68,27 +70,38 @@ def _exists(text: str) -> bool:
         return False
 
 
-def _without_earlier_results(inputs: Sequence[str], images: list[ImageInput]) -> list[ImageInput]:
+def _without_earlier_results(
+    images: list[ImageInput], texts: Iterable[str], own: Sequence[Path]
+) -> list[ImageInput]:
     """The photos that no other run has made: overlays and label maps would be segmented as photos
-    where a search through folders meets them. Whoever names such a folder itself means it.
+    where a search through folders meets them. Whoever names them, or their folder, means them.
+
+    own: result folders of the output folder, of which `outside` tells. Raises UsageError where no
+    photo is left.
     """
     from ovseg_cli.earlier_results import result_folders
     from ovseg_cli.layout import STATE
 
-    meant = [Path(text).resolve() for text in inputs if os.path.isdir(text)]
+    names = {folder.name for folder in result_folders(Path())}
 
-    def is_of_a_run(parent: str) -> bool:
+    def made_in(parent: str) -> list[Path]:
         place = Path(parent).resolve()
-        return any(
-            folder in result_folders(folder.parent)
-            and (folder.parent / STATE).is_dir()
-            and not any(named.is_relative_to(folder) for named in meant)
-            for folder in (place, *place.parents)
-        )
+        if names.isdisjoint(place.parts):
+            return []
+        folders = [folder for folder in (place, *place.parents) if folder.name in names]
+        return [folder for folder in folders if (folder.parent / STATE).is_dir()]
 
-    parents = [os.path.dirname(image.file) for image in images]  # far fewer than photos
-    made = set(filter(is_of_a_run, set(parents)))
-    kept = [image for image, parent in zip(images, parents, strict=True) if parent not in made]
+    parents = _parents(images)
+    own_parents = _within(own, parents)
+    made = {p: folders for p in set(parents) - own_parents if (folders := made_in(p))}
+    if not made:
+        return images
+    meant = {Path(_named_place(text)).resolve() for text in texts}
+    kept = [
+        image
+        for image, parent in zip(images, parents, strict=True)
+        if all(any(m.is_relative_to(f) for m in meant) for f in made.get(parent, ()))
+    ]
     if len(kept) < len(images):
         console.note(
             f"{len(images) - len(kept)} inputs left out: earlier runs of ovseg made them; whoever "
@@ -99,14 +112,30 @@ def _without_earlier_results(inputs: Sequence[str], images: list[ImageInput]) ->
     return kept
 
 
+def _named_place(text: str) -> str:
+    """The folder that an input names, or that of the file or pattern."""
+    from ovseg_cli.media.folders import fixed_part
+    from ovseg_cli.storage.store import on_disk
+
+    text = on_disk(text) or text
+    if os.path.isdir(text):
+        return text
+    return os.path.dirname(text) if _exists(text) else fixed_part(text)[0]
+
+
+def _parents(images: Iterable[ImageInput]) -> list[str]:
+    """The folder of each, far fewer than photos."""
+    from ovseg_cli.storage.store import on_disk
+
+    return [os.path.dirname(on_disk(image.name) or image.file) for image in images]
+
+
 def outside(folders: Sequence[Path], images: list[ImageInput]) -> list[ImageInput]:
     """The inputs that are not themselves results, which lie in `folders` of the output folder.
 
     Raises UsageError where all are.
     """
-    from ovseg_cli.storage.store import on_disk
-
-    parents = [os.path.dirname(on_disk(image.name) or image.file) for image in images]
+    parents = _parents(images)
     inside = _within(folders, parents)
     if not inside:
         return images

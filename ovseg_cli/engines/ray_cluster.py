@@ -1,5 +1,6 @@
 """A Ray cluster: the one that was named, or one of this machine alone for the length of a run."""
 
+import io
 import logging
 import os
 import signal
@@ -109,7 +110,7 @@ class _OwnOutput:
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self._output = sys.stdout
+        self._output = sys.stdout or io.StringIO()  # closed: what is printed goes nowhere
 
     def __getattr__(self, name: str) -> Any:
         own = threading.get_ident() == self._thread

@@ -17,7 +17,9 @@ from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 
 import ovseg_cli
+from ovseg_cli.errors import UsageError
 from ovseg_cli.journal import Journal
+from ovseg_cli.output import OutputFolder
 
 CLASSES = ["--classes", "sky,road,car"]
 ARGUMENTS = ["segment", "photos", *CLASSES, "-o", "out"]
@@ -155,6 +157,14 @@ class TestTwoRuns:
         code, err = ended(start(*ARGUMENTS))
         assert code == 2 and "another run writes to out" in err
         assert "--overwrite" not in err
+
+    def test_results_that_came_meanwhile_are_told_of(self, start, first, tmp_path, monkeypatch):
+        """Looked for again under the lock, which is no other run's then."""
+        first.kill()
+        first.wait()
+        folder = OutputFolder(tmp_path / "out", [])
+        with folder.hold(), pytest.raises(UsageError, match="results of an earlier run"):
+            folder.check(resume=False, overwrite=False)
 
     def test_a_dry_run_is_not(self, start, first, tmp_path):
         assert ended(start(*ARGUMENTS, "--resume", "--dry-run"))[0] == 0

@@ -330,6 +330,10 @@ class TestStandardInput:
         assert segment("-", stdin="photos/stra\u00dfe.png\r\n".encode(encoding)).code == 0
         assert list(files_below(tmp_path / "out/labels")) == ["stra\u00dfe.png"]
 
+    def test_a_list_that_is_cut_off(self, segment):
+        ended = segment("-", stdin="photos/a.png".encode("utf-16")[:-1])
+        assert ended.code == 2 and "cannot be read as paths" in ended.err
+
     def test_what_is_gone_fails_by_name(self, segment, photos, tmp_path):
         ended = segment("-", stdin=b"photos/gone.png\nphotos/00.png\n")
         assert ended.code == 1
@@ -687,6 +691,16 @@ def test_what_other_runs_have_made_is_no_photo(program, photos, tmp_path):
     assert ended.code == 2 and "all photos found are results" in ended.err
     ended = program("segment", "one/overlays", "-r", "--classes", "sky", "-o", "three")
     assert ended.code == 0 and len(files_below(tmp_path / "three/labels")) == 4
+    for meant in ("one/overlays/*", "one/labels/photos/00.png"):
+        ended = program("segment", meant, "-r", "--classes", "sky", "-o", "three", "--overwrite")
+        assert ended.code == 0 and "left out" not in ended.err
+    for search in ("**", f"file://{tmp_path}"):
+        ended = program("segment", search, "-r", "--classes", "sky", "-o", "some", "--overwrite")
+        assert ended.code == 0 and len(files_below(tmp_path / "some/labels")) == 4
+    ended = program("segment", "-", "-r", "--classes", "sky", "-o", "five", stdin=b".\n")
+    assert len(files_below(tmp_path / "five/labels")) == 4
+    ended = program("segment", "five", "-r", "--classes", "sky", "-o", "five", "--overwrite")
+    assert ended.code == 2 and "in the output folder" in ended.err
     # A folder of such a name that no run has made is one like any other.
     make_photo(tmp_path / "mine/labels/photo.png")
     assert program("segment", "mine", "-r", "--classes", "sky", "-o", "four").code == 0
