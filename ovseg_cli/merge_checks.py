@@ -128,9 +128,6 @@ def assemble(parts: Sequence[Part]) -> tuple[list[str], list[int]]:
                 other = parts[owners[position]]
                 raise UsageError(f"{printable(rel)} is in two parts: {other.name} and {part.name}")
             names[position], owners[position] = rel, number
-    absent = owners.count(-1)
-    if absent:
-        raise UsageError(f"{absent} of {total} inputs are in no part: run the parts again")
     return names, owners
 
 
