@@ -19,7 +19,7 @@ from ovseg_cli.noted_areas import ids_fit, noted
 from ovseg_cli.printable import printable
 from ovseg_cli.run_lock import WHOLE, holding, require_free
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.superseded import Files, intact, is_repeated, outdated, still_good
+from ovseg_cli.superseded import Files, is_repeated, outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import remove
 
@@ -200,7 +200,7 @@ class OutputFolder:
         failed = replace(self._entry(image, state), reason=reason)
         earlier = self._earlier(image, state)
         if earlier is not None:
-            whole = intact(earlier, self._held) if is_repeated(earlier, failed) else {}
+            whole = still_good(earlier, failed, self._held)
             self._supersede(earlier, whole)
             if whole:
                 if whole == earlier.files:

@@ -11,21 +11,15 @@ Files = Mapping[str, Mapping[str, int]]  # name in --save -> path in the output 
 
 
 def still_good(earlier: Entry, entry: Entry, held: Callable[[str], int]) -> Files:
-    """What the same run made of the same photo, of kinds that were not asked for this time.
+    """What the same run made of the same photo, of the kinds that are wholly there as written.
 
     held: the size of a file of the results; -1 where it is not there.
     """
     if not is_repeated(earlier, entry):
         return {}
-    whole = intact(earlier, held)
-    return {kind: files for kind, files in whole.items() if kind not in entry.files}
-
-
-def intact(entry: Entry, held: Callable[[str], int]) -> Files:
-    """The files of an entry, of the kinds of which all are there as they were written."""
     return {
         kind: files
-        for kind, files in entry.files.items()
+        for kind, files in earlier.files.items()
         if all(held(name) == size for name, size in files.items())
     }
 
