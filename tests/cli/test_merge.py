@@ -131,6 +131,17 @@ class TestJoined:
         ended = program("merge", "part1", "part2", "-o", "joined")
         assert ended.code == 1 and "9 photos, 1 failed" in ended.err
 
+    def test_the_whole_began_when_its_first_part_did(self, program, part, tmp_path):
+        outs = [part(1, 2), part(2, 2)]
+        for index, day in ((1, "02"), (2, "01")):
+            file = tmp_path / f"part{index}/.ovseg/part-{index}-of-2.json"
+            told = json.loads(file.read_text())
+            told["report"]["timing"] |= {"started": f"2026-03-{day}T08:00:00+00:00"}
+            file.write_text(json.dumps(told))
+        assert program("merge", *outs, "-o", "joined").code == 0
+        told = json.loads((tmp_path / "joined/run.json").read_text())
+        assert told["timing"]["started"] == "2026-03-01T08:00:00+00:00"
+
     def test_more_parts_than_photos(self, program, part, whole, tmp_path):
         outs = [part(index, 20) for index in range(1, 21)]
         assert program("merge", *outs, "-o", "joined").code == 0
@@ -194,6 +205,26 @@ class TestRefused:
         make_photo(tmp_path / "photos" / "new.png")
         refused(out, part(2, 2), says=["different lists of inputs (12 and 13)", "--resume"])
 
+    def test_another_list_of_as_many(self, part, refused, tmp_path):
+        out = part(1, 2)
+        (tmp_path / "photos" / "a" / "08.png").rename(tmp_path / "photos" / "a" / "80.png")
+        refused(out, part(2, 2), says=["different lists of inputs (12, not alike)", "--resume"])
+
+    def test_parts_that_were_divided_when_their_inputs_differed(self, part, refused, tmp_path):
+        """One has gone on with the division that it began with, the other came later."""
+        part(1, 2)
+        for number in range(12):
+            make_photo(tmp_path / "photos" / "c" / f"{number}.png", (200, 200), seed=number)
+        outs = [part(1, 2, "part1", "--resume"), part(2, 2)]
+        refused(*outs, says=["divided at different places", "--overwrite"])
+
+    def test_classes_that_somebody_has_changed(self, part, refused, tmp_path):
+        """The labels of both are numbers, and would be of other names in one of them."""
+        outs = [part(1, 2), part(2, 2)]
+        file = tmp_path / "part2" / "classes.json"
+        file.write_text(file.read_text().replace('"sky"', '"sea"'))
+        refused(*outs, says=["class names differ"])
+
     def test_a_run_that_is_not_divided(self, refused, whole):
         refused("whole", says=["no part of a run divided by --shard"])
 
@@ -218,6 +249,18 @@ class TestRefused:
         journal.write_text("".join(lines[1:]))
         lost = json.loads(lines[0])["rel"]
         refused(*outs, says=["part 1 of 2 (part1) has not finished 1", lost, "--resume"])
+
+    def test_what_a_run_with_other_names_made_of_an_input_is_none_of_the_part_s(
+        self, part, refused, tmp_path
+    ):
+        """As where a photo was gone by the time that the part was run again."""
+        outs = [part(1, 2), part(2, 2)]
+        journal = tmp_path / "part1/.ovseg/journal-1-of-2.jsonl"
+        first, *lines = journal.read_text().splitlines(keepends=True)
+        older = json.loads(first) | {"run": 16 * "0"}
+        journal.write_text(json.dumps(older) + "\n" + "".join(lines))
+        says = ["part 1 of 2 (part1) has not finished 1", older["rel"], "--resume"]
+        refused(*outs, says=says)
 
     def test_a_failure_of_another_photo_does_not_make_up_for_it(
         self, part, program, photos, tmp_path
