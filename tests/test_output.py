@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from mock_segmenter import make_photo
 
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import select
+from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput, read_image
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.superseded import outdated
 from ovseg_cli.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(["sky", "road"])
@@ -253,3 +256,50 @@ def test_an_output_that_cannot_be_made_is_wrong_usage(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError):
         output_at(tmp_path / "file" / "out")
+
+
+def test_what_was_made_of_a_photo_before_it_was_changed_does_not_stay(root, tmp_path):
+    """Though the file has as many bytes as before."""
+    photo = ImageInput(str(make_photo(tmp_path / "in" / "a.bmp")), "deep/a")
+    before = InputState.of(photo.path)
+    save(output_at(root), photo)
+    make_photo(photo.path, seed=1)
+    os.utime(photo.path, ns=(1, 1))
+    assert InputState.of(photo.path).size == before.size
+    save(output_at(root, save=["labels"]), photo)
+    assert (root / "labels/deep/a.png").exists()
+    assert not (root / "overlays/deep/a.jpg").exists()
+
+
+def test_of_earlier_results_only_what_is_of_this_photo_alone_goes():
+    """An archive holds other photos, too, and a journal may name whatever it likes."""
+    own = {"labels": {"labels/x/a.png": 1}, "masks": {"masks/x/a/0-sky.png": 2}}
+    others = {
+        "overlay": {"overlays-00001.tar": 3, "overlays/x/b.jpg": 4},
+        "masks": {"masks/x/a.png": 5, "masks/x/b/0-sky.png": 6},
+        "stats": {"stats.csv": 7},
+    }
+    files = {kind: {**own.get(kind, {}), **others.get(kind, {})} for kind in own | others}
+    earlier = Entry("x/a", "/in/x/a.jpg", 1, 1, "run", 1, 1, files=files)
+    left = outdated(earlier, {})
+    assert left == replace(earlier, files={**own, "overlay": {}})
+    new = {"labels": {"labels/x/a.png": 9}}
+    assert outdated(earlier, new).files["labels"] == {}
+
+
+HALF = f".{16 * '0'}.tmp"  # as a process that is killed while it writes leaves it
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_a_kill_left_half_written_goes_and_nothing_else(root, photo, overwrite):
+    save(output_at(root), photo)
+    halves = [root / place / HALF for place in ("labels/deep", "masks/deep/a", ".ovseg", "")]
+    others = [root / "labels" / ".mine.tmp", root / "mine" / HALF, root / "a.tmp"]
+    for file in (*halves, *others):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    output_at(root, part="1-of-2")  # one of several at work, whose files these may be
+    assert all(file.exists() for file in halves)
+    output_at(root, overwrite=overwrite)
+    assert not any(file.exists() for file in halves)
+    assert all(file.exists() for file in others)
