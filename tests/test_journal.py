@@ -100,7 +100,11 @@ def test_it_is_read_again_only_where_others_have_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b'{"rel": "x", "pa', b"[]\n", b"null\n", b"\xff\xfe\n", b"{}\n"]
+    "rubbish",
+    [
+        *(b'{"rel": "x", "pa', b"[]\n", b"null\n", b"\xff\xfe\n", b"{}\n"),
+        b'{"rel":"a/b","order":7,"pa',  # of the very input, as this program begins a line
+    ],
 )
 def test_rubbish_from_a_crash_is_passed_over(tmp_path, rubbish):
     Journal(tmp_path).append(ENTRY)
@@ -114,6 +118,7 @@ def test_rubbish_from_a_crash_is_passed_over(tmp_path, rubbish):
     again = Journal(tmp_path)
     again.load()
     assert same(again.entry("next"), replace(ENTRY, rel="next"))
+    assert same(again.entry("a/b"), ENTRY)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no such names there")
@@ -196,6 +201,35 @@ class TestOnTheDisk:
             journal.append(replace(ENTRY, rel=str(number)))
         assert forced == [1, 2, 3]
 
+    @pytest.mark.skipif(os.name != "posix", reason="folders are not forced there")
+    def test_the_name_of_a_new_journal_is_forced_too(self, tmp_path, monkeypatch):
+        """Else a power cut may leave a folder without it, whatever was forced of its lines."""
+        folders, real = [], os.fsync
+
+        def fsync(descriptor):
+            found = os.fstat(descriptor)
+            if stat.S_ISDIR(found.st_mode):
+                assert (tmp_path / "new" / "journal.jsonl").exists()
+                folders.append(found.st_ino)
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        Journal(tmp_path / "new").append(ENTRY)
+        assert folders == [(tmp_path / "new").stat().st_ino]
+
+    @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+    def test_a_place_that_forces_nothing_is_no_error(self, tmp_path, monkeypatch, number):
+        """Pipes and some file systems of networks."""
+
+        def fsync(descriptor):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        journal = Journal(tmp_path)
+        journal.append(ENTRY)
+        journal.close()
+        assert same(journal.entry("a/b"), ENTRY)
+
     def test_a_disk_that_fails_then_is_said(self, tmp_path, monkeypatch):
         def fsync(descriptor):
             raise OSError(errno.EIO, "Input/output error")
@@ -269,6 +303,9 @@ def test_lines_of_one_hash_are_told_apart(tmp_path, monkeypatch):
         {"width": "a", "height": 10**15},
         {"width": [0], "height": 10**15},
         {"width": True},
+        {"width": 0, "areas": []},
+        {"height": -2, "areas": []},
+        {"width": 1 << 31},
         {"finished": [[]]},
         {"rel": "a\0b"},
         {"rel": "a\ud800"},
@@ -283,6 +320,59 @@ def test_a_line_of_another_kind_is_passed_over(tmp_path, changed):
     journal.load()
     assert journal.entry("a/b") is None
     assert not list(journal.entries())
+
+
+def test_a_line_that_goes_on_after_its_entry_is_passed_over(tmp_path):
+    """As where two writers have met."""
+    Journal(tmp_path).append(ENTRY)
+    file = tmp_path / "journal.jsonl"
+    file.write_text(file.read_text().rstrip("\n") + '"files":{}}\n')
+    journal = Journal(tmp_path)
+    journal.load()
+    assert journal.entry("a/b") is None
+    assert not list(journal.entries())
+
+
+def test_after_the_last_number_that_an_order_can_have(tmp_path):
+    """Of entries of one order the one that stands last counts."""
+    Journal(tmp_path).append(ENTRY)
+    file = tmp_path / "journal.jsonl"
+    file.write_text(file.read_text().replace('"order":0', f'"order":{(1 << 63) - 1}'))
+    journal = Journal(tmp_path)
+    for size in (11, 12, 13):
+        journal.append(replace(ENTRY, size=size))
+    later = Journal(tmp_path)
+    later.load()
+    assert journal.entry("a/b").size == later.entry("a/b").size == 13
+    assert [entry.size for entry in later.entries()] == [10, 11, 12, 13]
+
+
+def test_of_many_parts_few_journals_are_open_at_a_time(tmp_path, monkeypatch):
+    """A process may open a thousand files, often; a run may have more parts."""
+    monkeypatch.setattr(journal_module, "_OPEN_FILES", 3)
+    for number in range(1, 9):
+        Journal(tmp_path, f"{number}-of-8").append(replace(ENTRY, rel=str(number), size=number))
+    journal = Journal(tmp_path)
+    journal.load()
+    for _ in range(2):
+        for number in range(1, 9):
+            assert journal.entry(str(number)).size == number
+            assert len(journal._readers) <= 3
+
+
+def test_a_line_without_end_is_read_in_pieces(tmp_path, monkeypatch):
+    Journal(tmp_path).append(ENTRY)
+    longest = (tmp_path / "journal.jsonl").stat().st_size
+    monkeypatch.setattr(journal_module, "_LONGEST_LINE", longest)
+    with open(tmp_path / "journal.jsonl", "ab") as stream:
+        stream.write(b"[" * 10 * longest + b"\n")
+    with open(tmp_path / "journal.jsonl", "rb") as stream:
+        assert max(map(len, journal_module._lines(stream))) == longest
+    Journal(tmp_path).append(replace(ENTRY, rel="c/d"))
+    later = Journal(tmp_path)
+    later.load()
+    assert same(later.entry("a/b"), ENTRY)
+    assert same(later.entry("c/d"), replace(ENTRY, rel="c/d"))
 
 
 def test_names_that_are_not_unicode(tmp_path):
