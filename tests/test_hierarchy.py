@@ -135,6 +135,8 @@ def test_areas_add_up_for_every_kind():
     assert vehicle.mean_confidence == pytest.approx((30 * 0.5 + 10 * 0.9) / 40)
     assert (two_wheeler.name, two_wheeler.pixels) == ("vehicle > two-wheeler", 10)
     assert tables.parent_areas(areas[2:], NAMES.parents) == []
+    # What is unlabelled is no kind of anything, whatever the last class is a kind of.
+    assert tables.parent_areas(areas[3:], NAMES.parents[:2]) == []
 
 
 def test_the_table_of_parents(tmp_path):

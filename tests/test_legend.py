@@ -85,6 +85,11 @@ def test_unlabelled_has_an_empty_swatch():
     image = draw_legend([ClassArea(UNLABELED, "unlabelled", 5, 1.0, 0.1)], palette(2), (50, 300))
     colors = {tuple(c) for c in image.reshape(-1, 3).tolist()}
     assert not colors & {tuple(c) for c in palette(2).tolist()}
+    frame = np.s_[9:22, 6:19]  # of letters of 12 pixels: below a margin of 6 and a quarter of them
+    swatch = image[frame]
+    assert (swatch[1:-1, 1:-1] == PAPER).all()
+    for side in (swatch[0], swatch[-1], swatch[:, 0], swatch[:, -1]):
+        assert (side == legend._FAINT).all()
 
 
 @pytest.mark.parametrize("left", [20, 20.0, 33.28125, 7.75])

@@ -85,6 +85,27 @@ class TestOverlay:
         assert colors[2] in present
         assert colors[1] not in present
 
+    def test_the_legend_begins_with_the_largest_class(self):
+        """In one column, for the photo is narrow: from the top, what covers most of it."""
+        labels = np.repeat([[1], [0], [2], [2], [0], [2]], 20, axis=0).repeat(60, axis=1)
+        legend = drawn_overlay(np.full((120, 60, 3), 128, np.uint8), labels)[120:]
+        tops = [np.argwhere((legend == color).all(-1))[0, 0] for color in palette(3)]
+        assert tops[2] < tops[0] < tops[1]
+
+    def test_borders_of_a_large_photo_are_wide_enough_to_be_seen(self):
+        """A pixel for each 500 of the shorter side, wherever a band of 40 rows ends."""
+        pixels = np.zeros((1500, 1600, 3), np.uint8)
+        labels = np.zeros((1500, 1600), np.int32)
+        labels[:, 800:] = 1
+        across = drawn_overlay(pixels, labels)[700, 790:800]
+        assert (across[:7] == palette(3)[0] // 2).all()
+        assert (across[7:] == palette(3)[0]).all()
+        for row in (39, 40, 41, 42, 43):
+            labels[:row], labels[row:] = 0, 1
+            down = drawn_overlay(pixels, labels)[row - 6 : row, 5]
+            assert (down[:3] == palette(3)[0] // 2).all()
+            assert (down[3:] == palette(3)[0]).all()
+
     @pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (50, 1), (300, 20), (2, 3)])
     def test_small_and_narrow_photos(self, size_hw):
         pixels = np.full((*size_hw, 3), 77, np.uint8)

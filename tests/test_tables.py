@@ -6,6 +6,7 @@ import pytest
 
 from ovseg_cli import tables
 from ovseg_cli.journal import Entry
+from ovseg_cli.render import palette
 from ovseg_cli.vocabulary import ClassName, Vocabulary
 
 VOCABULARY = Vocabulary(["sky", "=cmd()|sum", 'a "quoted", name', "line\nbreak"])
@@ -67,9 +68,15 @@ def test_classes_json(tmp_path):
     classes = json.loads((tmp_path / "classes.json").read_text(encoding="utf-8"))
     assert [entry["id"] for entry in classes] == [0, 1, 2, 3]
     assert classes[1]["name"] == "=cmd()" and classes[1]["synonyms"] == ["sum"]
-    colors = {tuple(entry["color"]) for entry in classes}
-    assert len(colors) == 4
-    assert all(0 <= value <= 255 and type(value) is int for color in colors for value in color)
+    assert [entry["color"] for entry in classes] == palette(4).tolist()  # red, green, blue
+
+
+def test_names_in_another_order_are_other_names(tmp_path):
+    """Their ids are others: results for the one are no results for the other."""
+    assert not tables.holds_other_names(tmp_path, VOCABULARY)
+    tables.write_classes(tmp_path, VOCABULARY)
+    assert not tables.holds_other_names(tmp_path, VOCABULARY)
+    assert tables.holds_other_names(tmp_path, Vocabulary(VOCABULARY.classes[::-1]))
 
 
 @pytest.mark.parametrize(
