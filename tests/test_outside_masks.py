@@ -79,3 +79,5 @@ def test_more_masks_than_patches_can_look_at(monkeypatch):
     model = load_model("plain", "cpu", attention="mask")
     with pytest.raises(InputError, match=r"a\.jpg: 7 masks are more than the 6 .* --attention"):
         Segmenter(model, NAMES, masks=blots)(PHOTO)
+    monkeypatch.setattr(outside_masks, "MOST_LOOKED_AT", 7 * 64 * 96)
+    assert Segmenter(model, NAMES, masks=blots)(PHOTO).labels.max() >= 0  # as many as that

@@ -1,6 +1,7 @@
 """Names that compete for pixels without being classes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.main import ovseg
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.build import build
+from ovseg_cli.model.config import OtherWeight
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.rivals import competing
@@ -122,6 +124,23 @@ def test_pixels_that_a_rival_wins_are_no_class_of_ones_own(model, other):
     np.testing.assert_allclose(found.confidence, confidence, atol=2e-5)
     plain = Segmenter(model, OWN, other=other)(Frame(photo()))
     assert (plain.labels != found.labels).any()  # without them the labels are others
+
+
+@torch.inference_mode()
+def test_a_weight_by_the_number_of_names_counts_them(model, monkeypatch):
+    """Six names collect what speaks for them by chance, of which three are one's own."""
+    weighing = replace(model.network.config, other_weight=OtherWeight(power=0.5))
+    monkeypatch.setattr(model.network, "config", weighing)
+    frame = Frame(photo())
+    scores = full_scores(Segmenter(model, TOGETHER).score_maps([frame])[0], frame.size_hw)
+    named, rest = scores[:-1].sum(0), scores[-1]
+    none = 6**0.5 * rest > named
+    confidence = torch.where(none, rest, scores[:-1].amax(0)) / (named + rest)
+    found = Segmenter(model, OWN, other="rest", rivals=RIVALS)(frame)
+    assert (none != (3**0.5 * rest > named)).any()  # the test can tell something
+    assert (found.labels[none.numpy()] == 3).mean() > 0.999
+    clear = abs(6**0.5 * rest / named - 1) > 1e-4  # else rounding decides
+    np.testing.assert_allclose(found.confidence[clear], confidence[clear], atol=2e-5)
 
 
 def test_the_threshold_knows_of_them(model):

@@ -153,6 +153,30 @@ def test_other_and_threshold(pyramid):
     sure = pyramid.segment(photo, NAMES, threshold=0.5)
     assert ((sure.labels == UNLABELED) == (plain.confidence < 0.5)).all()
     assert (sure.labels == UNLABELED).any()
+    surest = float(plain.confidence.max())
+    sure = pyramid.segment(photo, NAMES, threshold=surest)
+    assert ((sure.labels == UNLABELED) == (plain.confidence < surest)).all()  # not at it
+    assert (pyramid.segment(photo, NAMES, threshold=0.0).labels == plain.labels).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tile": 64, "overlap": 0.0},
+        {"refine": True},
+        {"rivals": ["water", "wall"]},
+        {"masks": lambda frame, patches, size_hw: np.eye(*size_hw, dtype=bool)[None]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_asked_for_with_a_photo_is_done(pyramid, options):
+    photo = noise(64, 150)
+    found = pyramid.segment(photo, NAMES, **options)
+    expected = Segmenter(pyramid, NAMES, **options)(photo)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.confidence, expected.confidence)
+    fewer = dict(list(options.items())[:-1])
+    assert (found.confidence != pyramid.segment(photo, NAMES, **fewer).confidence).any()
 
 
 def test_a_model_may_let_the_other_class_take_more_the_more_names_there_are(pyramid, monkeypatch):
@@ -205,7 +229,13 @@ def test_synonyms_count_by_the_best_of_them(pyramid):
 
 @pytest.mark.parametrize(
     ("size_hw", "expected"),
-    [((480, 640), (512, 683)), ((100, 1000), (256, 2560)), ((3000, 4000), (512, 683))],
+    [
+        ((480, 640), (512, 683)),
+        ((100, 1000), (256, 2560)),
+        ((3000, 4000), (512, 683)),
+        ((1024, 1025), (512, 513)),  # 512.5: halves up, as the authors' int(x + 0.5) has it
+        ((1, 10_000), (1, 2560)),  # never less than a pixel
+    ],
 )
 def test_resizing_rule(size_hw, expected):
     assert resized(size_hw, InputConfig()) == expected

@@ -82,6 +82,8 @@ def test_confidence_takes_the_non_object_mass_into_account():
     labels, confidence = label_map(mostly_nothing, (5, 5), 1.0)
     assert (labels == 2).all()
     torch.testing.assert_close(confidence, torch.full((5, 5), 0.6))
+    as_much = MaskScores(torch.tensor([[0.25, 0.25, 0.5]]), torch.ones(1, 5, 5))
+    assert (label_map(as_much, (5, 5), 1.0)[0] == 0).all()  # it has to be more than the names
 
 
 def test_names_that_are_alike_do_not_lose_to_the_non_object_by_sharing():
@@ -178,3 +180,17 @@ def test_labels_of_sharp_scores_are_those_of_the_full_scores(classes, other, siz
     chosen = full.gather(0, labels[None].long())[0]
     torch.testing.assert_close(chosen, best, atol=1e-5, rtol=0)  # a tie may fall either way
     torch.testing.assert_close(confidence, best / full.sum(0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [QueryScores, SharpQueryScores])
+def test_no_rounding_makes_a_confidence_larger_than_one(kind):
+    """One class has all there is: its score and the sum of all are added up in different orders."""
+    for seed in range(8):
+        torch.manual_seed(seed)
+        probabilities = torch.zeros(30, 41)
+        probabilities[:, 0] = torch.rand(30)
+        scores = kind(probabilities, torch.randn(30, 16, 24), (57, 90))
+        labels, confidence = label_map(scores, (131, 97))
+        assert (labels == 0).all()
+        assert confidence.max() <= 1
+        assert confidence.min() > 1 - 1e-5
