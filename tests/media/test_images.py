@@ -104,6 +104,12 @@ class TestKinds:
         path = saved(tmp_path / "a.tif", np.array([values], np.float32))
         assert read_image(path).pixels[0, :, 1].tolist() == expected
 
+    def test_floats_in_a_portable_float_map(self, tmp_path):
+        """PFM, from the bottom up: a kind of PPM, whose other kinds have whole numbers only."""
+        values = np.array([[0.5, 0.25], [1.0, 0.0]], "<f4")
+        (tmp_path / "a.pfm").write_bytes(b"Pf\n2 2\n-1.0\n" + values.tobytes())
+        assert read_image(tmp_path / "a.pfm").pixels[..., 0].tolist() == [[255, 0], [128, 64]]
+
     def test_32_bit_integers(self, tmp_path):
         path = saved(tmp_path / "a.tif", np.array([[0, 257 * 100, 65535]], np.int32))
         assert read_image(path).pixels[0, :, 2].tolist() == [0, 100, 255]
