@@ -132,8 +132,17 @@ def panoptic_labels(folder):
 def test_panoptic_pictures_and_json_agree(run):
     categories, maps = panoptic_labels(run.export("coco-panoptic"))
     assert [c["name"] for c in categories.values()] == NAMES
+    colors = [tuple(c["color"]) for c in categories.values()]
+    assert colors == [entry.color for entry in run.open().classes]
     for name, rel in zip(sorted(maps), sorted(run.labels), strict=True):
         np.testing.assert_array_equal(maps[name], run.labels[rel])
+
+
+@pytest.mark.parametrize(("name", "file"), [("coco", "instances"), ("coco-panoptic", "panoptic")])
+def test_the_model_is_named(run, name, file):
+    run.record()
+    document = json.loads((run.export(name) / f"{file}.json").read_text("utf-8"))
+    assert document["info"]["version"] == "mini"
 
 
 def test_panoptic_with_more_than_255_classes(huge_vocabulary):

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from finished_runs import blobs, photo_at
@@ -52,6 +54,18 @@ def test_a_photo_that_has_changed_is_named(run):
     photo_at(run.photos["deep er/a"], run.labels["deep er/a"].shape, seed=9)
     with pytest.raises(InputError, match=r"deep er/a\.jpg: the photo has changed.*--resume"):
         run.export("cutout", class_name="sky")
+
+
+def test_a_photo_that_has_changed_and_kept_its_size_is_named(make_run):
+    made = make_run()
+    photo = photo_at(made.folder / "a.bmp", (90, 120))
+    made.add("a", blobs(), photo=photo)
+    size = photo.stat().st_size
+    photo_at(photo, (90, 120), seed=9)
+    os.utime(photo, ns=(1, 1))
+    assert photo.stat().st_size == size
+    with pytest.raises(InputError, match=r"a\.bmp: the photo has changed.*--resume"):
+        made.export("cutout", class_name="sky")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from finished_runs import HOSTILE, blobs
 from PIL import Image
 
 from ovseg_cli.errors import InputError, OutputError, UsageError
-from ovseg_cli.formats import FORMATS, select
+from ovseg_cli.formats import FORMATS, discard_exports, select
 from ovseg_cli.journal import Entry, Journal
 
 
@@ -70,6 +70,28 @@ class TestExport:
         run.export("cutout", class_name=HOSTILE[-1])  # which occurs nowhere
         assert files_in(folder) == {".ovseg-files"}
 
+    def test_an_export_that_fails_forgets_nothing_of_the_one_before(self, run):
+        folder = run.export("cutout", class_name="sky")
+        before = files_in(folder)
+        assert "été/天空 #1.png" in before
+        run.photos["été/天空 #1"].unlink()
+        with pytest.raises(InputError):
+            run.export("cutout", class_name="sky")
+        assert files_in(folder) == before
+        run.export("cutout", class_name=HOSTILE[-1])  # which occurs nowhere
+        assert files_in(folder) == {".ovseg-files"}
+
+    def test_exports_of_an_earlier_run_go_but_not_through_a_link(self, run):
+        exports, elsewhere = run.folder / "exports", run.folder / "elsewhere"
+        run.export("svg", exports / "svg")
+        run.export("svg", elsewhere)
+        there = files_in(elsewhere)
+        (exports / "other").symlink_to(elsewhere)
+        (exports / "svg" / "mine.svg").write_text("")
+        discard_exports(exports)
+        assert files_in(elsewhere) == there
+        assert files_in(exports) == {"svg/mine.svg"}
+
     @pytest.mark.parametrize(
         "listing",
         *[['["../victim"]', '["/{}/victim"]', r'["a\u0000b", "a\ud800"]', "[1]", "{", ""]],
@@ -117,7 +139,7 @@ class TestRun:
             (lambda file: file.write_text("no image"), "damaged"),
             (lambda file: Image.new("L", (4, 4)).save(file), "not the label map"),
             (lambda file: Image.new("RGB", (120, 90)).save(file), "not the label map"),
-            (lambda file: Image.new("L", (120, 90), 9).save(file), "class 9 is not among the 3"),
+            (lambda file: Image.new("L", (120, 90), 3).save(file), "class 3 is not among the 3"),
         ],
     )
     def test_a_damaged_label_map_is_named(self, make_run, change, said):

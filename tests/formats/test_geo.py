@@ -95,6 +95,7 @@ def test_geojson_burnt_in_again_gives_the_same_pixels(placed):
     for feature in document["features"]:
         for number, ring in enumerate(feature["geometry"]["coordinates"]):
             assert ring[0] == ring[-1] and len(ring) >= 4
+            assert len(set(map(tuple, ring))) == len(ring) - 1, "no ring touches itself"
             x, y = np.array(ring).T
             x, y = x - x[0], y - y[0]
             area = (x[:-1] * y[1:] - x[1:] * y[:-1]).sum()

@@ -93,6 +93,17 @@ def test_the_same_pixels(run):
     }
 
 
+def test_labels_have_the_colors_of_their_classes(run):
+    run.record()
+    folder = run.export("label-studio")
+    setup = ElementTree.parse(folder / "labeling_config.xml").getroot()
+    shown = [label.get("background") for label in setup.iter("Label")]
+    colors = [bytes(entry.color).hex() for entry in run.open().classes]  # red, green, blue
+    assert shown == [f"#{color}" for color in colors]
+    tasks = json.loads((folder / "tasks.json").read_text("utf-8"))
+    assert {task["predictions"][0]["model_version"] for task in tasks} == {"ovseg mini"}
+
+
 def test_the_address_of_the_photos(make_run):
     made = make_run().add("a b", blobs((30, 40)))
     folder = made.export("label-studio", photos_at="https://example.org/x/")

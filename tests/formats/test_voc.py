@@ -46,6 +46,9 @@ class TestVoc:
         folder = run.export("voc")
         names = list(label_map((folder / "labelmap.txt").read_text("utf-8")))
         assert names[:2] == ["sky", "天空"] and names[-1] == "void"
+        # What VOClabelcolormap.m gives to 255 but for its last bits: 224, 224, 192.
+        void = label_map((folder / "labelmap.txt").read_text("utf-8"))["void"]
+        assert void == list(voc_colors())[255] == (224, 224, 192)
         assert len(names) == len(HOSTILE) + 1
         listed = (folder / "ImageSets/Segmentation/default.txt").read_text("utf-8").splitlines()
         assert listed == ["a", "deep er/a", "été/天空 #1"]
