@@ -117,7 +117,9 @@ def test_a_scene_cut_begins_anew():
 def test_the_padding_of_a_map_is_left_where_it_is():
     """The picture covers 13 of 16 rows and 21 of 24 columns."""
     maps = [grid(m.probabilities, (13, 21)) for m in random_grids(2)]
-    found = smoothed(Scored(maps), [textured(0), textured(1)])[1]
+    segmenter = Scored(maps)
+    found = smoothed(segmenter, [textured(0), textured(1)])[1]
+    assert [scores.span_hw for scores in segmenter.smoothed] == [(13, 21)] * 2
     assert found.shape == (3, *MAP_HW)
     mean = 0.25 * maps[1].probabilities + 0.75 * maps[0].probabilities
     torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-5)
@@ -159,3 +161,23 @@ def test_flow_is_scaled_from_the_thumbnail_to_the_map():
     assert found[0, 3, 8] == pytest.approx(1.0, abs=1e-5)
     assert found.sum() == pytest.approx(1.0, abs=1e-4)
     assert torch.all(trusted == 1)
+
+
+def test_what_comes_into_the_picture_has_the_past_of_its_edge():
+    """Of where it was before nothing is known, least of all that no class was there."""
+    from ovseg_cli.clips.smoothing import _follow
+
+    past = torch.arange(20.0).expand(1, 10, 20)
+    flow = np.zeros((40, 80, 2), np.float32)
+    flow[..., 0] = 20  # the picture has moved 5 numbers of the map to the left
+    found, _ = _follow(past, Motion(flow, np.ones((40, 80), np.float32)), (10, 20))
+    expected = torch.tensor([*range(5, 20), *[19] * 5], dtype=torch.float32)
+    torch.testing.assert_close(found[0], expected.expand(10, 20))
+
+
+def test_frames_of_another_size_have_no_past():
+    small = textured(0)
+    large = Frame(textured(1).pixels.repeat(2, axis=0), 1)
+    maps = random_grids(2)
+    found = smoothed(Scored(maps), [small, large])
+    assert torch.equal(found[1], maps[1].probabilities)
