@@ -27,6 +27,19 @@ def test_the_darker_the_larger_the_share_of_the_row():
     assert full.tolist() == [[[8, 48, 107]]]
 
 
+def test_each_column_bears_its_own_name():
+    """Written upwards: the long name stands above the second column and its like beside its row."""
+    picture = np.asarray(draw_confusion(np.eye(2, 3, dtype=int), ["i", "MMMMMM"])).astype(int)
+    height, width = picture.shape[:2]
+    top, left = height - MARGIN - 2 * CELL, width - MARGIN - 2 * CELL
+    dark = (picture < 100).all(-1)
+    above = dark[:top, left : left + 2 * CELL].reshape(top, 2, CELL).sum((0, 2))
+    beside = dark[top : top + 2 * CELL, :left].reshape(2, CELL, left).sum((1, 2))
+    assert 0 < 5 * above[0] < above[1]
+    assert 0 < 5 * beside[0] < beside[1]
+    assert dark[top - MARGIN - 12 : top, left + CELL : left + 2 * CELL].any()  # it begins there
+
+
 def test_what_is_unlabelled_gets_a_column_where_there_is_any():
     cells = corners(draw_confusion(np.array([[1, 0, 9], [0, 1, 0]]), ["sky", "sea"]), 2, 3)
     assert cells.sum(-1).argmin(1).tolist() == [2, 1]

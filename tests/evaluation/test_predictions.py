@@ -99,3 +99,10 @@ def test_a_damaged_map(pets, tmp_path):
     (tmp_path / "out/a.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"a\.png cannot be read"):
         PredictionFiles(tmp_path / "out", pets)("a", PHOTO)
+
+
+def test_of_255_classes_the_last_is_254_and_255_is_unlabelled_in_16_bits_too(pets, tmp_path):
+    many = replace(pets, names=tuple(map(str, range(255))), ids=tuple(range(255)))
+    write(tmp_path / "out", [[0, 255, 254], [65535, 1, 0]], np.uint16)
+    labels, _ = PredictionFiles(tmp_path / "out", many)("a", PHOTO)
+    assert labels.tolist() == [[0, U, 254], [U, 1, 0]]

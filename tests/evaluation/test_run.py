@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import InputError
@@ -39,6 +40,18 @@ def test_photos_and_sums(pets):
     assert scores["pixel_accuracy"] == 8 / 11
     # In photos this small every pixel lies at a border.
     assert scores["boundary_mIoU"] == scores["mIoU"]
+
+
+def test_ids_that_are_no_class_are_told_of_all_photos(pets):
+    for key, strange in (("a", 9), ("b/c", 5)):
+        file = pets.root / "labels" / f"{key}.png"
+        ids = np.array(Image.open(file))
+        ids[0, 0] = strange
+        Image.fromarray(ids).save(file)
+    evaluation = Evaluation(3, pets.ignore)
+    list(evaluate(predict, pets, evaluation))
+    assert evaluation.strangers == {5, 9}
+    assert evaluation.matrix.counts.sum() == 9  # of 12: one is ignored, too
 
 
 def test_photos_that_fail_are_left_out(pets):

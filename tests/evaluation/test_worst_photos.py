@@ -51,3 +51,18 @@ def test_both_stand_side_by_side():
     assert middle[200] == pytest.approx(expected[0], abs=2)
     assert middle[400 + GAP + 200] == pytest.approx(expected[1], abs=2)
     assert pixels[:22].min() < 100  # the titles
+
+
+def test_what_the_truth_ignores_is_shown_as_the_photo_is(pets, tmp_path, monkeypatch):
+    drawn = []
+
+    def noted(frame, *titled):
+        drawn.append({title.split(",")[0]: found.labels.tolist() for title, found in titled})
+        return side_by_side(frame, *titled)
+
+    monkeypatch.setattr("ovseg_cli.evaluation.worst_photos.side_by_side", noted)
+    evaluation = Evaluation(3, pets.ignore, keep_worst=1)
+    wrong = np.array([[1, 1, -1], [0, 0, 0]], np.int32)
+    evaluation.add("a", pets.load("a")[1], wrong, None)
+    write_worst(tmp_path, pets, pets.names, evaluation)
+    assert drawn == [{"prediction": wrong.tolist(), "truth": [[0, 1, 2], [2, 2, -1]]}]
