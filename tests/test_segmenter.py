@@ -388,6 +388,27 @@ def test_each_window_is_seen_for_itself(kind, request):
     torch.testing.assert_close(found[..., 68:], right[..., 4:], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "patch"), [("clip", 1), ("pyramid", 4)])
+@torch.inference_mode()
+def test_windows_lie_in_the_photo_and_leave_its_padding_out(kind, patch, request):
+    """75×111 pixels are seen at 64×95, padded to 64×96: two windows of 64, half of it shared.
+
+    Masks have a number for each pixel, a grid one for each patch of 4.
+    """
+    segmenter = Segmenter(request.getfixturevalue(kind), NAMES, tile=64, overlap=0.5)
+    (scores,) = segmenter.score_maps([Frame(noise(75, 111))])
+    assert scores.size_hw == (64 // patch, 96 // patch)
+    assert scores.span_hw == (64 / patch, 95 / patch)
+    assert [(tile.top, tile.left) for tile in scores.tiles] == [(0, 0), (0, 32 // patch)]
+    # A window counts less within its shared half: from nothing at its edge to all in its middle.
+    numbers, half = 64 // patch, 32 // patch
+    rising = (torch.arange(half) + 0.5) / half
+    expected = torch.cat([rising, rising.flip(0)])
+    for tile in scores.tiles:
+        assert len(tile.across) == numbers
+        torch.testing.assert_close(tile.across, expected)
+
+
 @torch.inference_mode()
 def test_refined_scores_follow_the_photo_as_the_network_sees_it(pyramid):
     photo = Frame(noise(75, 111))

@@ -68,6 +68,9 @@ def test_a_map_of_another_size_is_read_where_the_first_has_its_numbers():
     assert (found.size_hw, found.span_hw) == ((12, 24), (10, 20))
     inner = slice(None), slice(1, 9), slice(1, 19)
     torch.testing.assert_close(found.probabilities[inner], large.probabilities[inner])
+    padded = rising(12, 24, (6, 12))  # as many numbers, of which the photo covers fewer
+    found = mean([large, padded])
+    torch.testing.assert_close(found.probabilities[inner], large.probabilities[inner])
 
 
 def test_a_mean_can_be_read_a_few_rows_at_a_time():
