@@ -143,6 +143,18 @@ def test_a_weight_by_the_number_of_names_counts_them(model, monkeypatch):
     np.testing.assert_allclose(found.confidence[clear], confidence[clear], atol=2e-5)
 
 
+@torch.inference_mode()
+def test_they_are_put_into_the_prompts_of_ones_own_names(model):
+    prompts = ["a drawing of many {}."]
+    frame = Frame(photo())
+    together = Segmenter(model, TOGETHER.with_templates(prompts)).score_maps([frame])[0]
+    best = full_scores(together, frame.size_hw)[:-1].max(0).indices.numpy()
+    found = Segmenter(model, OWN.with_templates(prompts), rivals=RIVALS)(frame)
+    assert (found.labels == np.where(best < 3, best, UNLABELED)).mean() > 0.999
+    plain = Segmenter(model, OWN, rivals=RIVALS)(frame)
+    assert (plain.confidence != found.confidence).any()  # the prompts matter
+
+
 def test_the_threshold_knows_of_them(model):
     plain = model.segment(photo(), OWN, rivals=RIVALS)
     threshold = float(np.median(plain.confidence))

@@ -35,7 +35,11 @@ class TestParse:
             parse("car,sky,CAR")
 
     @pytest.mark.parametrize(
-        "text", ["car|auto,sky|Auto", "car,sky|car", "car|car", "caf\u00e9,cafe\u0301", "a  b,a b"]
+        "text",
+        [
+            *("car|auto,sky|Auto", "car,sky|car", "car|car", "caf\u00e9,cafe\u0301", "a  b,a b"),
+            *("car,\uff43\uff41\uff52", "fish,\ufb01sh", "Straße,STRASSE"),  # wide, a ligature
+        ],
     )
     def test_a_phrase_occurs_once_in_all(self, text):
         with pytest.raises(VocabularyError, match="occurs 2 times"):
@@ -69,6 +73,12 @@ class TestParse:
 
 
 class TestVocabulary:
+    def test_with_templates(self):
+        plain = Vocabulary(["car|auto", "sky"])
+        prompted = plain.with_templates(["a {}", "the {}"])
+        assert prompted == Vocabulary(["car|auto", "sky"], ["a {}", "the {}"])
+        assert prompted.with_templates(None) == plain
+
     def test_is_a_key(self):
         first, second = (
             Vocabulary(["car|auto", "sky"]),
