@@ -205,3 +205,26 @@ def test_a_transparent_mask_that_is_to_be_turned(files):
     Image.fromarray(content).save("turned.png", exif=exif)
     with pytest.raises(UsageError, match=r"turned\.png: save the mask upright"):
         parse_exemplar("mug=mug.png:turned.png").load()
+
+
+def test_of_several_pictures_the_mean_counts(mini, shown):
+    """Whatever their order: a class is not what its first picture shows."""
+    other = Exemplar("upper", shown[0].picture, box=(64, 40, 64, 16))
+    vocabulary = with_exemplars(Vocabulary(["sea"]), shown[:1])
+    one, two, both, turned = (
+        Segmenter(mini, vocabulary, exemplars=pictures).phrase_features()[1]
+        for pictures in ([shown[0]], [other], [shown[0], other], [other, shown[0]])
+    )
+    np.testing.assert_allclose(both, (one + two) / 2, atol=1e-5)
+    np.testing.assert_allclose(both, turned, atol=1e-6)
+    assert np.abs(one - two).max() > 0.01
+
+
+def test_black_is_outside_of_a_mask_with_transparency_too(files):
+    mask = np.zeros((30, 40, 4), np.uint8)
+    mask[10:20, 5:15] = (255, 255, 255, 255)
+    mask[10:20, 15:25] = (0, 0, 0, 255)  # black, and to be seen
+    mask[20:30, 5:15] = (255, 255, 255, 0)  # white, and not
+    Image.fromarray(mask).save("mask.png")
+    inside = parse_exemplar("mug=mug.png:mask.png").load()[1]
+    assert inside[10:20, 5:15].all() and inside.sum() == 100
