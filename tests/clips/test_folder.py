@@ -184,6 +184,21 @@ def test_after_a_kill_it_goes_on_where_all_parts_can_be_read(tmp_path):
     assert values == pytest.approx([10 * index % 256 for index in range(70)], abs=6)
 
 
+@pytest.mark.parametrize("lost", ["overlay", "labels=video"])
+def test_after_a_kill_it_goes_on_where_the_shortest_of_its_videos_ends(tmp_path, lost):
+    clip = folder(tmp_path)
+    clip.open(ORIGIN, {}, RATE)
+    fill(clip, range(10))
+    clip.close()
+    parts = list((tmp_path / ".ovseg" / "clips" / "a").glob(f"{lost}-*"))
+    assert parts
+    for path in parts:
+        path.unlink()
+    again = folder(tmp_path)
+    assert again.open(ORIGIN, {}, RATE) == 0
+    again.close()
+
+
 @pytest.mark.parametrize("change", [{"run": "other"}, {"size": 5}, {"modified_ns": 5}])
 def test_what_another_run_left_is_begun_anew(tmp_path, change):
     clip = folder(tmp_path)

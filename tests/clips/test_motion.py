@@ -43,6 +43,19 @@ def test_what_was_hidden_has_no_past(texture):
     assert found.agreement[:, 150:].mean() > 0.9
 
 
+@pytest.mark.parametrize(("axis", "step"), [(0, 8), (0, -8), (1, 8), (1, -8)])
+def test_what_comes_into_the_picture_from_any_side_has_no_past(texture, axis, step):
+    now = [slice(20, 100), slice(30, 160)]
+    before = list(now)
+    before[axis] = slice(now[axis].start + step, now[axis].stop + step)
+    found = motion(texture[tuple(before)], texture[tuple(now)])
+    agreement = found.agreement if axis == 0 else found.agreement.T
+    if step < 0:
+        agreement = agreement[::-1]
+    assert (agreement[:5, 20:-20] == 0).mean() > 0.9  # 8 rows or columns are new
+    assert agreement[12:-12, 20:-20].mean() > 0.9
+
+
 def test_another_scene_is_not_followed(texture):
     assert motion(texture, 255 - texture[::-1]) is None
 
