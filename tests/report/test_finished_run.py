@@ -7,7 +7,7 @@ import pytest
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.finished_run import FinishedPhoto, read_run
-from ovseg_cli.journal import Entry
+from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.output import OutputFolder
@@ -41,6 +41,28 @@ def test_the_latest_word_on_a_photo_counts(run_of_three, tmp_path):
     run = read_run(run_of_three)
     assert {photo.name for photo in run.photos} == {"street.png", "10/grey.png"}
     assert (str(path), "gone bad") in run.failures
+
+
+def test_the_latest_word_counts_whichever_journal_it_is_in(run_of_three):
+    """Of a run whose photos went from one part to another, in the order of names as it happens."""
+    first, second = (Journal(run_of_three / ".ovseg", f"{part}-of-2") for part in (1, 2))
+    journal = Journal(run_of_three / ".ovseg")
+    journal.load()
+    done = journal.entry("blue")
+    for number, part in enumerate((second, first)):
+        part.load()
+        part.append(replace(done, areas=((number, 2400, 0.5),)))
+    blue = next(photo for photo in read_run(run_of_three).photos if photo.name == "blue.png")
+    assert blue.entry.areas == ((1, 2400, 0.5),)
+
+
+def test_a_record_without_options_is_of_photos_that_were_turned_upright(run_of_three):
+    assert read_run(run_of_three).exif
+    file = run_of_three / "run.json"
+    record = json.loads(file.read_text())
+    for options, exif in (({}, True), ({"exif": True}, True), ({"exif": False}, False)):
+        file.write_text(json.dumps(record | {"options": options}))
+        assert read_run(run_of_three).exif == exif
 
 
 def test_a_photo_whose_results_bear_another_name_by_now_is_there_once(run_of_three, tmp_path):
