@@ -10,7 +10,7 @@ import numpy as np
 from ovseg_cli.data.pixel_set import PixelSet, read_ids
 from ovseg_cli.errors import UsageError
 from ovseg_cli.evaluation import ConfusionMatrix
-from ovseg_cli.exports import UNLABELED_16, label_kind
+from ovseg_cli.exports import UNLABELED_16
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import UNLABELED
@@ -48,7 +48,7 @@ def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
     classes: dict[int, int] = {}
     for class_id, entry in enumerate(run.classes):
         found = [positions[p.casefold()] for p in entry.phrases if p.casefold() in positions]
-        if found and found[0] not in classes.values():
+        if found:  # no phrase is that of two classes
             classes[class_id] = found[0]
     other = _other_class(run)
     if not classes:
@@ -75,7 +75,6 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
     table = np.full(UNLABELED_16 + 1, UNLABELED, np.int32)  # id in the label map -> position
     for mine, theirs in accuracy.classes.items():
         table[mine] = theirs
-    table[np.iinfo(label_kind(len(run.classes))).max] = UNLABELED
     counted = _counted(accuracy.classes)
     matched = match(run.photos, data.keys)
     for key in data.keys:

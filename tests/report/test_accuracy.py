@@ -115,3 +115,34 @@ def test_no_torch_is_needed():
         "assert not {'torch', 'cv2', 'open_clip'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "other", "takes_background"),
+    [
+        (["rest", "road"], "rest", "rest"),
+        (["background", "road"], None, "background"),
+        (["background", "rest", "road"], "rest", "rest"),  # what was asked for goes before
+        (["automobile", "road"], "road", None),  # it is a class of the set by its name
+        (["sky", "road"], None, None),
+    ],
+)
+def test_which_class_takes_the_background(
+    photo, make_run, tmp_path, names, other, takes_background
+):
+    a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
+    out = make_run([(a, "a")], names)
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"options": {"other": other}}))
+    classes = measured(out, tmp_path / "truth").classes
+    background = [names[mine] for mine, theirs in classes.items() if theirs == 2]
+    assert background == ([] if takes_background is None else [takes_background])
+    assert classes[names.index("road")] == 0
+
+
+def test_in_a_run_of_many_classes_255_is_one_of_them(photo, make_run, tmp_path):
+    a = photo("a", [[255, 255, 1, 1], [255] * 4], [[3] * 4] * 2)
+    names = [f"class {number}" for number in range(300)]
+    names[255] = "road"
+    found = measured(make_run([(a, "a")], names), tmp_path / "truth")
+    assert found.photos == pytest.approx({"a": 6 / 8})
