@@ -66,3 +66,10 @@ def test_nothing_labelled():
 def test_invariants(labels, confidence, message):
     with pytest.raises(ValueError, match=message):
         Segmentation(labels, confidence, NAMES)
+
+
+def test_mean_confidences_of_large_areas_are_as_exact_as_of_small_ones():
+    """Added up in single precision they would be wrong in the third decimal."""
+    labels, value = np.zeros((1500, 2000)), np.float32(0.1)
+    (area,) = segmentation(labels, np.full(labels.shape, value)).areas()
+    assert area.mean_confidence == pytest.approx(float(value), abs=1e-9)

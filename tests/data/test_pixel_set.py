@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -283,3 +284,12 @@ def test_contents_tell_sets_apart(garden, file):
     assert read_pixel_set(garden, "train").contents == before
     (garden / file).write_text({"train.txt": "a\nc\n"}.get(file, '{"2": "tree", "6": "path"}'))
     assert read_pixel_set(garden, "train").contents != before
+
+
+@pytest.mark.parametrize(("count", "ignore"), [(254, 255), (255, 65535), (256, 65535)])
+def test_where_255_would_be_background_or_a_class_another_number_is_ignored(garden, count, ignore):
+    names, ids = tuple(map(str, range(count))), tuple(range(1, count + 1))
+    data = replace(read_pixel_set(garden, "val"), names=names, ids=ids, other_ids=(0,))
+    assert data.ignore == ignore
+    found = data.labels_of(np.array([[0, 1, count, count + 1]], np.uint16))
+    assert found.tolist() == [[count, 0, count - 1, ignore]]

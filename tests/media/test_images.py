@@ -125,6 +125,15 @@ class TestKinds:
         expected = photo * share + 255 * (1 - share)
         assert np.abs(read_image(path).pixels - expected).max() <= 1
 
+    def test_pictures_of_several_strips_are_put_together_again(self, tmp_path, photo, monkeypatch):
+        """What is converted is, a part at a time: transparency, and more than 8 bits."""
+        alpha = np.full(photo.shape[:2], 255, np.uint8)
+        clear = saved(tmp_path / "a.png", np.dstack([photo, alpha]))
+        deep = saved(tmp_path / "b.png", photo[..., 0].astype(np.uint16) * 257)
+        monkeypatch.setattr("ovseg_cli.media.conversion._STRIP", 3 * photo.shape[1])
+        np.testing.assert_array_equal(read_image(clear).pixels, photo)
+        np.testing.assert_array_equal(read_image(deep).pixels, photo[..., :1].repeat(3, -1))
+
     def test_transparent_palette_entry_is_white(self, tmp_path):
         image = Image.new("P", (2, 1))
         image.putpalette([10, 20, 30, 40, 50, 60])
