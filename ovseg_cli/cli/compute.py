@@ -137,8 +137,12 @@ class Compute:
 
         return f"onnx sha256:{file_digest(Path(self.runtime))}"
 
-    def _shown(self) -> list[list[str]]:
-        return [[entry.name, str(entry.picture), entry.digest()] for entry in self.exemplars]
+    def _shown(self) -> list[list[Any]]:
+        """Of each picture the class, the file, what is in it and, if given, the box."""
+        return [
+            [shown.name, str(shown.picture), shown.digest(), *([shown.box] if shown.box else [])]
+            for shown in self.exemplars
+        ]
 
 
 def listed(vocabulary: Vocabulary) -> list[str]:

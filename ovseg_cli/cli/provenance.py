@@ -34,6 +34,7 @@ class Provenance:
 
         The device is left out, so that a run begun on one machine can go on on another.
         """
+        pictured = [entry.name for entry in self.vocabulary.classes if entry.pictured]
         return run_fingerprint(
             {
                 "version": __version__,
@@ -41,6 +42,7 @@ class Provenance:
                 "precision": self.segmenter.model.precision,
                 **self.compute.record(),
                 "classes": [entry.phrases for entry in self.vocabulary.classes],
+                **({"pictured": pictured} if pictured else {}),  # whose words do not count
                 "other": self.other,
                 "threshold": self.threshold,
                 **more,

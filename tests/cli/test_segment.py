@@ -508,6 +508,33 @@ def test_templates_reach_the_names_and_are_part_of_how_results_were_made(
     assert segment(photos, "--templates", "nonsense", "--resume").code == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ("sky", "mug=mug.png:9,0,10,10"),  # another part of it
+        ("sky", "mug=mug.png"),  # all of it
+        ("sky", "mug=mug.png:mask.png"),
+        ("sky", "mug=other.png:0,0,10,10"),
+        ("sky,mug", "mug=mug.png:0,0,10,10"),  # the word counts, too
+    ],
+)
+def test_what_a_picture_shows_is_part_of_how_results_were_made(
+    program, photos, tmp_path, names, shown
+):
+    for seed, name in enumerate(("mug.png", "other.png", "mask.png")):
+        make_photo(tmp_path / name, seed=seed)
+
+    def done(names, shown):
+        arguments = ["-r", "--classes", names, "--exemplar", shown, "-o", "out", "--resume"]
+        assert program("segment", photos, *arguments).code == 0
+        return json.loads((tmp_path / "out/run.json").read_text())["counts"]["done"]
+
+    first = done("sky", "mug=mug.png:0,0,10,10")
+    assert first > 0
+    assert done("sky", "mug=mug.png:0,0,10,10") == 0
+    assert done(names, shown) == first
+
+
 @pytest.mark.parametrize("proposals", ["regions", "file:masks"])
 def test_regions_from_elsewhere(segment, photos, tmp_path, fake, proposals):
     (tmp_path / "masks").mkdir()
