@@ -260,6 +260,20 @@ class TestResumeAndOverwrite:
         segment(photos, "--resume")
         assert len(fake.made[1].batches) == 4
 
+    def test_another_precision_does_all_photos_anew(self, segment, photos, fake):
+        segment(photos)
+        model = type(fake.made[0].model)(precision="bf16")
+        fake.load_model = lambda *_, **__: model
+        segment(photos, "--resume")
+        assert len(fake.made[1].batches) == 4
+
+    def test_another_version_does_all_photos_anew(self, segment, photos, fake, monkeypatch):
+        """What it would make of them nobody knows."""
+        segment(photos)
+        monkeypatch.setattr("ovseg_cli.cli.provenance.__version__", "99.0")
+        segment(photos, "--resume")
+        assert len(fake.made[1].batches) == 4
+
     def test_new_names_do_all_photos_anew(self, segment, photos, fake):
         segment(photos)
         segment(photos, "--resume", classes="sky, road, car|auto")

@@ -949,6 +949,18 @@ def test_resume_does_not_replace_the_results_of_another_clip(video, clip, tmp_pa
     assert len(list((tmp_path / "out/clip.labels").iterdir())) == 3
 
 
+def test_labels_that_are_to_be_steadier_are_made_anew(video, clip, monkeypatch):
+    from ovseg_cli.cli import video_clip
+    from ovseg_cli.clips.run import EachForItself
+
+    # The segmenter without torch gives no scores, of which steady labels are made.
+    monkeypatch.setattr(video_clip.Clip, "labeller", lambda self: EachForItself(self.segmenter))
+    assert video(clip, "--smooth", "0.5").code == 0
+    assert "finished earlier" in video(clip, "--smooth", "0.5", "--resume").err
+    ended = video(clip, "--smooth", "0.9", "--resume")
+    assert ended.code == 0 and "begins anew" in ended.err
+
+
 def test_results_of_other_options_are_not_mixed_with_new_ones(video, clip, tmp_path):
     assert video(clip).code == 0
     ended = video(clip, "--resume", "--every", 10, "--fill", "none", "--save", "labels")
