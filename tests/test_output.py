@@ -14,7 +14,7 @@ from ovseg_cli.media.images import ImageInput, read_image
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.superseded import outdated
+from ovseg_cli.superseded import outdated, still_good
 from ovseg_cli.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(["sky", "road"])
@@ -285,6 +285,17 @@ def test_of_earlier_results_only_what_is_of_this_photo_alone_goes():
     assert left == replace(earlier, files={**own, "overlay": {}})
     new = {"labels": {"labels/x/a.png": 9}}
     assert outdated(earlier, new).files["labels"] == {}
+
+
+def test_a_kind_of_which_one_file_is_gone_is_not_good_any_more():
+    held = {"masks/a/0-sky.png": 1, "labels/a.png": 3, "npz/a.npz": 4}
+    good = {"labels": {"labels/a.png": 3}}
+    bad = {"masks": {"masks/a/0-sky.png": 1, "masks/a/1-road.png": 2}, "npz": {"npz/a.npz": 5}}
+    earlier = Entry("a", "/in/a.jpg", 1, 1, "run", 1, 1, files=good | bad)
+    now = Entry("a", "/in/a.jpg", 1, 1, "run")
+    assert still_good(earlier, now, lambda name: held.get(name, -1)) == good
+    for other in ({"run": "other"}, {"path": "/b.jpg"}, {"size": 2}, {"modified_ns": 2}):
+        assert still_good(earlier, replace(now, **other), lambda name: held.get(name, -1)) == {}
 
 
 HALF = f".{16 * '0'}.tmp"  # as a process that is killed while it writes leaves it
