@@ -137,7 +137,7 @@ def _one(
 
 def _watch_parts(tracer: Tracer, segment: segmenter.Segmenter) -> None:
     network = segment.model.network
-    tracer.watch(scoring.Scorer, "prepare", "resize")
+    tracer.watch(scoring, "prepare", "resize")
     tracer.watch(network, "forward", MODEL)
     tracer.watch(network, "class_logits", "scores")
     tracer.watch(scoring, "score_map", "scores")

@@ -112,9 +112,9 @@ def test_a_slow_part_of_the_model_shows(monkeypatch, tiny, photos, tmp_path):
 
 def test_nothing_is_changed_afterwards(tiny, photos, tmp_path):
     chosen = tiny(SMALL_SAN)
-    before = (scoring.score_map, segmenter.label_map, exports.atomic_path, scoring.Scorer.prepare)
+    before = (scoring.score_map, segmenter.label_map, exports.atomic_path, scoring.prepare)
     profile(chosen, photos[:1], tmp_path / "out")
-    after = (scoring.score_map, segmenter.label_map, exports.atomic_path, scoring.Scorer.prepare)
+    after = (scoring.score_map, segmenter.label_map, exports.atomic_path, scoring.prepare)
     assert after == before
     assert not {"forward", "shallow", "class_logits"} & set(vars(chosen.model.network))
 
