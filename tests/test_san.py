@@ -139,7 +139,8 @@ def test_one_window_is_the_whole_photo(model):
     """Windows interpolate mask logits to the photo's size, as a photo without windows has it."""
     segmenter, frame = Segmenter(model, Vocabulary(NAMES)), Frame(noise(91, 133))
     whole = segmenter.score_maps([frame])[0]
-    window = segmenter._scorer._tiled(segmenter._scorer.prepare(frame), segmenter._text, 96, False)
+    scorer = segmenter._scorer
+    window = scorer._tiled(scorer._prepared(frame), segmenter._text, 96, False)
     expected = full_scores(whole, frame.size_hw)
     torch.testing.assert_close(full_scores(window, frame.size_hw), expected, atol=1e-5, rtol=1e-5)
     labels = segmenter.segmentation(window, frame).labels
