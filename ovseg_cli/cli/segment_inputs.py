@@ -85,8 +85,8 @@ def _without_earlier_results(
     names = {folder.name for folder in result_folders(Path())}
 
     def made_in(parent: str) -> list[Path]:
-        place = Path(parent).resolve()
-        if names.isdisjoint(place.parts):
+        place = _resolved(parent)
+        if place is None or names.isdisjoint(place.parts):
             return []
         folders = [folder for folder in (place, *place.parents) if folder.name in names]
         return [folder for folder in folders if (folder.parent / STATE).is_dir()]
@@ -149,13 +149,18 @@ def _within(folders: Sequence[Path], parents: Iterable[str]) -> set[str]:
     own = tuple(folder.resolve() for folder in folders if folder.exists())
 
     def is_within(parent: str) -> bool:
-        try:
-            place = Path(parent).resolve()
-        except (OSError, ValueError):  # a zero byte
-            return False
-        return any(place.is_relative_to(folder) for folder in own)
+        place = _resolved(parent)
+        return place is not None and any(place.is_relative_to(folder) for folder in own)
 
     return set(filter(is_within, set(parents))) if own else set()
+
+
+def _resolved(text: str) -> Path | None:
+    """Where a path leads; None for what is no path."""
+    try:
+        return Path(text).resolve()
+    except (OSError, ValueError):  # a zero byte
+        return None
 
 
 def _say_left_out(count: int, total: int) -> None:

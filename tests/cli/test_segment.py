@@ -348,6 +348,11 @@ class TestStandardInput:
         ended = segment("-", stdin="photos/a.png".encode("utf-16")[:-1])
         assert ended.code == 2 and "cannot be read as paths" in ended.err
 
+    def test_what_is_no_path_fails_by_name(self, segment, photos, tmp_path):
+        ended = segment("-", stdin=b"a\0b/c.png\nphotos/00.png\n")
+        assert ended.code == 1 and "c.png" in ended.err
+        assert list(files_below(tmp_path / "out/labels")) == ["00.png"]
+
     def test_what_is_gone_fails_by_name(self, segment, photos, tmp_path):
         ended = segment("-", stdin=b"photos/gone.png\nphotos/00.png\n")
         assert ended.code == 1

@@ -130,8 +130,10 @@ def test_a_class_shown_by_a_picture_alone(valley, capfd, tmp_path):
     assert [entry["name"] for entry in classes] == ["grass", "what is above"]
     labels = np.asarray(Image.open(out / "labels" / "valley.png"))
     assert (labels[: len(labels) // 8] == 1).mean() > 0.9
-    ((name, path, digest),) = json.loads((out / "run.json").read_text())["options"]["exemplars"]
-    assert (name, path, len(digest)) == ("what is above", valley, 16)
+    ((name, path, digest, box),) = json.loads((out / "run.json").read_text())["options"][
+        "exemplars"
+    ]
+    assert (name, path, len(digest), box) == ("what is above", valley, 16, [0, 0, 300, 100])
 
 
 def test_a_blank_before_the_file_s_name_drops(vocab, tmp_path):
