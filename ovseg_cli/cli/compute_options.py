@@ -67,7 +67,7 @@ _OPTIONS = (
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
         default="auto",
         show_default=True,
-        help="Numbers the model computes with.",
+        help="Numbers the model computes with; auto is bf16 on CUDA, else fp32.",
     ),
     click.option(
         "--size",
