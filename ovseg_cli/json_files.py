@@ -22,12 +22,18 @@ def open_regular(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """A file of so many bytes at most. Raises OSError, and ValueError for more, or as above."""
+    with open_regular(path) as stream:
+        content = stream.read(most + 1)  # some files of the system do not tell their size
+    if len(content) > most:
+        raise ValueError(f"it is larger than {most // 10**6} MB")
+    return content
+
+
 def read_json(path: Path) -> Any:
     """What a file holds. Raises OSError, and ValueError for whatever is wrong with its content."""
-    with open_regular(path) as stream:
-        content = stream.read(MOST_BYTES + 1)  # some files of the system do not tell their size
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
+    content = read_bounded(path, MOST_BYTES)
     if _opened(content) > MOST_PARTS:
         raise ValueError(f"it holds more than {MOST_PARTS} lists and objects")
     return parse_json(content)

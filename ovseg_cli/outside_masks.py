@@ -22,16 +22,19 @@ PORTION, MOST_LOOKED_AT = 1 << 22, 300_000_000
 MaskSource = Callable[[Frame, np.ndarray, tuple[int, int]], np.ndarray]
 
 
-def _portions(found: Tensor, photo: Prepared, mirrored: bool) -> Iterator[Tensor]:
-    """Masks (Q, ., .) bool at the size of a look's input, 0 in the padding: (1, n, H, W) float32.
+def _portions(found: Tensor, photo: Prepared, mirrored: bool) -> Iterator[tuple[slice, Tensor]]:
+    """Masks (Q, ., .) bool at the size of a look's input, 0 in the padding: (1, n, H, W) float32,
+    and which of the Q they are.
 
-    n, whose sum is Q, is as many as PORTION allows: all of them at once would be many gigabytes.
+    n is as many as PORTION allows: all of them at once would be many gigabytes.
     """
     height, width = photo.pixels.shape[-2:]
-    for part in found.split(max(1, PORTION // (height * width))):
-        covered = F.interpolate(part.float()[None], photo.valid_hw, mode="nearest-exact")
+    count = max(1, PORTION // (height * width))
+    for first in range(0, len(found), count):
+        place = slice(first, min(first + count, len(found)))
+        covered = F.interpolate(found[place].float()[None], photo.valid_hw, mode="nearest-exact")
         covered = F.pad(covered, photo.padding)
-        yield covered.flip(-1) if mirrored else covered
+        yield place, covered.flip(-1) if mirrored else covered
 
 
 def pooled(found: Tensor, photo: Prepared, mirrored: bool, grid_hw: tuple[int, int]) -> Tensor:
@@ -42,11 +45,8 @@ def pooled(found: Tensor, photo: Prepared, mirrored: bool, grid_hw: tuple[int, i
     # Made beforehand: results that lie between the portions keep their memory from being used again
     # (3.2 GB for 1.3, 4096 masks at 240 pixels).
     shares = torch.empty(1, len(found), *grid_hw, dtype=torch.float32, device=found.device)
-    first = 0
-    for part in _portions(found, photo, mirrored):
-        last = first + part.shape[1]
-        shares[:, first:last] = F.interpolate(part, grid_hw, mode="area")
-        first = last
+    for place, part in _portions(found, photo, mirrored):
+        shares[:, place] = F.interpolate(part, grid_hw, mode="area")
     return shares
 
 
@@ -62,11 +62,8 @@ def certain_logits(found: Tensor, photo: Prepared, mirrored: bool, frame: Frame)
         )
     size = (1, len(found), height, width)
     logits = torch.empty(size, dtype=torch.float32, device=found.device)
-    first = 0
-    for part in _portions(found, photo, mirrored):
-        last = first + part.shape[1]
-        logits[:, first:last] = CERTAIN * (2 * part - 1)
-        first = last
+    for place, part in _portions(found, photo, mirrored):
+        logits[:, place] = CERTAIN * (2 * part - 1)
     return logits
 
 

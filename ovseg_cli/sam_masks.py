@@ -17,7 +17,7 @@ from ovseg_cli.errors import CheckpointError, InputError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import reason_of
 from ovseg_cli.json_files import read_json
-from ovseg_cli.model.strict import some_of
+from ovseg_cli.model.strict import told
 from ovseg_cli.results import is_out_of_memory
 
 POINTS = 64  # prompts that the model answers at once
@@ -116,8 +116,9 @@ def _check(checkpoint: Path) -> None:
             values = read_json(file)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{file} cannot be read: {error}") from error
-        for key, value in _entries(values):
-            _check_entry(file, key, value)
+        for part in _all_in(values):
+            for key, value in part.items() if isinstance(part, dict) else ():
+                _check_entry(file, key, value)
         kind = values.get("model_type") if isinstance(values, dict) else None
         if name == MODEL and kind not in TYPES:
             raise CheckpointError(
@@ -141,29 +142,19 @@ def _check_entry(file: Path, key: str, value: Any) -> None:
         limit, kind = MOST_LAYERS, "layers"
     else:
         return
-    for number in _numbers(value):
-        if not number <= limit:
+    for number in _all_in(value):
+        if isinstance(number, int | float) and not number <= limit:
             raise CheckpointError(
                 f"{file}: {key!r:.80} is {number!s:.20}, more than {limit} {kind}"
             )
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    """All numbers in JSON, at any depth."""
-    if isinstance(value, int | float):
-        yield value
+def _all_in(value: Any) -> Iterator[Any]:
+    """A value of JSON, and all within it at any depth."""
+    yield value
     within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in within:
-        yield from _numbers(part)
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """All names with their values in JSON, at any depth."""
-    if isinstance(value, dict):
-        yield from value.items()
-    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for part in within:
-        yield from _entries(part)
+        yield from _all_in(part)
 
 
 def _load(checkpoint: Path, device: str) -> Any:
@@ -224,11 +215,10 @@ def _require_whole(checkpoint: Path, model: Any, report: dict[str, Any]) -> None
             name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()
         ),
     }
-    told = "; ".join(f"{fault}: {some_of(names)}" for fault, names in faults.items() if names)
-    if told:
+    if any(faults.values()):
         raise CheckpointError(
-            f"{checkpoint}: the tensors are not those of the model that {MODEL} describes: {told}. "
-            "Download it again, or save it again with save_pretrained"
+            f"{checkpoint}: the tensors are not those of the model that {MODEL} describes: "
+            f"{told(faults)}. Download it again, or save it again with save_pretrained"
         )
 
 

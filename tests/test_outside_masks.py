@@ -71,7 +71,8 @@ def test_no_more_masks_than_a_portion_are_numbers_at_once(monkeypatch):
     monkeypatch.setattr(outside_masks, "PORTION", 3 * 64 * 96)
     photo = Prepared(torch.zeros(1, 3, 64, 96), (60, 90), (0, 6, 0, 4))
     masks = torch.rand(8, 30, 45) > 0.5
-    assert [p.shape[1] for p in outside_masks._portions(masks, photo, mirrored=True)] == [3, 3, 2]
+    portions = outside_masks._portions(masks, photo, mirrored=True)
+    assert [part.shape[1] for _, part in portions] == [3, 3, 2]
 
 
 def test_more_masks_than_patches_can_look_at(monkeypatch):

@@ -18,7 +18,7 @@ from ovseg_cli.cli.options import (
     vocabulary_options,
     work_options,
 )
-from ovseg_cli.cli.segment_inputs import find, outside
+from ovseg_cli.cli.segment_inputs import find
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError, UsageError
@@ -133,7 +133,7 @@ def command(
         options["output"], options["tar_size"], shard=shard, formats=formats, show=show
     )
     output = destination.folder(writers, stats=STATS in names, part=str(shard) if shard else "")
-    images = destination.without_results(outside(results, found))
+    images = destination.without_results(found)
     try:
         output.check(resume=options["resume"], overwrite=options["overwrite"])
     except ResultsThere:

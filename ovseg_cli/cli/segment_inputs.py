@@ -22,8 +22,8 @@ def find(
     """The photos that a command line names, or standard input where it names "-".
 
     recursive: also those in folders within folders; null: paths on standard input end in a zero
-    byte; results: folders and shards in the output folder, whose files are left out of such a list
-    (of other inputs `outside` leaves them out). Raises UsageError where there is no photo.
+    byte; results: folders and shards in the output folder, whose files are no photos. Raises
+    UsageError where there is none.
     """
     from ovseg_cli.media.images import find_images
     from ovseg_cli.storage.inputs import expand, expand_listed
@@ -33,7 +33,7 @@ def find(
         if null:
             raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
         found = find_images(inputs, recursive, expand=expand)
-        return _without_earlier_results(found, inputs, results)
+        return _without_results(found, inputs, results)
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
@@ -48,7 +48,7 @@ def find(
     missing = set(gone)
     there = [text for text in kept if text not in missing]
     found = find_images(there, recursive, gone, expand_listed)
-    return _without_earlier_results(found, there, results)
+    return _without_results(found, there, results)
 
 
 def _listed_paths(null: bool) -> list[str]:
@@ -70,46 +70,59 @@ def _exists(text: str) -> bool:
         return False
 
 
-def _without_earlier_results(
+def _without_results(
     images: list[ImageInput], texts: Iterable[str], own: Sequence[Path]
 ) -> list[ImageInput]:
-    """The photos that no other run has made: overlays and label maps would be segmented as photos
-    where a search through folders meets them. Whoever names them, or their folder, means them.
+    """The inputs that no run of ovseg has made: neither this one, whose results lie in the folders
+    `own`, nor another, whose overlays and label maps a search through folders meets, too. Whoever
+    names those, or their folder, means them.
 
-    own: result folders of the output folder, of which `outside` tells. Raises UsageError where no
-    photo is left.
+    Raises UsageError where no photo is left.
     """
+    from ovseg_cli.storage.store import on_disk
+
+    parents = [os.path.dirname(on_disk(image.name) or image.file) for image in images]
+    places = set(parents)  # far fewer
+    in_own = _within(own, places)
+    in_others = _made_by_others(places - in_own, texts)
+    if not in_own and not in_others:
+        return images
+    if in_others:
+        count = sum(parent in in_others for parent in parents)
+        console.note(
+            f"{count} inputs left out: earlier runs of ovseg made them; whoever "
+            "wants them segmented names their folder itself"
+        )
+        if count == len(images):
+            raise UsageError("no input: all photos found are results of earlier runs of ovseg")
+    made = in_own | in_others
+    kept = [image for image, parent in zip(images, parents, strict=True) if parent not in made]
+    count = sum(parent in in_own for parent in parents)
+    _say_left_out(count, count + len(kept))
+    return kept
+
+
+def _made_by_others(places: Iterable[str], texts: Iterable[str]) -> set[str]:
+    """Which folders of photos lie in results of a run, unless one of the inputs leads there."""
     from ovseg_cli.earlier_results import result_folders
     from ovseg_cli.layout import STATE
 
     names = {folder.name for folder in result_folders(Path())}
-
-    def made_in(parent: str) -> list[Path]:
-        place = _resolved(parent)
+    made: dict[str, list[Path]] = {}
+    for text in places:
+        place = _resolved(text)
         if place is None or names.isdisjoint(place.parts):
-            return []
+            continue
         folders = [folder for folder in (place, *place.parents) if folder.name in names]
-        return [folder for folder in folders if (folder.parent / STATE).is_dir()]
-
-    parents = _parents(images)
-    own_parents = _within(own, parents)
-    made = {p: folders for p in set(parents) - own_parents if (folders := made_in(p))}
-    if not made:
-        return images
+        made[text] = [folder for folder in folders if (folder.parent / STATE).is_dir()]
+    if not any(made.values()):
+        return set()  # without a look at the inputs, which may be a million
     meant = {Path(_named_place(text)).resolve() for text in texts}
-    kept = [
-        image
-        for image, parent in zip(images, parents, strict=True)
-        if all(any(m.is_relative_to(f) for m in meant) for f in made.get(parent, ()))
-    ]
-    if len(kept) < len(images):
-        console.note(
-            f"{len(images) - len(kept)} inputs left out: earlier runs of ovseg made them; whoever "
-            "wants them segmented names their folder itself"
-        )
-    if not kept:
-        raise UsageError("no input: all photos found are results of earlier runs of ovseg")
-    return kept
+    return {
+        text
+        for text, folders in made.items()
+        if not all(any(named.is_relative_to(folder) for named in meant) for folder in folders)
+    }
 
 
 def _named_place(text: str) -> str:
@@ -121,27 +134,6 @@ def _named_place(text: str) -> str:
     if os.path.isdir(text):
         return text
     return os.path.dirname(text) if _exists(text) else fixed_part(text)[0]
-
-
-def _parents(images: Iterable[ImageInput]) -> list[str]:
-    """The folder of each, far fewer than photos."""
-    from ovseg_cli.storage.store import on_disk
-
-    return [os.path.dirname(on_disk(image.name) or image.file) for image in images]
-
-
-def outside(folders: Sequence[Path], images: list[ImageInput]) -> list[ImageInput]:
-    """The inputs that are not themselves results, which lie in `folders` of the output folder.
-
-    Raises UsageError where all are.
-    """
-    parents = _parents(images)
-    inside = _within(folders, parents)
-    if not inside:
-        return images
-    kept = [image for image, parent in zip(images, parents, strict=True) if parent not in inside]
-    _say_left_out(len(images) - len(kept), len(images))
-    return kept
 
 
 def _within(folders: Sequence[Path], parents: Iterable[str]) -> set[str]:

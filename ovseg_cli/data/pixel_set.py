@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ovseg_cli.errors import InputError, UsageError, VocabularyError
-from ovseg_cli.json_files import open_regular, read_json
+from ovseg_cli.json_files import read_bounded, read_json
 from ovseg_cli.media.images import read_image, read_values
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -278,13 +278,9 @@ def named_set(data: Path, name: str, split: str) -> PixelSet:
 def read_lines(file: Path) -> tuple[str, ...]:
     """The lines of a list in UTF-8 that are not blank. Raises OSError and UnicodeDecodeError."""
     try:
-        with open_regular(file) as stream:
-            content = stream.read(_LONGEST_LIST + 1)
+        content = read_bounded(file, _LONGEST_LIST)
     except ValueError as error:
         raise OSError(errno.EINVAL, str(error), str(file)) from error
-    if len(content) > _LONGEST_LIST:
-        reason = f"it is larger than {_LONGEST_LIST // 10**6} MB"
-        raise OSError(errno.EFBIG, reason, str(file))
     lines = content.decode("utf-8-sig").splitlines()  # as editors on Windows begin it
     return tuple(line.strip() for line in lines if line.strip())
 

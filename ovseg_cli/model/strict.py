@@ -69,8 +69,7 @@ def compare(
     missing, surplus = ([k.removeprefix(prefix) for k in keys] for keys in (missing, surplus))
     faults = {"missing": missing, "surplus": surplus, "misshapen": misshapen}
     if any(faults.values()):
-        named = "; ".join(f"{fault}: {some_of(names)}" for fault, names in faults.items() if names)
-        raise CheckpointError(f"the tensors are not those of {kind}: {named}")
+        raise CheckpointError(f"the tensors are not those of {kind}: {told(faults)}")
 
 
 def taken(
@@ -96,6 +95,11 @@ def _check_loadable(config: ModelConfig) -> None:
         config_from_dict(json.loads(json.dumps(config.to_dict())))
     except ValueError as error:
         raise UsageError(f"no model can have this configuration: {error}") from error
+
+
+def told(faults: Mapping[str, list[str]]) -> str:
+    """Each kind of fault with the first few tensors that have it; empty where none has any."""
+    return "; ".join(f"{fault}: {some_of(names)}" for fault, names in faults.items() if names)
 
 
 def some_of(names: list[str], limit: int = 5) -> str:

@@ -98,9 +98,8 @@ class SharpTiledScores(TiledScores):
         firsts, weights, shares = [], [], []
         for axis, start in enumerate((tile.top, tile.left)):
             length, span = tile.scores.size_hw[axis], self.span_hw[axis]
-            places = (
-                centres(0, size_hw[axis], span / size_hw[axis]) + 0.5 - start
-            )  # from the window's edge
+            # From the window's edge.
+            places = centres(0, size_hw[axis], span / size_hw[axis]) + 0.5 - start
             inside = ((places >= 0) & (places <= length)).nonzero()[:, 0]
             if len(inside) == 0:
                 return None
