@@ -10,6 +10,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.media.opencv import load_opencv
 
 SIDE = 160  # shorter side of the pictures that are compared, pixels
+SMALLEST = 32  # a side, pixels: below it OpenCV's flow reads beyond a long picture, and crashes
 TOLERANCE = 30.0  # difference of a colour channel, 0..255, at which agreement has fallen to 1/e
 STILL = 0.1  # pixels; smaller motion is taken for none
 CUT = 0.35  # mean agreement below which the two pictures show different scenes
@@ -26,7 +27,7 @@ class Motion:
 def thumbnail(frame: Frame) -> np.ndarray:
     """The picture at the size at which motion is sought, (h, w, 3) uint8."""
     scale = min(1.0, SIDE / min(frame.size_hw))
-    height, width = (max(16, round(side * scale)) for side in frame.size_hw)
+    height, width = (max(SMALLEST, round(side * scale)) for side in frame.size_hw)
     cv2 = load_opencv()
     return np.asarray(cv2.resize(frame.pixels, (width, height), interpolation=cv2.INTER_AREA))
 

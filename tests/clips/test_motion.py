@@ -61,7 +61,19 @@ def test_another_scene_is_not_followed(texture):
 
 
 @pytest.mark.parametrize(
-    ("size_hw", "small"), [((720, 1280), (160, 284)), ((100, 90), (100, 90)), ((9, 400), (16, 400))]
+    ("size_hw", "small"), [((720, 1280), (160, 284)), ((100, 90), (100, 90)), ((9, 400), (32, 400))]
 )
 def test_thumbnails_keep_the_shape_and_are_never_tiny(size_hw, small):
     assert thumbnail(Frame(np.zeros((*size_hw, 3), np.uint8))).shape == (*small, 3)
+
+
+@pytest.mark.parametrize(
+    "size_hw", [(20, 320), (16, 300), (8, 640), (24, 640), (31, 1000), (320, 20), (1, 3000), (1, 1)]
+)
+def test_pictures_of_any_shape_can_be_followed(size_hw):
+    draw = np.random.default_rng(5)
+    before, now = (
+        thumbnail(Frame(draw.integers(0, 256, (*size_hw, 3), dtype=np.uint8))) for _ in range(2)
+    )
+    assert not motion(now, now).flow.any()
+    motion(before, now)  # OpenCV's search has crashed here
