@@ -41,18 +41,19 @@ class ReadAhead(Generic[Item, Value]):
         self._recent: deque[int] = deque(maxlen=16)  # pixels of what was read last
 
     def __iter__(self) -> Iterator[Value]:
-        while True:
-            with self._lock:
-                self._fill()
-                if not self._ahead:
-                    return
-                first = self._ahead[0]
+        while (first := self.coming()) is not None:
             value, pixels = first.result()
             with self._lock:
                 self._ahead.popleft()
                 self._pixels -= pixels
                 self._fill()
             yield value
+
+    def coming(self) -> Future[tuple[Value, int]] | None:
+        """What gives the next value, to wait for it and for others at once; None at the end."""
+        with self._lock:
+            self._fill()
+            return self._ahead[0] if self._ahead else None
 
     def close(self) -> None:
         """Begin nothing more."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any, Protocol
@@ -96,7 +97,7 @@ def run(
 @dataclass(frozen=True, eq=False)
 class _Batch:
     chosen: list[Chosen]
-    frames: list[Frame]  # those of them that are segmented
+    frames: list[Frame]  # those of them that are segmented: the first, or none
     before: Frame | None  # the last one segmented before these
 
 
@@ -133,9 +134,15 @@ class _Run:
         )
         try:
             for batch in self.batches(ahead):
-                self.looking.append((batch, self.streams.submit(self.look, batch)))
-                # One more than there are streams, so that none idles while labels are made.
-                while len(self.looking) > self.options.streams + 1:
+                if batch.frames:
+                    self.looking.append((batch, self.streams.submit(self.look, batch)))
+                elif self.looking:  # they take the labels that come last of it
+                    self.looking[-1][0].chosen.extend(batch.chosen)
+                else:
+                    yield from self.hand_over(batch, deque())
+                while self.is_full():
+                    yield from self.label_oldest()
+                if self.looking and self.looking[0][1].done():
                     yield from self.label_oldest()
                 yield from self.written(wait=False)
             while self.looking:
@@ -151,27 +158,48 @@ class _Run:
             for pool in (self.reader, self.streams, self.files):
                 pool.shutdown(cancel_futures=True)
 
-    def batches(self, ahead: Iterable[Chosen | None]) -> Iterator[_Batch]:
-        """So many frames to be segmented at a time, each with those that take its labels."""
-        before: Frame | None = None
-        batch: list[Chosen] = []
-        frames: list[Frame] = []
-        for chosen in self.read(ahead):
-            if chosen is None or self.stop():
-                break
-            if chosen[1] and len(frames) == self.options.batch_size:
-                yield _Batch(batch, frames, before)
-                before, batch, frames = frames[-1], [], []
-            batch.append(chosen)
-            if chosen[1]:
-                frames.append(chosen[0])
-        if batch:
-            yield _Batch(batch, frames, before)
+    def batches(self, ahead: ReadAhead[None, Chosen | None]) -> Iterator[_Batch]:
+        """So many frames to be segmented at a time, and those between.
 
-    def read(self, ahead: Iterable[Chosen | None]) -> Iterator[Chosen | None]:
-        """Until an error, which is kept for later."""
+        Of a still scene frames without end may take the labels of one: they do not wait for the
+        next one to be segmented. A batch of none where something is ready before the next frame is.
+        """
+        before: Frame | None = None
+        batch = _Batch([], [], before)
+        for chosen in self.read(ahead):
+            if self.stop():
+                break
+            if chosen is None:
+                yield _Batch([], [], before)
+                continue
+            batch.chosen.append(chosen)
+            if chosen[1]:
+                batch.frames.append(chosen[0])
+                before = chosen[0]
+            if len(batch.frames) in (0, self.options.batch_size) or _hold_many([batch]):
+                yield batch
+                batch = _Batch([], [], before)
+        if batch.chosen:
+            yield batch
+
+    def read(self, ahead: ReadAhead[None, Chosen | None]) -> Iterator[Chosen | None]:
+        """Until the end or an error, which is kept for later.
+
+        None where a look or what is written is ready before the next frame is: a live source may
+        give that late, or never.
+        """
+        frames = iter(ahead)
         try:
-            yield from ahead
+            while (coming := ahead.coming()) is not None:
+                oldest: list[Future[Any]] = [future for _, future in self.looking][:1]
+                oldest += list(self.writing)[:1]
+                wait([coming, *oldest], return_when=FIRST_COMPLETED)
+                if not coming.done():
+                    yield None
+                elif (chosen := next(frames)) is not None:
+                    yield chosen
+                else:
+                    return
         except Exception as error:
             self.unread = error
 
@@ -185,9 +213,19 @@ class _Run:
         pairs = zip([batch.before, *batch.frames], batch.frames, strict=False)
         return [self.labeller.look([frame], before) for before, frame in pairs]
 
+    def is_full(self) -> bool:
+        """Whether to wait for the oldest look."""
+        # One more than there are streams, so that none idles while labels are made.
+        many = len(self.looking) > self.options.streams + 1
+        return many or _hold_many([batch for batch, _ in self.looking])
+
     def label_oldest(self) -> Iterator[FrameResult]:
         batch, future = self.looking.popleft()
         found = deque(s for seen in future.result() for s in self.labeller.label(seen))
+        yield from self.hand_over(batch, found)
+
+    def hand_over(self, batch: _Batch, found: deque[Segmentation]) -> Iterator[FrameResult]:
+        """Have a batch written; found: the labels of those that are segmented."""
         for frame, due in batch.chosen:
             if due:
                 self.last = found.popleft()
@@ -216,6 +254,16 @@ class _Run:
             if result.exception() is not None:
                 self.writing.clear()
             yield result.result()
+
+
+def _hold_many(batches: Iterable[_Batch]) -> bool:
+    """Whether the frames that only take labels are half of what may be at a stage."""
+    pixels = sum(
+        (len(batch.chosen) - len(batch.frames)) * math.prod(batch.frames[0].size_hw)
+        for batch in batches
+        if batch.frames
+    )
+    return pixels >= PIXELS_AT_A_STAGE // 2
 
 
 def of_one_size(frames: Iterable[Chosen]) -> Iterator[Chosen]:

@@ -4,6 +4,7 @@ import gc
 import itertools
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -174,6 +175,48 @@ def test_pictures_do_not_pile_up(monkeypatch):
             gc.collect()
             most = max(most, sum(type(o) is Frame for o in gc.get_objects()))
     assert most < 40
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_still_scene_does_not_pile_up(monkeypatch, batch_size):
+    """Frames that take the labels of another are not kept until the next one is segmented."""
+    monkeypatch.setattr(module, "PIXELS_AT_A_STAGE", 4 * 6 * 10)
+    read, alive, log = [], [], Log()
+
+    def still():
+        for index in range(598):
+            made = frame(index)
+            read.append(weakref.ref(made))
+            alive.append(sum(known() is not None for known in read))
+            yield made, index % 299 == 0
+
+    labeller = Fake(lambda index: 0.05)
+    for _ in run(still(), labeller, log, RunOptions(batch_size=batch_size, streams=2)):
+        pass
+    assert log.written == [(i, 299 * (i // 299), i % 299 != 0) for i in range(598)]
+    assert max(alive) < 60
+    asked = sorted(labeller.asked, key=lambda asked: asked[1])
+    assert asked == [(None, [0]), (0, [299])]
+
+
+@pytest.mark.parametrize("every", [1, 1000])
+def test_a_live_source_has_its_labels_before_the_next_frame(every):
+    """Whether all are segmented or nothing changes after the first."""
+    seen, late = [], []
+
+    def live():
+        for chosen in clip(40, every):
+            end = time.monotonic() + 2
+            while len(seen) < chosen[0].index and not late:
+                time.sleep(0.001)
+                if time.monotonic() > end:
+                    late.append(chosen[0].index)
+            yield chosen
+
+    for result in run(live(), Fake(), Log(), RunOptions(streams=2)):
+        seen.append(result.frame.index)
+    assert seen == list(range(40))
+    assert not late
 
 
 def test_an_empty_clip():
