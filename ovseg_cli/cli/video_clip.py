@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -36,7 +38,8 @@ from ovseg_cli.results import is_run_wide, reason_of
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter
 
-WARM_UP = 10  # frames that are segmented once more where a clip goes on, for their effect on others
+UNKNOWN = 0.005  # share of the past that frames may lack where a clip goes on, about
+LONGEST_PAST = 300  # frames of it that are segmented once more, at most
 
 
 class Clip:
@@ -194,6 +197,17 @@ class Clip:
         whole = choice.start == 0 and choice.end is None and choice.most is None and choice.hold
         return max(0, (video.info.frames or 0) - self.before) if whole else 0
 
+    def past(self) -> deque[int]:
+        """The last frames segmented by an earlier run that the next one's labels depend on.
+
+        Steady labels hold strength^n of what was n frames before, and held ones need one frame.
+        """
+        strength, most = self.plan.smooth, 1
+        if strength:
+            most += min(math.ceil(math.log(UNKNOWN) / math.log(strength)), LONGEST_PAST)
+        written = itertools.islice(self.folder.records(), self.before)
+        return deque((record.index for record in written if record.areas is not None), most)
+
     def frames(self, video: Video) -> Iterator[tuple[Frame, bool]]:
         """Those to be labelled: where a clip goes on a few more, for their effect on the next."""
         choice = self.plan.choice
@@ -203,19 +217,14 @@ class Clip:
         if drop or self.source.startswith(CAMERA):
             frames = live = Live(frames, self.stopped, drop=drop)
         try:
-            warm_up: deque[tuple[Frame, bool]] = deque(maxlen=WARM_UP)
+            past = self.past()
             chosen = clip_run.of_one_size(choice.of(frames))
             for position, (frame, due) in enumerate(chosen):
                 if position == 0:
                     height, width = frame.size_hw
                     self.about |= {"width": width, "height": height}
-                if position < self.before:
-                    if due:
-                        warm_up.append((frame, due))
-                    continue
-                while warm_up:
-                    yield warm_up.popleft()
-                yield frame, due
+                if position >= self.before or due and frame.index in past:
+                    yield frame, due
         finally:
             if live is not None:
                 live.close()

@@ -1012,6 +1012,54 @@ def test_lines_and_counts_are_of_new_frames_alone(video, tmp_path, monkeypatch):
     assert counts["of_earlier_runs"] + counts["segmented"] == counts["written"] == 120
 
 
+class Fading:
+    """Steady labels of one number a frame: what was before fades from frame to frame."""
+
+    def __init__(self, segmenter, strength):
+        self.segmenter, self.strength, self.past, self.values = segmenter, strength, None, {}
+
+    def look(self, frames, before):
+        return frames
+
+    def label(self, frames):
+        for frame in frames:
+            alone = frame.index * 37 % 101 / 100
+            past = alone if self.past is None else self.past
+            self.past = self.values[frame.index] = alone + self.strength * (past - alone)
+        return self.segmenter.segment(frames)
+
+
+@pytest.mark.parametrize(
+    ("strength", "more", "again"),
+    [(0.0, (), 1), (0.5, (), 9), (0.85, ("--every", 4), 34), (0.97, (), 175)],
+)
+def test_steady_labels_go_on_as_without_an_interruption(
+    video, tmp_path, monkeypatch, strength, more, again
+):
+    from ovseg_cli.cli import video_clip
+
+    write_clip(tmp_path / "clip.mp4", 240)
+    made = []
+
+    def labeller(self):
+        made.append(Fading(self.segmenter, self.plan.smooth))
+        return made[-1]
+
+    monkeypatch.setattr(video_clip.Clip, "labeller", labeller)
+    options = ["clip.mp4", "--smooth", strength, "--save", "stats", *more]
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 200)
+        video(*options)
+    assert video(*options, "--resume").code == 0
+    earlier = report(tmp_path)["counts"]["of_earlier_runs"]
+    video(*options, "--overwrite")
+    interrupted, resumed, unbroken = (fading.values for fading in made)
+    assert len(set(resumed) & set(interrupted)) == again
+    new = [index for index in resumed if index >= earlier]
+    assert new and {*interrupted, *resumed} == set(unbroken)
+    assert max(abs(resumed[index] - unbroken[index]) for index in new) < 0.005
+
+
 @pytest.mark.parametrize(
     ("source", "option", "said"),
     [
