@@ -253,7 +253,9 @@ class Clip:
         """Put the clip's files together. Raises OutputError."""
         self.about |= {"frames_per_second": round(float(video.info.rate), 6)}
         sound, whole = self.sound(video, origin), status == "complete"
-        self.folder.finish(sound, video.zero, video.pixel_aspect, whole=whole)
+        choice = self.plan.choice
+        end = video.end if whole and choice.end is None and choice.most is None else None
+        self.folder.finish(sound, video.zero, video.pixel_aspect, whole=whole, end=end)
         if self.folder.count:
             self.folder.write_report(self.describe(status), origin)
         else:

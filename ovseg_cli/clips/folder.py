@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -274,19 +275,23 @@ class ClipFolder:
         pixel_aspect: Fraction = Fraction(1),
         *,
         whole: bool = True,
+        end: float | None = None,
     ) -> None:
         """Put together what is written so far; of no frames there is nothing.
 
         sound: the video whose sound goes along; zero: what its time stamps are at the clip's first
         frame, seconds; pixel_aspect: width to height of its pixels; whole: whether the clip came to
         its end. Where it did not, files of an earlier run with the same labels stay as they are.
-        Raises OutputError.
+        end: seconds in the clip until which its last picture is shown, and after which its sound
+        goes on as long as it does; None = one frame at the usual rate, the sound with it. Raises
+        OutputError.
         """
         self.close()
         if not self.count:
             return
         names = [name for name in self.saves if whole or name not in self._state.kept()]
-        self._join([name for name in names if name in self._videos], sound, zero, pixel_aspect)
+        videos = [name for name in names if name in self._videos]
+        self._join(videos, sound, zero, pixel_aspect, end)
         if STATS in names:
             write_tables(self._target(STATS), self._file(PARENTS), self.records, self.vocabulary)
         if TIMELINE in names:
@@ -306,12 +311,19 @@ class ClipFolder:
                 remove_frames(self._target(name), WRITERS[name].suffix, numbers)
 
     def _join(
-        self, names: Sequence[str], sound: str | None, zero: float, pixel_aspect: Fraction
+        self,
+        names: Sequence[str],
+        sound: str | None,
+        zero: float,
+        pixel_aspect: Fraction,
+        end: float | None,
     ) -> None:
         seconds = [record.seconds for record in itertools.islice(self.records(), self.count)]
         heard = None
         if sound is not None:
-            heard = Sound(sound, zero, self._begin, seconds[-1] + float(1 / self._rate))
+            silence = seconds[-1] + float(1 / self._rate) if end is None else math.inf
+            heard = Sound(sound, zero, self._begin, silence)
+        length = None if end is None else end - self._begin
         for name in names:
             parts = self._state.parts(name)
             ends = [first for first, _ in parts[1:]] + [self.count]
@@ -320,27 +332,28 @@ class ClipFolder:
                 for (first, path), last in zip(parts, ends, strict=True)
             ]
             if name == OVERLAY:
-                self._join_one(name, pieces, heard, pixel_aspect)
+                self._join_one(name, pieces, length, heard, pixel_aspect)
             else:
-                self._join_one(name, pieces)
+                self._join_one(name, pieces, length)
 
     def _join_one(
         self,
         name: str,
         pieces: Sequence[Piece],
+        length: float | None,
         sound: Sound | None = None,
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         form = self._videos[name]
         try:
             with atomic_path(self._target(name)) as temporary:
-                join(pieces, temporary, form, sound, pixel_aspect)
+                join(pieces, temporary, form, sound, pixel_aspect, length)
         except OutputError as error:
             if sound is None or is_run_wide(error):
                 raise
             # Damaged sound, or of a kind that cannot be copied, must not cost the pictures.
             logger.warning("%s: its sound cannot go along: %s", printable(sound.source), error)
-            self._join_one(name, pieces, None, pixel_aspect)
+            self._join_one(name, pieces, length, None, pixel_aspect)
 
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""

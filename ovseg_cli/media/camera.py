@@ -26,6 +26,7 @@ class Camera:
             raise UsageError(f"{printable(source)}: a camera is {CAMERA}0, {CAMERA}1, ...")
         self._cv2 = load_opencv()
         self.zero, self.pixel_aspect = 0.0, Fraction(1)
+        self.end: float | None = None
         self._source = source
         self._waits = False  # for a picture
         self._device = self._cv2.VideoCapture(int(number))

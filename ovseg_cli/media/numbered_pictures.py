@@ -19,6 +19,7 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self.zero, self.pixel_aspect = 0.0, Fraction(1)
+        self.end: float | None = None
         self._images = find_images([str(folder)])
         self.info = VideoInfo(USUAL_RATE, len(self._images))
 
@@ -29,6 +30,7 @@ class Pictures:
             if seconds >= start:
                 pixels = read_image(image.path).pixels
                 yield Frame(pixels, index, seconds, str(image.path))
+        self.end = float(len(self._images) / self.info.rate)
 
     def close(self) -> None:
         """See `Video`."""

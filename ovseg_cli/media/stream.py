@@ -51,6 +51,7 @@ class Stream:
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.zero, self.pixel_aspect = 0.0, Fraction(1)
+        self.end: float | None = None
         self.info = self._look()
 
     def _open(self, source: str) -> Any:
@@ -74,20 +75,19 @@ class Stream:
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """See `Video`. Ends with a warning where the rest of a file is damaged or missing."""
         clock, step = Clock(), 1 / self.info.rate
-        seconds = None
-        index, length = -1, 0.0  # of the last frame
-        for index, decoded in enumerate(self._decoded()):
+        for count, decoded in enumerate(self._decoded(), 1):
             stamp = None if decoded.pts is None else decoded.pts * decoded.time_base
-            if index == 0:
+            if count == 1:
                 self.zero = float(stamp or 0)
                 aspect = Fraction(self._stream.sample_aspect_ratio or 1)
                 self.pixel_aspect = 1 / aspect if _turn(decoded)[1] % 2 else aspect
             seconds = float(clock.seconds(stamp, step))
-            length = float((decoded.duration or 0) * (decoded.time_base or 0))
+            length = (decoded.duration or 0) * (decoded.time_base or 0)
+            self.end = seconds + float(length or step)
             if seconds >= start:
-                yield Frame(self._upright(decoded), index, seconds, self._source)
-        if seconds is not None and not self._stop():
-            self._check_end(index + 1, seconds + max(length, float(step)))
+                yield Frame(self._upright(decoded), count - 1, seconds, self._source)
+        if self.end is not None and not self._stop():
+            self._check_end(count, self.end)
 
     def _check_end(self, count: int, end: float) -> None:
         """Warn where the header tells of far more than these frames and seconds."""

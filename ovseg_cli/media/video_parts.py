@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 BASE = Fraction(1, 90000)  # seconds, of the time stamps: whole for all usual rates
 BT709 = 1  # colour primaries, transfer and matrix, as ITU-T H.273 and ffmpeg number them
+LONGEST = 2**31 - 1  # units of time that MP4 shows a picture, at most
 LIMITED = 1  # range of colours, as ffmpeg numbers them: 16 to 235
 
 
@@ -200,11 +201,14 @@ def join(
     form: Format,
     sound: Sound | None = None,
     pixel_aspect: Fraction = Fraction(1),
+    end: float | None = None,
 ) -> None:
     """Put parts into one file that can be played while it is loaded.
 
     form: of all the parts; sound: goes along as it is, up to where it is damaged; a codec that the
-    file cannot hold is left out; pixel_aspect: width to height of a pixel. Raises OutputError.
+    file cannot hold is left out; pixel_aspect: width to height of a pixel; end: seconds in the
+    whole until which the last picture is shown, None = as long as its part says. Raises
+    OutputError.
     """
     av = load_av()
     options = {"movflags": "faststart"} if form.file == "mp4" else {}
@@ -216,7 +220,7 @@ def join(
             source: Any = sound and av.open(local_file(sound.source), metadata_errors="replace")
             try:
                 heard = sound and _sound(container, source, sound.source)
-                packets = _of_pieces(av, pieces, pictures)
+                packets = _of_pieces(av, pieces, pictures, end)
                 if sound is not None and heard is not None:
                     packets = _merged(packets, _of_sound(av, source, heard, sound))
                 for packet in packets:
@@ -240,16 +244,18 @@ def _sound(container: Any, source: Any, name: str) -> Any:
     return container.add_stream_from_template(stream)
 
 
-def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any) -> Iterator[Any]:
+def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any, end: float | None) -> Iterator[Any]:
     last = -1
     for piece in pieces:
         with av.open(local_file(piece.path)) as container:
             readable = _until_damage(av, container.demux(video=0))
             packets = (packet for packet in readable if packet.dts is not None)
-            for packet in islice(packets, piece.count):
+            for number, packet in enumerate(islice(packets, piece.count), 1):
                 shift = round(piece.begin / packet.time_base)
                 # As in a part: two pictures of one moment cannot both be stored.
                 packet.pts = packet.dts = last = max(packet.dts + shift, last + 1)
+                if end is not None and piece is pieces[-1] and number == piece.count:
+                    packet.duration = min(max(round(end / packet.time_base) - last, 1), LONGEST)
                 packet.stream = stream
                 yield packet
 

@@ -28,6 +28,7 @@ class Video(Protocol):
 
     info: VideoInfo
     zero: float  # time stamp of the first frame in the file, seconds; known once that is read
+    end: float | None  # seconds at which the last frame read ends; None where nobody knows
     pixel_aspect: Fraction  # width to height of a pixel of the frames; known as `zero` is
 
     def frames(self, start: float = 0.0) -> Iterator[Frame]:

@@ -151,6 +151,62 @@ def test_sound_goes_along_unless_it_is_not_wanted(video, tmp_path):
             assert len(container.streams.audio) == streams
 
 
+def write_slides(path):
+    """Pictures at 0, 0.2, 0.4 and 1 s, the last shown until 3 s; a tone of 3.5 s."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(10), options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        tone = container.add_stream("aac", rate=16000, layout="mono")
+        packets = []
+        for seconds in (0, 0.2, 0.4, 1):
+            frame = av.VideoFrame.from_ndarray(picture(round(10 * seconds)), format="rgb24")
+            frame.pts, frame.time_base = round(10 * seconds), Fraction(1, 10)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        packets[-1].duration = round(2 / packets[-1].time_base)
+        wave = (8000 * np.sin(np.arange(56000) * 0.3)).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(wave[None], "s16", "mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        for packet in [*packets, *tone.encode(frame), *tone.encode()]:
+            container.mux(packet)
+    return path
+
+
+def lengths(path):
+    """Seconds of a file's pictures and of its sound."""
+    with av.open(str(path)) as container:
+        streams = container.streams
+        return [float(s.duration * s.time_base) for s in (*streams.video, *streams.audio)]
+
+
+@pytest.mark.parametrize(
+    ("options", "pictures", "sound"),
+    [
+        ([], 3, 3.5),
+        (["--every", 3, "--fill", "none"], 3, 3.5),
+        (["--start", 0.3], 2.6, 3.1),
+        # Where the end is chosen, about one more frame: 3/4 s on average.
+        (["--end", 0.9], 0.4 + 0.75, 0.4 + 0.75),
+        (["--max-frames", 2], 0.2 + 0.75, 0.2 + 0.75),
+    ],
+)
+def test_the_last_picture_and_the_sound_last_as_long_as_in_the_clip(
+    video, tmp_path, options, pictures, sound
+):
+    write_slides(tmp_path / "clip.mp4")
+    assert video("clip.mp4", *options).code == 0
+    found = lengths(tmp_path / "out/clip.overlay.mp4")
+    assert found == pytest.approx([pictures, sound], abs=0.15)
+
+
+def test_the_last_picture_of_an_animation(video, tmp_path):
+    shown = [Image.fromarray(picture(30 * index)) for index in range(3)]
+    more = {"append_images": shown[1:], "duration": [100, 300, 1000]}
+    shown[0].save(tmp_path / "clip.gif", save_all=True, **more)
+    assert video("clip.gif").code == 0
+    assert lengths(tmp_path / "out/clip.overlay.mp4") == pytest.approx([1.4], abs=0.02)
+
+
 def test_several_clips_of_one_name(video, tmp_path):
     one, other = write_clip(tmp_path / "a/x.mp4", 3), write_clip(tmp_path / "b/x.mkv", 4)
     assert video(one, other, "--save", "stats").code == 0
@@ -639,7 +695,7 @@ class Endless:
         from ovseg_cli.media.video_source import VideoInfo
 
         self.info = VideoInfo(Fraction(100), None)
-        self.zero, self.pixel_aspect = 0.0, Fraction(1)
+        self.zero, self.end, self.pixel_aspect = 0.0, None, Fraction(1)
         self.given, self.most = 0, None
         self.stalled, self.released = threading.Event(), threading.Event()
 
