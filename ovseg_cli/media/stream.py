@@ -45,10 +45,10 @@ class Stream:
             # The error itself has the address as it was given: --debug would show it.
             cause = error if shown == source else None
             raise InputError(f"{printable(shown)}: {why}") from cause
-        if not self._container.streams.video:
+        self._stream = self._container.streams.best("video")  # not the cover of a film
+        if self._stream is None:
             self._container.close()
             raise InputError(f"{printable(shown)}: it holds no pictures")
-        self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.zero, self.pixel_aspect = 0.0, Fraction(1)
         self.end: float | None = None

@@ -234,9 +234,9 @@ def join(
 
 def _sound(container: Any, source: Any, name: str) -> Any:
     """A stream like the source's sound, or None where there is none that fits."""
-    if not source.streams.audio:
+    stream = source.streams.best("audio")
+    if stream is None:
         return None
-    stream = source.streams.audio[0]
     if stream.codec_context.name not in container.supported_codecs:
         kind = stream.codec_context.name
         logger.warning("%s: its sound (%s) is left out: MP4 cannot hold it", printable(name), kind)
@@ -262,7 +262,7 @@ def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any, end: float | None)
 
 def _of_sound(av: Any, source: Any, stream: Any, sound: Sound) -> Iterator[Any]:
     clock, last = Clock(Fraction(sound.zero)), -1
-    for packet in _until_damage(av, source.demux(audio=0)):
+    for packet in _until_damage(av, source.demux(source.streams.best("audio"))):
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is None:
             continue

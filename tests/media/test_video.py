@@ -258,6 +258,26 @@ def test_sound_is_noticed(tmp_path):
     assert info.has_audio
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_cover_is_not_taken_for_the_film(tmp_path, name):
+    cover = io.BytesIO()
+    Image.fromarray(picture(25)).save(cover, "JPEG")
+    with av.open(str(tmp_path / name), "w") as container:
+        still = container.add_stream("mjpeg", rate=1)
+        still.width, still.height, still.pix_fmt = 64, 48, "yuvj420p"
+        still.disposition = av.stream.Disposition.attached_pic
+        film = container.add_stream("libx264", rate=25)
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        packet = av.Packet(cover.getvalue())
+        packet.stream, packet.pts, packet.dts, packet.time_base = still, 0, 0, Fraction(1, 1000)
+        container.mux(packet)
+        for index in range(10):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        container.mux(film.encode())
+    _, frames = read(tmp_path / name)
+    assert [index_of(frame.pixels) for frame in frames] == list(range(10))
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows allows no such file names")
 @pytest.mark.parametrize(
     "name",

@@ -200,6 +200,27 @@ def test_sound_goes_along_as_it_is_and_in_step(tmp_path):
     assert indices(tmp_path / "whole.mp4") == list(range(30))
 
 
+def test_of_several_sounds_the_one_that_is_played_goes_along(tmp_path):
+    tracks = [sounding(tmp_path / f"{name}.mp4") for name in ("comment", "film")]
+    with av.open(str(tmp_path / "two.mkv"), "w") as container:
+        packets = []
+        for track, given in enumerate(map(av.open, map(str, tracks))):
+            stream = container.add_stream_from_template(given.streams.audio[0])
+            if track == 1:
+                stream.disposition = av.stream.Disposition.default
+            for packet in given.demux(audio=0):
+                if packet.dts is not None and (track == 0 or packet.pts < 16000):
+                    packet.stream = stream
+                    packets.append(packet)
+        for packet in packets:
+            container.mux(packet)
+    sound = Sound(str(tmp_path / "two.mkv"))
+    join([Piece(write(tmp_path / "1.mp4", range(5)), 0.0, 5)], tmp_path / "a.mp4", PICTURES, sound)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        (copied,) = container.streams.audio
+        assert float(copied.duration * copied.time_base) == pytest.approx(1, abs=0.1)
+
+
 def test_sound_that_the_file_cannot_hold_is_left_out(tmp_path, caplog):
     part = write(tmp_path / "1.mp4", range(5))
     source = sounding(tmp_path / "a.wav", "pcm_mulaw")
