@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,6 +24,7 @@ from ovseg_cli.printable import printable
 
 COMPLETE = 0.95  # share of the length in a header that a whole file has, at least
 STALL = 10.0  # seconds without a byte after which a stream is given up
+_DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d*)?)", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -91,16 +94,14 @@ class Stream:
 
     def _check_end(self, count: int, end: float) -> None:
         """Warn where the header tells of far more than these frames and seconds."""
-        stream, told = self._stream, 0.0
-        if stream.frames:
-            complete, told = count >= COMPLETE * stream.frames, float(stream.frames)
-            found, unit = float(count), "frames"
+        seconds = self._told_seconds()
+        told, found, unit = seconds, end, "s"
+        if self._stream.frames:
+            told, found, unit = float(self._stream.frames), float(count), "frames"
+            # Of the frames that a file holds its edit list may leave some out.
+            complete = count >= COMPLETE * told or 0 < COMPLETE * seconds <= end
         else:
-            if stream.duration:
-                told = float(stream.duration * stream.time_base)
-            elif self._container.duration and not self.info.has_audio:  # sound may go on alone
-                told = float(self._container.duration / self._av.time_base)
-            complete, found, unit = end >= COMPLETE * told - 1, end, "s"
+            complete = end >= COMPLETE * seconds - 1
         if not complete:
             log.warning(
                 "%s: ends after %.4g %s, its header tells of %.4g: is it cut off?",
@@ -109,6 +110,17 @@ class Stream:
                 unit,
                 told,
             )
+
+    def _told_seconds(self) -> float:
+        """How long the pictures last by the header; 0 where it does not tell."""
+        stream, whole = self._stream, (self._container.duration or 0) / self._av.time_base
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        noted = _DURATION.fullmatch(stream.metadata.get("DURATION", ""))
+        if noted is not None:  # in Matroska
+            hours, minutes, seconds = map(float, noted.groups())
+            return min(3600 * hours + 60 * minutes + seconds, whole or math.inf)
+        return 0.0 if self.info.has_audio else float(whole)  # sound may go on alone
 
     def _upright(self, decoded: Any) -> np.ndarray:
         """The picture (H, W, 3) uint8 RGB, turned as the file says. Raises InputError."""

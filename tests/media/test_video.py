@@ -72,6 +72,19 @@ def write(
     return path
 
 
+def moved(given, path, earlier, **options):
+    """Copy a film's packets to so many seconds earlier; returns the new one's path."""
+    with av.open(str(path), "w", options=options) as container:
+        streams = {stream: container.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if packet.dts is not None:
+                shift = round(earlier / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = streams[packet.stream]
+                container.mux(packet)
+    return path
+
+
 def read(source: object, start: float = 0.0):
     with open_video(str(source)) as video:
         return video.info, list(video.frames(start))
@@ -188,6 +201,31 @@ def test_a_damaged_tail_leaves_what_came_before(tmp_path, caplog):
         _, frames = read(path)
     assert 5 <= len(frames) < 20
     assert [index_of(frame.pixels) for frame in frames] == list(range(len(frames)))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_film_with_sound_that_is_cut_off_is_said(tmp_path, caplog, name):
+    path = write(tmp_path / name, [i / 10 for i in range(60)], rate=Fraction(10), audio=True)
+    if name == "a.mp4":
+        with av.open(str(path)) as given:
+            moved(given, path.with_name("b.mp4"), 0, movflags="faststart")
+        path = path.with_name("b.mp4")
+    read(path)
+    assert "cut off" not in caplog.text
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read(path)
+    assert "is it cut off?" in caplog.text
+
+
+def test_a_film_that_an_edit_list_trims_is_not_called_cut_off(tmp_path, caplog):
+    whole = write(tmp_path / "a.mp4", STEADY)
+    with av.open(str(whole)) as given:
+        trimmed = moved(given, tmp_path / "b.mp4", 0.4)
+    with av.open(str(trimmed)) as container:
+        assert container.streams.video[0].frames == 20  # what this is about
+    _, frames = read(trimmed)
+    assert len(frames) < 15
+    assert "cut off" not in caplog.text
 
 
 def test_an_encoded_stream_on_standard_input(tmp_path, monkeypatch):
