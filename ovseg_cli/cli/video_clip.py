@@ -141,10 +141,7 @@ class Clip:
         if self.before:
             console.note(f"{printable(self.shown)}: goes on after {self.before} frames")
         elif held and not anew:
-            console.note(
-                f"{printable(self.shown)}: begins anew: the clip, the model or an option has "
-                f"changed, or its results are not what was left in {self.plan.out}"
-            )
+            console.note(f"{printable(self.shown)}: begins anew: {self.folder.why_anew(origin)}")
         device = str(self.segmenter.model.device)
         options = clip_run.RunOptions(
             batch_size=self.plan.batch_size or batch_options.auto_batch_size(device),

@@ -216,6 +216,14 @@ class ClipFolder:
         source = told.get("source") if isinstance(told, dict) else None
         return source if isinstance(source, str) else None
 
+    def why_anew(self, origin: Origin) -> str:
+        """Why there is nothing to go on from, though an earlier run has left results."""
+        if self._told_origin() != asdict(origin):
+            return "the clip, the model or an option has changed"
+        if self._state.holds_frames:
+            return "nothing of what was done can be read back"
+        return f"its results are not what was left in {self.out}"
+
     def records(self) -> Iterator[FrameRecord]:
         """The frames that are written, in order."""
         return self._state.records()

@@ -1035,6 +1035,19 @@ def test_other_files_of_the_same_labels_leave_those_there_are(video, clip, tmp_p
     assert after.pop("clip.stats.csv") and after == before
 
 
+def test_why_a_clip_begins_anew(video, clip, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 10)
+        video(clip)
+    (part,) = (tmp_path / "out/.ovseg/clips/clip").glob("overlay-*")
+    part.write_bytes(part.read_bytes()[:100])  # killed before its first picture
+    assert "begins anew: nothing of what was done can be read back" in video(clip, "--resume").err
+    (tmp_path / "out/clip.labels/000003.png").unlink()
+    assert "begins anew: its results are not what was left in out" in video(clip, "--resume").err
+    ended = video(clip, "--resume", "--every", 2)
+    assert "begins anew: the clip, the model or an option has changed" in ended.err
+
+
 def interrupted_after(monkeypatch, count):
     from ovseg_cli.cli import video_clip
 

@@ -108,6 +108,19 @@ def test_what_a_kill_leaves_can_be_read(tmp_path):
     assert count_pictures(tmp_path / "killed.mp4") == len(survived)
 
 
+@pytest.mark.parametrize(("form", "ahead"), [(PICTURES, 30), (LABELS_8, 2)])
+def test_a_kill_costs_a_few_pictures_whenever_it_comes(tmp_path, form, ahead):
+    """ahead: those that the encoder holds back, more with more cores."""
+    part = Part(tmp_path / "a", form, (48, 64), Fraction(25))
+    pixels = picture(0)  # no cut to another scene, which players can begin at, too
+    for index in range(45):
+        part.write(pixels if form is PICTURES else pixels[..., 0], index / 25)
+    left = (tmp_path / "a").read_bytes()
+    part.close()
+    (tmp_path / "killed").write_bytes(left)
+    assert count_pictures(tmp_path / "killed") >= 45 - ahead
+
+
 @pytest.mark.parametrize("form", [PICTURES, LABELS_8])
 def test_a_piece_may_end_before_its_part_does_and_the_part_in_the_middle_of_a_picture(
     tmp_path, form
