@@ -130,7 +130,7 @@ def command(
     """Give every pixel of videos one of your class names, steady over time.
 
     CLIP is a video file, a folder of numbered pictures, the address of a stream, camera:0, or - for
-    a video on standard input. Its results bear its name:
+    a video on standard input; of the last three the sound is left out. Its results bear its name:
 
     \b
       OUT/CLIP.overlay.mp4    the clip tinted by class, with its sound (H.264)

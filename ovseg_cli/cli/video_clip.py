@@ -261,7 +261,13 @@ class Clip:
     def sound(self, video: Video, origin: Origin) -> str | None:
         """The file whose sound goes along: the clip, if it is still the one that was read."""
         wanted = self.plan.audio and OVERLAY in self.plan.saves and video.info.has_audio
-        if not wanted or is_stream(self.source):
+        if not wanted:
+            return None
+        if is_stream(self.source):
+            console.note(
+                f"{printable(self.shown)}: its sound is left out, for it cannot be read again: to "
+                "keep it, name a file"
+            )
             return None
         if self.origin() != origin:
             console.warning(
@@ -318,5 +324,5 @@ class Clip:
         lost = f", {self.dropped} dropped" if self.dropped else ""
         console.note(
             f"{printable(self.shown)}: {self.folder.count} frames in {seconds:.1f} s{speed}{lost}"
-            f": {self.plan.out / self.name}.*"
+            f": {printable(str(self.plan.out / self.name))}.*"
         )

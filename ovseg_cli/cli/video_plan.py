@@ -113,15 +113,17 @@ def _check_earlier(plan: Plan, source: str, name: str) -> None:
             f"{plan.out} holds results named {printable(name)}, and nothing tells of a run that "
             "wrote them: -o names another folder, --overwrite replaces them"
         )
-    if not plan.resume:
-        raise UsageError(
-            f"{plan.out} holds results of an earlier run for {printable(name)}: --resume "
-            "goes on with it, --overwrite replaces it, -o names another folder"
-        )
-    if found != os.path.abspath(source):
+    stream = is_stream(source)
+    if found != (without_credentials(source) if stream else os.path.abspath(source)):
         raise UsageError(
             f"{plan.out} holds results of another clip named {printable(name)}, "
-            f"{printable(str(found))}: -o names another folder, --overwrite replaces them"
+            f"{printable(found)}: -o names another folder, --overwrite replaces them"
+        )
+    if not plan.resume:
+        goes_on = "" if stream else "--resume goes on with it, "
+        raise UsageError(
+            f"{plan.out} holds results of an earlier run for {printable(name)}: {goes_on}"
+            "--overwrite replaces it, -o names another folder"
         )
 
 

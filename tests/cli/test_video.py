@@ -229,6 +229,22 @@ def test_a_video_on_standard_input(video, clip, tmp_path):
     assert len({row["frame"] for row in rows(tmp_path / "out/stdin.stats.csv")}) == COUNT
 
 
+def test_sound_that_cannot_be_read_again_is_said_to_be_left_out(video, tmp_path):
+    data = write_clip(tmp_path / "clip.mkv", sound=True).read_bytes()
+    said = "-: its sound is left out"
+    ended = video("-", stdin=data)
+    assert ended.code == 0 and said in ended.err and "name a file" in ended.err
+    assert len(lengths(tmp_path / "out/stdin.overlay.mp4")) == 1
+    assert said not in video("-", "--no-audio", "--overwrite", stdin=data).err
+    assert said not in video("-", "--save", "labels", "--overwrite", stdin=data).err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows allows no such file names")
+def test_what_is_said_of_a_clip_is_on_one_line_whatever_its_name(video, clip):
+    ended = video(clip.rename(clip.with_name("two\nlines.mp4")))
+    assert ended.code == 0 and ended.err.splitlines()[-1].endswith("out/two\\nlines.*")
+
+
 def test_json_is_a_line_per_frame_and_nothing_else(video, clip):
     ended = video(clip, "--json", "--every", 3)
     lines = [json.loads(line) for line in ended.out.splitlines()]
@@ -1000,9 +1016,19 @@ def test_resume_does_not_replace_the_results_of_another_clip(video, clip, tmp_pa
     before = results(tmp_path / "out")
     ended = video(other, "--resume")
     assert ended.code == 2 and f"another clip named clip, {clip}" in ended.err
+    ended = video(other)
+    assert ended.code == 2 and f"another clip named clip, {clip}" in ended.err
+    assert "--resume" not in ended.err
     assert results(tmp_path / "out") == before
     assert video(other, "--overwrite").code == 0
     assert len(list((tmp_path / "out/clip.labels").iterdir())) == 3
+
+
+def test_a_stream_is_not_said_to_be_gone_on_with(video, clip):
+    data = clip.read_bytes()
+    assert video("-", stdin=data).code == 0
+    ended = video("-", stdin=data)
+    assert ended.code == 2 and "an earlier run for stdin: --overwrite" in ended.err
 
 
 def test_labels_that_are_to_be_steadier_are_made_anew(video, clip, monkeypatch):
