@@ -16,6 +16,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.journal import Journal
 from ovseg_cli.layout import CLASSES, CLIPS, REPORT, STATE
 from ovseg_cli.media.camera import CAMERA
+from ovseg_cli.media.video import check_source
 from ovseg_cli.media.video_source import without_credentials
 from ovseg_cli.printable import printable
 from ovseg_cli.tables import holds_other_names
@@ -60,12 +61,11 @@ class Plan:
 
 
 def check_clips(clips: Sequence[str]) -> None:
-    """Raise UsageError for what is not there."""
+    """Raise UsageError for what is not there, or can be no video."""
     if clips.count("-") > 1:
         raise UsageError("- (a video on standard input) can be given once")
     for source in clips:
-        if not is_stream(source) and not os.path.exists(source):
-            raise UsageError(f"no such video: {printable(source)}")
+        check_source(source)
 
 
 def check(plan: Plan) -> None:

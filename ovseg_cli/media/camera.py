@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,19 +18,25 @@ from ovseg_cli.printable import printable
 CAMERA = "camera:"
 
 
+def camera_number(source: str) -> int:
+    """That of `camera:N`; raises UsageError for anything else."""
+    number = source.removeprefix(CAMERA)
+    if not re.fullmatch(r"\d{1,4}", number, re.ASCII):
+        raise UsageError(f"{printable(source)}: a camera is {CAMERA}0, {CAMERA}1, ...")
+    return int(number)
+
+
 class Camera:
     """A camera of this machine, until somebody stops it."""
 
     def __init__(self, source: str) -> None:
-        number = source.removeprefix(CAMERA)
-        if not number.isdecimal():
-            raise UsageError(f"{printable(source)}: a camera is {CAMERA}0, {CAMERA}1, ...")
+        number = camera_number(source)
         self._cv2 = load_opencv()
         self.zero, self.pixel_aspect = 0.0, Fraction(1)
         self.end: float | None = None
         self._source = source
         self._waits = False  # for a picture
-        self._device = self._cv2.VideoCapture(int(number))
+        self._device = self._cv2.VideoCapture(number)
         if not self._device.isOpened():
             raise InputError(f"{source}: there is no such camera, or another program holds it")
         rate = self._device.get(self._cv2.CAP_PROP_FPS)

@@ -8,10 +8,13 @@ from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 
+from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
+from ovseg_cli.media.folders import SUFFIXES, images_below
 from ovseg_cli.media.images import read_image
 from ovseg_cli.media.inputs import find_images
 from ovseg_cli.media.video_source import USUAL_RATE, VideoInfo
+from ovseg_cli.printable import printable
 
 
 class Pictures:
@@ -34,6 +37,15 @@ class Pictures:
 
     def close(self) -> None:
         """See `Video`."""
+
+
+def check_pictures(folder: str) -> None:
+    """Raise UsageError where a folder has none."""
+    if not images_below(folder, recursive=False):
+        raise UsageError(
+            f"{printable(folder)}: no numbered pictures in this folder (known are "
+            f"{' '.join(SUFFIXES)}); to segment clips in it, name the clips themselves"
+        )
 
 
 def pictures_version(folder: Path) -> tuple[int, int]:

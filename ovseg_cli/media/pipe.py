@@ -21,10 +21,15 @@ def standard_input(stop: Callable[[], bool]) -> BinaryIO | Pipe:
 
     Raises UsageError where it is closed.
     """
-    if sys.stdin is None:
-        raise UsageError("-: standard input is closed: pipe a video into it, or name a file")
+    check_standard_input()
     stream = sys.stdin.buffer
     return stream if stream.seekable() else Pipe(stream, stop)
+
+
+def check_standard_input() -> None:
+    """Raise UsageError where it is closed."""
+    if sys.stdin is None:
+        raise UsageError("-: standard input is closed: pipe a video into it, or name a file")
 
 
 class Pipe:

@@ -9,12 +9,11 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.images import MAX_PIXELS
 from ovseg_cli.media.pipe import standard_input
@@ -36,10 +35,6 @@ class Stream:
         self._av = load_av()
         self._source = shown = without_credentials(source)
         self._stop = stop
-        if source != "-" and "://" not in source and not Path(source).is_file():
-            if Path(source).exists():
-                raise UsageError(f"{printable(source)}: a pipe or device: give it as -, with <")
-            raise UsageError(f"no such video: {printable(source)}")
         try:
             self._container = self._open(source)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:

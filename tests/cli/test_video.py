@@ -318,6 +318,10 @@ def test_results_do_not_take_the_place_of_inputs(video, clip, tmp_path, name, mo
         (["clip.mp4", "--live", "drop"], "--live is for cameras and streams"),
         (["-", "--resume"], "--resume cannot go on with -"),
         (["-", "-"], "can be given once"),
+        (["camera:x"], "a camera is camera:0, camera:1"),
+        (["camera:99999999999999999999"], "a camera is camera:0, camera:1"),
+        ([os.devnull], "a pipe or device: give it as -, with <"),
+        (["."], "no numbered pictures in this folder"),
         (["clip.mp4", "--save", "film"], "does not know 'film'"),
         (["clip.mp4", "--smooth", "1"], "--smooth"),
     ],
@@ -326,6 +330,14 @@ def test_wrong_usage(video, clip, tmp_path, arguments, reason):
     ended = video(*arguments)
     assert ended.code == 2
     assert reason in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_standard_input_that_is_closed(start, tmp_path):
+    """Nothing is loaded for it."""
+    process = start("video", "-", *OPTIONS, preexec_fn=functools.partial(os.close, 0))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "standard input is closed" in err
     assert not (tmp_path / "out").exists()
 
 

@@ -368,7 +368,12 @@ def test_a_file_with_sound_alone(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("absent.mp4", "no such video"), ("camera:front", "a camera is camera:0")],
+    [
+        ("absent.mp4", "no such video"),
+        ("camera:front", "a camera is camera:0"),
+        ("camera:99999999999999999999", "a camera is camera:0"),
+        ("camera:", "a camera is camera:0"),
+    ],
 )
 def test_sources_that_are_none(source, message):
     with pytest.raises(UsageError, match=message):
@@ -404,6 +409,7 @@ def test_a_camera_s_pictures_become_rgb(monkeypatch):
 
 
 def test_without_the_library_the_error_says_how_to_get_it(monkeypatch, tmp_path):
+    write(tmp_path / "a.mp4", STEADY)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError, match="pip install av"):
         read(tmp_path / "a.mp4")
