@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from ovseg_cli.printable import printable
 
 COMPLETE = 0.95  # share of the length in a header that a whole file has, at least
 STALL = 10.0  # seconds without a byte after which a stream is given up
+_MOST_BOXES = 1000  # of an MP4 that are looked at; without fragments it has about five
 _DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d*)?)", re.ASCII)
 
 log = logging.getLogger(__name__)
@@ -38,8 +40,7 @@ class Stream:
         try:
             self._container = self._open(source)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
-            late = isinstance(error, self._av.error.ExitError)
-            why = f"no answer within {STALL:g} s" if late else f"not a video ({reason(error)})"
+            why = self._why_not(source, error)
             # The error itself has the address as it was given: --debug would show it.
             cause = error if shown == source else None
             raise InputError(f"{printable(shown)}: {why}") from cause
@@ -61,6 +62,19 @@ class Stream:
             return self._av.open(source, timeout=STALL, **how)
         # One picture called a%d.png is that file, not the first of a sequence.
         return self._av.open(local_file(source), options={"pattern_type": "none"}, **how)
+
+    def _why_not(self, source: str, error: Exception) -> str:
+        """What is wrong with what cannot be opened."""
+        if isinstance(error, self._av.error.ExitError):
+            return f"no answer within {STALL:g} s"
+        if not isinstance(error, ValueError | EOFError):  # ffmpeg's for what it does not know
+            return f"cannot be opened ({reason(error)})"
+        if os.path.isfile(source):
+            if os.path.getsize(source) == 0:
+                return "not a video: the file is empty"
+            if _lacks_index(source):
+                return "cut off: its index (moov) is missing, without which nothing can be read"
+        return f"not a video ({reason(error)})"
 
     def _look(self) -> VideoInfo:
         stream = self._stream
@@ -149,6 +163,23 @@ class Stream:
     def close(self) -> None:
         """See `Video`."""
         self._container.close()
+
+
+def _lacks_index(path: str) -> bool:
+    """Whether a file is an MP4 or MOV that ends before its index."""
+    kinds = set()
+    with suppress(OSError), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for _ in range(_MOST_BOXES):
+            start = file.tell()
+            length, kind = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
+            if length == 1:  # it is in the next eight bytes
+                (length,) = struct.unpack(">Q", file.read(8).ljust(8, b"\0"))
+            kinds.add(kind)
+            if length < 8 or start + length >= size:
+                break
+            file.seek(start + length)
+    return b"ftyp" in kinds and kinds.isdisjoint((b"moov", b"meta"))  # meta: of photos
 
 
 def _turn(decoded: Any) -> tuple[bool, int]:

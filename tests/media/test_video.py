@@ -344,7 +344,7 @@ def test_a_password_is_not_shown():
     password = "".join(["se", "cret"])  # as lines of this file stand in the traceback
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(InputError, match=f"^http://127.0.0.1:{port}/a.mp4: not a") as caught:
+    with pytest.raises(InputError, match=f"^http://127.0.0.1:{port}/a.mp4: cannot be") as caught:
         read(f"http://me:{password}@127.0.0.1:{port}/a.mp4")
     assert password not in "".join(traceback.format_exception(caught.value))
 
@@ -354,6 +354,29 @@ def test_files_that_are_no_video(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.mp4: not a video"):
         read(tmp_path / "a.mp4")
+
+
+def test_an_empty_file_is_said_to_be(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.mp4: not a video: the file is empty"):
+        read(tmp_path / "a.mp4")
+
+
+def test_a_film_that_is_cut_off_before_its_index(tmp_path):
+    path = write(tmp_path / "a.mp4", STEADY)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"a\.mp4: cut off: its index \(moov\) is missing"):
+        read(path)
+    path.write_bytes(path.read_bytes()[:8] + b"\0" * 100)
+    with pytest.raises(InputError, match=r"a\.mp4: (cut off|not a video)"):
+        read(path)
+
+
+def test_nobody_listens_at_an_address():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(InputError, match=r"cannot be opened \(.*refused\)"):
+        read(f"http://127.0.0.1:{port}/a.mp4")
 
 
 def test_a_file_with_sound_alone(tmp_path):
