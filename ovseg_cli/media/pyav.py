@@ -12,7 +12,9 @@ from types import ModuleType
 
 from ovseg_cli.errors import UsageError
 
-RESTART = 1  # seconds that time stamps go back, at least, where they begin anew
+# Time stamps that go back by so many steps, of so many seconds at least and at most, begin anew;
+# by less they do so in damaged files.
+RESTART, RESTART_SECONDS = 4, (Fraction(1, 10), Fraction(1))
 
 
 def load_av() -> ModuleType:
@@ -54,7 +56,9 @@ class Clock:
             if self._zero is None:
                 self._zero = stamp
             now = stamp - self._zero
-            if self._now is not None and now < self._now - RESTART:
+            least, most = RESTART_SECONDS
+            back = min(max(RESTART * step, least), most)
+            if self._now is not None and now < self._now - back:
                 self._zero, now = stamp - follows, follows
         self._now = now if self._now is None else max(now, self._now)
         return self._now

@@ -20,6 +20,7 @@ from PIL import Image
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.media import camera
 from ovseg_cli.media.pipe import Pipe
+from ovseg_cli.media.pyav import Clock
 from ovseg_cli.media.video import open_video
 
 av = pytest.importorskip("av")
@@ -130,6 +131,21 @@ def test_time_stamps_that_begin_anywhere_and_anew(tmp_path):
         frames = list(video.frames())
         assert video.zero > 0  # the encoder's delay
     assert [frame.seconds for frame in frames] == [index / 25 for index in range(100)]
+
+
+def test_short_films_strung_together(tmp_path):
+    one = write(tmp_path / "a.ts", STEADY[:15])
+    (tmp_path / "twice.ts").write_bytes(one.read_bytes() * 2)
+    _, frames = read(tmp_path / "twice.ts")
+    assert [frame.seconds for frame in frames] == pytest.approx(
+        [i / 25 for i in range(30)], abs=0.002
+    )
+
+
+def test_a_time_stamp_that_is_a_little_early_does_not_move_those_after_it():
+    clock, step = Clock(), Fraction(1, 25)
+    stamps = [Fraction(stamp, 25) for stamp in (0, 1, 2, 3, 1, 5, 6)]
+    assert [clock.seconds(stamp, step) * 25 for stamp in stamps] == [0, 1, 2, 3, 3, 5, 6]
 
 
 def test_29_97_frames_a_second(tmp_path):
