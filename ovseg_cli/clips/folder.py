@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -12,41 +11,29 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ovseg_cli.clips.names import is_clip_name
-from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.records import FrameRecord, write_tables
 from ovseg_cli.clips.removal import is_folder, remove_file, remove_frames, remove_whole
 from ovseg_cli.clips.state import NUMBER, ClipState, Origin
 from ovseg_cli.clips.timeline import draw_timeline
-from ovseg_cli.errors import OutputError, UsageError
-from ovseg_cli.exports import LABELS, OVERLAY, UNLABELED_16, WRITERS, label_kind, write_png
+from ovseg_cli.clips.videos import LABELS_VIDEO, ClipVideos
+from ovseg_cli.errors import UsageError
+from ovseg_cli.exports import LABELS, OVERLAY, UNLABELED_16, WRITERS, write_png
 from ovseg_cli.frame import Frame
 from ovseg_cli.json_files import read_json, write_json
 from ovseg_cli.layout import CLIPS, PARENTS
 from ovseg_cli.links import refuse_links
-from ovseg_cli.media.video_parts import (
-    LABELS_8,
-    LABELS_16,
-    PICTURES,
-    Part,
-    Piece,
-    Sound,
-    join,
-)
+from ovseg_cli.media.video_parts import Sound
 from ovseg_cli.noted_areas import noted
 from ovseg_cli.printable import printable
-from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.tables import STATS
 from ovseg_cli.vocabulary import Vocabulary
-from ovseg_cli.whole_files import atomic_path, output_errors
+from ovseg_cli.whole_files import output_errors
 
-logger = logging.getLogger(__name__)
-
-TIMELINE, LABELS_VIDEO = "timeline", "labels=video"  # names in --save
+TIMELINE = "timeline"  # name in --save
 SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "confidence")
 _SUFFIXES = {
     OVERLAY: "overlay.mp4",
@@ -81,14 +68,10 @@ class ClipFolder:
         self.vocabulary = vocabulary
         self.count = 0  # frames that are written
         self._state = ClipState(out / CLIPS / clip, len(vocabulary))
-        small = label_kind(len(vocabulary)) is np.uint8
-        forms = {OVERLAY: PICTURES, LABELS_VIDEO: LABELS_8 if small else LABELS_16}
-        self._videos = {name: form for name, form in forms.items() if name in self.saves}
+        self._videos = ClipVideos(saves, vocabulary, self._state, self._target)
         self._origin: Origin | None = None
         self._rate = Fraction(0)
         self._metadata: dict[str, str] = {}
-        self._overlay: ClipOverlay | None = None
-        self._parts: dict[str, Part] = {}  # by name in saves
         self._begin = 0.0  # seconds of the first frame that is written
         self._earlier = -1  # index of the last frame that an earlier run has written
         self._anew = False  # whether results of an earlier run go, whatever they are
@@ -178,9 +161,9 @@ class ClipFolder:
             refuse_links(self.out, path)
         with output_errors(state):
             state.mkdir(parents=True, exist_ok=True)
-            records = [] if anew else self._state.usable(origin, self._videos)
+            records = [] if anew else self._state.usable(origin, self._videos.names)
             if records:
-                self._state.go_on(records, self._videos)
+                self._state.go_on(records, self._videos.names)
                 self.count = len(records)
                 self._begin, self._earlier = records[0].seconds, records[-1].index
         return self.count
@@ -243,11 +226,10 @@ class ClipFolder:
             self._begin_anew()
         if self.count == 0:
             self._begin = frame.seconds
+        self._videos.write(self.count, self._rate, frame, segmentation)
         number = NUMBER.format(frame.index + 1)
         for name in self.saves:
-            if name in self._videos:
-                self._show(name, frame, segmentation)
-            elif name in WRITERS:
+            if name in WRITERS and name not in self._videos.names:
                 writer = WRITERS[name]
                 target = self._target(name) / f"{number}{writer.suffix}"
                 writer.write(target, frame, segmentation, self._metadata)
@@ -255,26 +237,10 @@ class ClipFolder:
         self._state.note(FrameRecord(frame.index, frame.seconds, segmentation.labels.size, areas))
         self.count += 1
 
-    def _show(self, name: str, frame: Frame, segmentation: Segmentation) -> None:
-        """Add a picture to a video."""
-        form = self._videos[name]
-        if name == OVERLAY:
-            if self._overlay is None:
-                self._overlay = ClipOverlay(self.vocabulary, frame.size_hw)
-            picture = self._overlay.draw(frame, segmentation)
-        else:  # UNLABELED = -1 becomes the greatest value
-            picture = segmentation.labels.astype(label_kind(len(self.vocabulary)))
-        if name not in self._parts:
-            path = self._state.part(name, self.count)
-            self._parts[name] = Part(path, form, picture.shape[:2], self._rate)
-        self._parts[name].write(picture, frame.seconds)
-
     def close(self) -> None:
         """End the parts. Raises OutputError."""
         self._state.close()
-        parts, self._parts = list(self._parts.values()), {}
-        for part in parts:
-            part.close()
+        self._videos.close()
 
     def finish(
         self,
@@ -298,7 +264,7 @@ class ClipFolder:
         if not self.count:
             return
         names = [name for name in self.saves if whole or name not in self._state.kept()]
-        videos = [name for name in names if name in self._videos]
+        videos = [name for name in self._videos.names if name in names]
         self._join(videos, sound, zero, pixel_aspect, end)
         if STATS in names:
             write_tables(self._target(STATS), self._file(PARENTS), self.records, self.vocabulary)
@@ -326,42 +292,15 @@ class ClipFolder:
         pixel_aspect: Fraction,
         end: float | None,
     ) -> None:
-        seconds = [record.seconds for record in itertools.islice(self.records(), self.count)]
+        written = itertools.islice(self.records(), self.count)
+        seconds = [record.seconds - self._begin for record in written]
+        length = None if end is None else end - self._begin
         heard = None
         if sound is not None:
-            silence = seconds[-1] + float(1 / self._rate) if end is None else math.inf
-            heard = Sound(sound, zero, self._begin, silence)
-        length = None if end is None else end - self._begin
+            silence = math.inf if end is not None else seconds[-1] + float(1 / self._rate)
+            heard = Sound(sound, zero, self._begin, self._begin + silence)
         for name in names:
-            parts = self._state.parts(name)
-            ends = [first for first, _ in parts[1:]] + [self.count]
-            pieces = [
-                Piece(path, seconds[first] - self._begin, last - first)
-                for (first, path), last in zip(parts, ends, strict=True)
-            ]
-            if name == OVERLAY:
-                self._join_one(name, pieces, length, heard, pixel_aspect)
-            else:
-                self._join_one(name, pieces, length)
-
-    def _join_one(
-        self,
-        name: str,
-        pieces: Sequence[Piece],
-        length: float | None,
-        sound: Sound | None = None,
-        pixel_aspect: Fraction = Fraction(1),
-    ) -> None:
-        form = self._videos[name]
-        try:
-            with atomic_path(self._target(name)) as temporary:
-                join(pieces, temporary, form, sound, pixel_aspect, length)
-        except OutputError as error:
-            if sound is None or is_run_wide(error):
-                raise
-            # Damaged sound, or of a kind that cannot be copied, must not cost the pictures.
-            logger.warning("%s: its sound cannot go along: %s", printable(sound.source), error)
-            self._join_one(name, pieces, length, None, pixel_aspect)
+            self._videos.join(name, seconds, length, heard, pixel_aspect)
 
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
