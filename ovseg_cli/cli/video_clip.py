@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from ovseg_cli.clips import run as clip_run
 from ovseg_cli.clips.live import Live
 from ovseg_cli.clips.names import is_stream
 from ovseg_cli.clips.overlay import ClipOverlay
+from ovseg_cli.clips.past import past_frames
 from ovseg_cli.clips.state import Origin
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError, OutputError
@@ -37,9 +36,6 @@ from ovseg_cli.results import is_run_wide, reason_of
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter
-
-UNKNOWN = 0.005  # share of the past that frames may lack where a clip goes on, about
-LONGEST_PAST = 300  # frames of it that are segmented once more, at most
 
 
 class Clip:
@@ -194,17 +190,6 @@ class Clip:
         whole = choice.start == 0 and choice.end is None and choice.most is None and choice.hold
         return max(0, (video.info.frames or 0) - self.before) if whole else 0
 
-    def past(self) -> deque[int]:
-        """The last frames segmented by an earlier run that the next one's labels depend on.
-
-        Steady labels hold strength^n of what was n frames before, and held ones need one frame.
-        """
-        strength, most = self.plan.smooth, 1
-        if strength:
-            most += min(math.ceil(math.log(UNKNOWN) / math.log(strength)), LONGEST_PAST)
-        written = itertools.islice(self.folder.records(), self.before)
-        return deque((record.index for record in written if record.areas is not None), most)
-
     def frames(self, video: Video) -> Iterator[tuple[Frame, bool]]:
         """Those to be labelled: where a clip goes on a few more, for their effect on the next."""
         choice = self.plan.choice
@@ -214,7 +199,7 @@ class Clip:
         if drop or self.source.startswith(CAMERA):
             frames = live = Live(frames, self.stopped, drop=drop)
         try:
-            past = self.past()
+            past = past_frames(islice(self.folder.records(), self.before), self.plan.smooth)
             chosen = clip_run.of_one_size(choice.of(frames))
             for position, (frame, due) in enumerate(chosen):
                 if position == 0:
