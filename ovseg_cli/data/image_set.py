@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,21 +34,32 @@ class ImageSet:
 def read_image_set(root: Path, split: str) -> ImageSet:
     """Read every `SPLIT-*.tar.gz` of `root`; raises UsageError where there is none."""
     shards, names = _listed(root, split)
-    images, classes = [], []
+    images: list[np.ndarray] = []
+    classes: list[int] = []
+    size: tuple[int, ...] = ()
     room = UNPACKED + RATIO * sum(path.stat().st_size for path in shards)
     for path in shards:
         try:
+            pictures: dict[str, np.ndarray] = {}
+            numbers: dict[str, int] = {}
             for name, content in _members(path):
-                if name.endswith(".cls"):
-                    classes.append(int(content))
+                key, _, suffix = name.rpartition(".")
+                if key in (numbers if suffix == "cls" else pictures):
+                    raise ValueError(f"it holds {name} twice, or two pictures of that key")
+                if suffix == "cls":
+                    numbers[key] = int(content)
                     continue
-                images.append(read_values(io.BytesIO(content), "RGB"))
-                room -= images[-1].nbytes
-                if room < 0 or images[-1].shape != images[0].shape:
+                pictures[key] = read_values(io.BytesIO(content), "RGB")
+                size = size or pictures[key].shape
+                room -= pictures[key].nbytes
+                if room < 0 or pictures[key].shape != size:
                     raise ValueError("its pictures are far larger than it, or not of one size")
+            _require_pairs(pictures.keys(), numbers.keys())
+            images += pictures.values()
+            classes += [numbers[key] for key in pictures]
         except (OSError, ValueError, EOFError, zlib.error, tarfile.TarError, InputError) as error:
             raise UsageError(f"{path} is no shard of small pictures: {error}") from error
-    if not images or len(images) != len(classes) or not set(classes) <= set(range(len(names))):
+    if not images or not set(classes) <= set(range(len(names))):
         raise UsageError(
             f"{root}: the shards hold {len(images)} pictures and {len(classes)} class indices, "
             f"and classes.json {len(names)} classes"
@@ -69,12 +80,36 @@ def _listed(root: Path, split: str) -> tuple[list[Path], tuple[tuple[str, ...], 
         raise UsageError(f"{root} holds no shard named {split}-*.tar.gz")
     try:
         table = read_json(root / "classes.json")
-        names = tuple(tuple(table[str(index)]["names"]) for index in range(len(table)))
+        names = tuple(names_of(table[str(index)]) for index in range(len(table)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{root / 'classes.json'} must map 0, 1, ... to objects with 'names': {error!r}"
+            f"{root / 'classes.json'} must map 0, 1, ... to objects with 'names', text or a list: "
+            f"{error!r}"
         ) from error
     return shards, names
+
+
+def names_of(entry: Any) -> tuple[str, ...]:
+    """A class's synonyms, the first of them its name; `entry`: what classes.json has for it.
+
+    Raises LookupError, TypeError or ValueError for what has none.
+    """
+    given = entry["names"]
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{given!r:.40} are no names")
+    return names
+
+
+def _require_pairs(pictures: Set[str], numbers: Set[str]) -> None:
+    """Raise ValueError for a key of a shard that lacks its picture or its class."""
+    halves = sorted(pictures ^ numbers)
+    if halves:
+        lacking = ".cls" if halves[0] in pictures else "picture"
+        raise ValueError(
+            f"{len(pictures)} pictures and {len(numbers)} class indices: {halves[0]} lacks its "
+            f"{lacking}; add it, or leave {halves[0]} out"
+        )
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -181,7 +181,7 @@ def _known_names(data: Path) -> list[str]:
             table = read_json(path)
             if isinstance(table, dict):  # a folder of results has a list
                 for value in table.values():
-                    names.extend([value] if isinstance(value, str) else value["names"])
+                    names.extend([value] if isinstance(value, str) else image_set.names_of(value))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UsageError(f"{path} is no table of a data set's classes: {error!r}") from error
     return names

@@ -54,6 +54,7 @@ def test_shards_follow_each_other_by_name(pets):
     ("entries", "message"),
     [
         ([("a.webp", picture("red"))], "1 pictures and 0 class indices"),
+        ([("a.cls", b"1")], "0 pictures and 1 class indices: a lacks its picture"),
         ([("a.webp", picture("red")), ("a.cls", b"2")], "classes.json 2 classes"),
         ([], "0 pictures"),
     ],
@@ -62,6 +63,47 @@ def test_shards_that_do_not_fit_their_classes(pets, entries, message):
     write_shard(pets / "odd-00.tar.gz", entries)
     with pytest.raises(UsageError, match=message):
         read_image_set(pets, "odd")
+
+
+def test_a_class_belongs_to_the_picture_of_its_key(pets):
+    red, blue = picture((250, 0, 0)), picture((0, 0, 250))
+    entries = [("b.cls", b"0"), ("a.webp", red), ("x/c.d.webp", blue), ("a.cls", b"1")]
+    write_shard(pets / "odd-00.tar.gz", [*entries, ("b.webp", blue), ("x/c.d.cls", b"1")])
+    data = read_image_set(pets, "odd")
+    assert data.images[:, 0, 0].tolist() == [[250, 0, 0], [0, 0, 250], [0, 0, 250]]
+    assert data.classes.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        # As many pictures as classes, so that their order would say nothing of it.
+        (["a.webp", "b.webp", "b.cls", "c.cls"], r"odd-00\.tar\.gz .*: a lacks its \.cls; add it"),
+        (["a.webp", "a.cls", "a.cls", "b.webp"], r"it holds a\.cls twice"),
+        (["a.webp", "a.cls", "a.png", "b.cls"], r"holds a\.png twice, or two pictures"),
+    ],
+)
+def test_keys_that_lack_a_half_or_have_it_twice(pets, entries, message):
+    write_shard(
+        pets / "odd-00.tar.gz",
+        [(name, b"0" if name.endswith(".cls") else picture("red")) for name in entries],
+    )
+    with pytest.raises(UsageError, match=message):
+        read_image_set(pets, "odd")
+
+
+def test_one_name_need_not_be_in_a_list(pets):
+    table = {"0": {"names": "ruby"}, "1": {"names": ["dog"]}}
+    (pets / "classes.json").write_text(json.dumps(table))
+    assert read_image_set(pets, "train").names == (("ruby",), ("dog",))
+
+
+@pytest.mark.parametrize("names", [[], ["cat", 3], [["cat"]], 3, None])
+def test_names_that_are_none(pets, names):
+    table = {"0": {"names": ["dog"]}, "1": {"names": names}}
+    (pets / "classes.json").write_text(json.dumps(table))
+    with pytest.raises(UsageError, match=r"classes\.json must map"):
+        read_image_set(pets, "train")
 
 
 def test_a_folder_without_shards_or_classes(pets):

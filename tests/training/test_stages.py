@@ -204,6 +204,20 @@ def test_a_list_of_results_beside_the_data_sets_brings_no_names(
         list(run_stage("text", recipe(tmp_path, text), Run(copied, tmp_path / "run", start)))
 
 
+def test_one_name_of_a_set_of_pictures_is_no_list_of_letters(pictures, tmp_path, monkeypatch):
+    shards = tmp_path / "data" / "gems"
+    shards.mkdir(parents=True)
+    (shards / "classes.json").write_text('{"0": {"names": "ruby"}, "1": {"names": ["a", "b"]}}')
+    monkeypatch.setattr(stages, "sentence_encoder", lambda: None)
+    asked = []
+    monkeypatch.setattr(stages, "build_targets", lambda *arguments: asked.extend(arguments[2]))
+    with pytest.raises(AttributeError):  # there are no targets
+        text = SCHEDULE + "[stage]\nwordnet = 'nowhere'\n"
+        run = Run(shards.parent, tmp_path / "run")
+        list(run_stage("text", recipe(tmp_path, text), run))
+    assert asked[-3:] == ["ruby", "a", "b"]
+
+
 def test_a_text_encoder_that_is_random_is_told_of(data, start, tmp_path, caplog, origins):
     for init in (start, None):
         assert "no text encoder is given" not in caplog.text
