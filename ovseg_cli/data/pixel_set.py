@@ -161,7 +161,9 @@ class PixelSet:
         image = _read_upright(photo, (height, width)) if self._is_own else read_colours(photo)
         if stored.shape != image.shape[:2]:
             raise InputError(
-                f"{self.name}/{key}: the label map is {stored.shape}, the photo {image.shape[:2]}"
+                f"{self.name}: {labels} has {width}×{height} pixels and {photo} "
+                f"{image.shape[1]}×{image.shape[0]}: they must be of one size; save one of them "
+                f"anew, or take {key} off the list"
             )
         return image, stored
 

@@ -24,9 +24,15 @@ Predict = Callable[[Tensor, SizeHW], Tensor]
 def val_sets(data: Path, names: Iterable[str]) -> dict[str, PixelSet]:
     """The val splits of these sets; raises UsageError, also where one lacks files.
 
-    For stages to ask for before they read photos: what is wrong is said before it costs time.
+    Raises InputError for a photo or a label map that is damaged or does not fit the other. For
+    stages to ask for before they learn: what is wrong is said before it costs time, so all photos
+    are read once.
     """
-    return {name: named_set(data, name, "val") for name in names}
+    sets = {name: named_set(data, name, "val") for name in names}
+    for found in sets.values():
+        for key in found.keys:
+            found.load_stored(key)
+    return sets
 
 
 def photos(data: PixelSet, shorter: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

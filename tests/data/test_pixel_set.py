@@ -164,11 +164,14 @@ def test_layouts_that_are_not_as_expected(garden, what, message):
         read_pixel_set(garden, "train")
 
 
+WRONG_SIZE = r"^garden: .*labels/a\.png has 5×3 pixels and .*images/a\.png 4×3: .*take a off the"
+
+
 def test_photos_and_labels_that_are_missing_damaged_or_do_not_fit(garden):
     data = read_pixel_set(garden, "train")
     label, photo = garden / "labels" / "a.png", garden / "images" / "a.png"
     Image.new("L", (5, 3)).save(label)
-    with pytest.raises(InputError, match=r"garden/a: the label map is \(3, 5\), the photo \(3, 4"):
+    with pytest.raises(InputError, match=WRONG_SIZE):
         data.load("a")
     Image.new("RGB", (5, 3)).save(label)
     with pytest.raises(InputError, match=r"labels/a\.png: the label map is not one of 8"):
@@ -221,7 +224,7 @@ def test_a_photo_whose_label_map_is_not_turned_is_not_either(garden, half):
     image, _ = read_pixel_set(garden, "train").load("a")
     assert image[:, 20:].min() > 200 and image[:, :12].max() < 50
     Image.new("L", (30, 16)).save(garden / "labels" / "a.png")  # fits neither
-    with pytest.raises(InputError, match=r"\(16, 30\), the photo \(32, 16\)"):
+    with pytest.raises(InputError, match=r"has 30×16 pixels and .*a\.jpg 16×32:"):
         read_pixel_set(garden, "train").load("a")
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ovseg_cli import weights
 from ovseg_cli.data.pixel_set import IGNORE
-from ovseg_cli.errors import CheckpointError, UsageError
+from ovseg_cli.errors import CheckpointError, InputError, UsageError
 from ovseg_cli.loading import load_model
 from ovseg_cli.model.build import build
 from ovseg_cli.model.san import SANConfig
@@ -187,6 +188,24 @@ def test_files_that_are_missing_are_said_before_anything_is_learnt(copied, start
     run = Run(copied, tmp_path / "run", start)
     with pytest.raises(UsageError, match=rf"^discs lacks .* of 1 of \d that are listed: {key}\."):
         list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+    assert not run.out.exists()
+
+
+@pytest.mark.parametrize("damage", ["size", "bytes"])
+@pytest.mark.parametrize(("name", "text"), [("proposals", PROPOSALS), ("dense", DENSE)])
+def test_val_photos_that_cannot_be_scored_are_said_before_anything_is_learnt(
+    pictures, copied, start, tmp_path, name, text, damage
+):
+    label = copied / "fields" / "labels" / "val1.png"
+    if damage == "size":
+        Image.new("L", (64, 47)).save(label)
+        message = r"fields: .*val1\.png has 64×47 pixels and .* 64×48"
+    else:
+        label.write_bytes(label.read_bytes()[:40])
+        message = r"val1\.png cannot be read"
+    run = Run(copied, tmp_path / "run", start)
+    with pytest.raises(InputError, match=message):
+        list(run_stage(name, recipe(tmp_path, text), run))
     assert not run.out.exists()
 
 
