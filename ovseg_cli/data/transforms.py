@@ -188,11 +188,16 @@ def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(images.copy()).to(device).permute(0, 3, 1, 2).float()
 
 
-def resize_photo(image: np.ndarray, shorter: int, device: torch.device) -> Tensor:
+def resize_photo(
+    image: np.ndarray, shorter: int, device: torch.device, longest: int | None = None
+) -> Tensor:
     """A photo (H, W, 3) uint8 as (1, 3, h, w) float in 0..255, its shorter side about `shorter`.
 
-    Both sides become multiples of 32, so that nothing needs padding.
+    Less where its longer side would be more than `longest`. Both sides become multiples of 32, so
+    that nothing needs padding.
     """
     scale = shorter / min(image.shape[:2])
+    if longest is not None:
+        scale = min(scale, longest / max(image.shape[:2]))
     size = [max(32, round(side * scale / 32) * 32) for side in image.shape[:2]]
     return F.interpolate(to_tensor(image[None], device), size, mode="bilinear", antialias=True)

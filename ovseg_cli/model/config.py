@@ -49,6 +49,10 @@ class InputConfig:
         if not 0.1 <= self.mirror_scale <= 10:
             raise ValueError(f"mirror_scale is between 0.1 and 10, not {self.mirror_scale}")
 
+    def longest(self, shorter: int) -> int:
+        """Longer side at most, pixels, of photos that are seen with another shorter side."""
+        return max(shorter, round(self.max_size * shorter / (self.min_size or shorter)))
+
 
 @dataclass(frozen=True)
 class BackboneConfig:

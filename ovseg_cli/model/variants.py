@@ -48,9 +48,8 @@ def with_input(
     if size is not None:
         if not SMALLEST <= size <= LARGEST:
             raise UsageError(f"a photo is seen at {SMALLEST} to {LARGEST} pixels, not at {size}")
-        usual = config.input.min_size or size
-        longest = max(size, round(config.input.max_size * size / usual))
-        config = replace(config, input=replace(config.input, min_size=size, max_size=longest))
+        looks = replace(config.input, min_size=size, max_size=config.input.longest(size))
+        config = replace(config, input=looks)
     return config
 
 

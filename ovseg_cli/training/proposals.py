@@ -108,7 +108,9 @@ class ProposalStage:
 
     def _best_iou(self, model: DeOP, data: PixelSet) -> float:
         found: list[Tensor] = []
-        for image, labels in photos(data, self.config.evaluate_size, self.device):
+        size = self.config.evaluate_size
+        longest = model.config.input.longest(size)
+        for image, labels in photos(data, size, self.device, longest):
             logits = model.proposals(model.backbone(model.normalise(image))).mask_logits
             logits = F.interpolate(logits.float(), labels.shape, mode="bilinear")[0]
             target = set_target(labels, data.other)

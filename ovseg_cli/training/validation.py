@@ -35,20 +35,30 @@ def val_sets(data: Path, names: Iterable[str]) -> dict[str, PixelSet]:
     return sets
 
 
-def photos(data: PixelSet, shorter: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each photo (1, 3, h, w) in 0..255, its shorter side resized, and its labels (H, W) int64."""
+def photos(
+    data: PixelSet, shorter: int, device: torch.device, longest: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each photo (1, 3, h, w) in 0..255, see `resize_photo`, and its labels (H, W) int64."""
     for key in data.keys:
         image, labels = data.load(key)
-        yield resize_photo(image, shorter, device), torch.from_numpy(labels).long().to(device)
+        seen = resize_photo(image, shorter, device, longest)
+        yield seen, torch.from_numpy(labels).long().to(device)
 
 
-def mean_iou(data: PixelSet, shorter: int, device: torch.device, predict: Predict) -> float:
+def mean_iou(
+    data: PixelSet,
+    shorter: int,
+    device: torch.device,
+    predict: Predict,
+    longest: int | None = None,
+) -> float:
     """mIoU over the set's names, in 0..1, NaN where no pixel counts.
 
+    shorter, longest: sides of the photos as the model sees them, pixels, see `resize_photo`.
     Background takes part as a rival but has no IoU.
     """
     matrix = ConfusionMatrix(len(data.names) + 1)
-    for image, labels in photos(data, shorter, device):
+    for image, labels in photos(data, shorter, device, longest):
         prediction = predict(image, (labels.shape[0], labels.shape[1]))
         matrix.add(labels.cpu().numpy(), prediction.cpu().numpy())
     return matrix.mean_iou(range(len(data.names)))
@@ -64,8 +74,10 @@ def region_ious(
 ) -> dict[str, float]:
     """`mean_iou` of each set by a model as it names its proposals ("queries") or patches ("grid").
 
-    text: of each set's names.
+    text: of each set's names; of long thin photos the longer side is bounded as `ovseg eval` does
+    it, or one panorama could take all memory at the run's end.
     """
+    longest = model.config.input.longest(shorter)
 
     def predict(data: PixelSet, names: TextFeatures, image: Tensor, size_hw: SizeHW) -> Tensor:
         output = model(model.normalise(image), names, proposals=proposals)
@@ -75,6 +87,6 @@ def region_ious(
         return label_map(scores, size_hw, weight)[0]
 
     return {
-        name: mean_iou(data, shorter, device, partial(predict, data, text[name]))
+        name: mean_iou(data, shorter, device, partial(predict, data, text[name]), longest)
         for name, data in sets.items()
     }

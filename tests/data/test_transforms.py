@@ -234,3 +234,12 @@ def test_photos_are_resized_to_multiples_of_32(size_hw, shorter, expected):
     resized = resize_photo(image, shorter, torch.device("cpu"))
     assert resized.shape == (1, 3, *expected)
     torch.testing.assert_close(resized, torch.full_like(resized, 99))
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "expected"),
+    [((2, 3000), (32, 256)), ((3000, 100), (256, 32)), ((60, 80), (64, 96))],
+)
+def test_of_long_thin_photos_the_longer_side_is_bounded(size_hw, expected):
+    image = np.full((*size_hw, 3), 99, np.uint8)
+    assert resize_photo(image, 64, torch.device("cpu"), 256).shape == (1, 3, *expected)
