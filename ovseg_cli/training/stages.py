@@ -23,7 +23,14 @@ from ovseg_cli.model.san import SAN
 from ovseg_cli.training.config import from_table, read_toml
 from ovseg_cli.training.dense import DenseConfig, DenseStage
 from ovseg_cli.training.deop import DeOPStage, DeOPStageConfig
-from ovseg_cli.training.engine import Progress, Schedule, Stage, require_recipe, train
+from ovseg_cli.training.engine import (
+    CHECKPOINT,
+    Progress,
+    Schedule,
+    Stage,
+    require_recipe,
+    train,
+)
 from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
 from ovseg_cli.training.prompt import PromptStage, PromptStageConfig
@@ -33,6 +40,7 @@ from ovseg_cli.training.start import FreshModel, finished, finished_model, fresh
 from ovseg_cli.training.teacher import TextTargets, build_targets, sentence_encoder
 from ovseg_cli.training.text import TextStage, TextStageConfig
 from ovseg_cli.vocabulary_files import preset, presets
+from ovseg_cli.whole_files import output_errors
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +110,26 @@ def run_stage(
         )
     run = replace(run, origin=_origin(decisive))
     stage = make(model.to(run.device), stage_config, run, recipe.schedule)
+    _forget_earlier_model(run)
     yield from train(stage, recipe.schedule, run.out, run.device, run.stop_at, decisive)
     told = _digest({"stage": name, **values})
     description = f"trained by ovseg train {name}, recipe {told[:12]}"
     checkpoint = weights.Checkpoint(model.config, model.state_dict(), description, recipe.licence)
     weights.save(checkpoint, run.out / weights.MODEL_FILE, half=True)
+
+
+def _forget_earlier_model(run: Run) -> None:
+    """Remove the finished model of another run, where training begins anew: --init would take it.
+
+    Not where that is what this run starts from. Raises OutputError.
+    """
+    path = run.out / weights.MODEL_FILE
+    if (run.out / CHECKPOINT).exists() or not path.exists():
+        return
+    if run.init is None or not finished(run.init).path.samefile(path):
+        log.warning("%s is of an earlier run: it is removed", path)
+        with output_errors(path):
+            path.unlink()
 
 
 def _decisive(name: str, recipe: Recipe) -> dict[str, Any]:

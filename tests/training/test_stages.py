@@ -91,6 +91,26 @@ def test_parts_of_a_run_end_in_the_same_bytes_as_the_whole(data, start, tmp_path
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_beginning_anew_leaves_no_model_of_an_earlier_run(data, start, tmp_path, caplog):
+    """Which the next stage would start from."""
+    config, out = recipe(tmp_path, PROPOSALS), tmp_path / "run"
+    run, model = Run(data, out, start), out / "model.safetensors"
+    list(run_stage("proposals", config, run))
+    with pytest.raises(UsageError, match="unknown"):  # a mistake costs nothing
+        list(run_stage("proposals", config, run, ("stage.nonsense=1",)))
+    list(run_stage("proposals", config, run))  # there is no more to learn
+    assert model.exists() and "earlier run" not in caplog.text
+    for name in ("checkpoint.pt", "log.jsonl"):
+        (out / name).unlink()
+    next(run_stage("proposals", config, replace(run, init=out)))
+    assert model.exists()  # this run starts from it, and may have to do so again
+    (out / "checkpoint.pt").unlink()
+    begun = run_stage("proposals", config, run)
+    next(begun)  # and it is killed
+    assert not model.exists()
+    assert "model.safetensors is of an earlier run: it is removed" in caplog.text
+
+
 @pytest.fixture
 def copied(data, tmp_path):
     """The data of this test alone."""
