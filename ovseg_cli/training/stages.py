@@ -14,8 +14,8 @@ import torch
 from ovseg_cli import weights
 from ovseg_cli.data import image_set
 from ovseg_cli.data.bounds import SEED, require
-from ovseg_cli.data.pixel_set import read_pixel_set
-from ovseg_cli.errors import UsageError
+from ovseg_cli.data.pixel_set import PixelSet, named_set
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.json_files import read_json
 from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.network import Network
@@ -158,9 +158,21 @@ def _learnt_from(config: Any, data: Path) -> dict[str, Any]:
     if isinstance(config, TextStageConfig):
         return {"--data": _digest(_known_names(data))}
     photos, pictures = _sets(config)
-    found = {name: read_pixel_set(data / name, split).contents for name, split in photos.items()}
+    found = {name: _contents(named_set(data, name, split)) for name, split in photos.items()}
     found |= {name: image_set.contents(data / name, split) for name, split in pictures.items()}
     return {f"--data {name}": _digest(contents) for name, contents in found.items()}
+
+
+def _contents(data: PixelSet) -> list[Any]:
+    """What tells a labelled set apart, wherever it lies: its label files' bytes, too.
+
+    Labels are what somebody edits between a kill and going on. Raises InputError.
+    """
+    files = [data.files(data.root, key)[1] for key in data.keys]
+    try:
+        return [*data.contents, *map(weights.file_digest, files)]
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _sets(config: Any) -> tuple[dict[str, str], dict[str, str]]:

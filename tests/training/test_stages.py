@@ -1,6 +1,7 @@
 """`ovseg train` without its command line: TOML files in, models out."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,24 @@ def test_a_run_goes_on_with_its_own_data_alone(copied, start, tmp_path):
     (copied / "fields" / "classes.json").write_text('{"3": "grass", "4": "sky"}')
     with pytest.raises(CheckpointError, match=r"another recipe: --data fields changed.*--out"):
         list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
+
+
+@pytest.mark.parametrize("edited", ["train1", "val1", None])
+def test_a_run_does_not_go_on_with_other_labels(copied, start, tmp_path, edited):
+    """A copy of the data, with other times, will do, and what it is only scored on may change."""
+    config, run = recipe(tmp_path, PROPOSALS), Run(copied, tmp_path / "run", start)
+    list(run_stage("proposals", config, run))
+    copied = copied.rename(tmp_path / "moved")
+    for file in copied.glob("*/labels/*.png"):
+        os.utime(file, (1, 1))
+        if file.stem == edited:
+            Image.fromarray(np.flipud(np.asarray(Image.open(file)))).save(file)
+    again = run_stage("proposals", config, replace(run, data=copied))
+    if edited == "train1":
+        with pytest.raises(CheckpointError, match="--data discs, --data fields changed"):
+            list(again)
+    else:
+        assert not list(again)  # there is no more to learn
 
 
 @pytest.mark.parametrize("key", ["val1", "train1"])
