@@ -167,7 +167,10 @@ def _whole(path: Path) -> Iterator[Path]:
         with atomic_path(path) as partial:
             yield partial
     except RuntimeError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+        # What it says is where in its file it was; what stopped it there is the context.
+        stopped = error.__context__
+        reason = stopped.strerror if isinstance(stopped, OSError) else error
+        raise OutputError(f"cannot write {path}: {reason}") from error
 
 
 def _append(path: Path, progress: Progress) -> None:

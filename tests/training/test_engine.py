@@ -226,15 +226,18 @@ def test_the_log_is_json_where_there_is_no_score(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits")
-def test_a_full_disk_is_called_so(tmp_path):
-    """A limit to the size of files stands in for it."""
+@pytest.mark.parametrize(("width", "room"), [(4, 1000), (4000, 20_000)])
+def test_a_full_disk_is_called_so(tmp_path, width, room):
+    """A limit to the size of files stands in for it, met as the file is closed and before that."""
     import resource
 
+    stage = Line()
+    stage.model = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
         with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.pt: File too large"):
-            list(train(Line(), schedule(log_every=0), tmp_path, CPU, stop_at=4))
+            list(train(stage, schedule(log_every=0), tmp_path, CPU, stop_at=4))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
