@@ -9,6 +9,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import Place, common_options
+from ovseg_cli.errors import OvsegError
 from ovseg_cli.run_lock import WHOLE, holding
 
 if TYPE_CHECKING:
@@ -85,14 +86,23 @@ def command(
       val.txt         those on which the model is scored
     """
     from ovseg_cli.loading import choose_device
+    from ovseg_cli.results import is_out_of_memory
     from ovseg_cli.training.stages import Run, run_stage
     from ovseg_cli.weights import MODEL_FILE
 
     run = Run(data=data, out=out, init=init, device=choose_device(device))
     console.note(f"stage {stage} on {run.device}, into {out}")
-    with holding(out, WHOLE):
-        for progress in run_stage(stage, config, run, overrides):
-            console.note(_line(progress))
+    try:
+        with holding(out, WHOLE):
+            for progress in run_stage(stage, config, run, overrides):
+                console.note(_line(progress))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OvsegError(
+            f"not enough memory on {run.device}: lower the batch or the size of the views in "
+            f"{config}, or evaluate_size where val photos are scored, and begin in another --out"
+        ) from error
     console.note(f"finished: {out / MODEL_FILE}")
 
 

@@ -7,6 +7,8 @@ from ovseg_cli.run_lock import WHOLE, holding
 from ovseg_cli.training import stages
 from ovseg_cli.training.engine import Progress
 
+REMEDY = "not enough memory on cpu: lower the batch or the size of the views in recipe.toml"
+
 
 @pytest.fixture
 def train(program, fake):
@@ -46,3 +48,24 @@ def test_a_folder_that_is_a_file(train, tmp_path):
     ended = train()
     assert ended.code == 2
     assert "cannot write to run: " in ended.err
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), REMEDY),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), REMEDY),
+        (MemoryError(), REMEDY),
+        (RuntimeError("shapes cannot be multiplied"), "this is a bug in ovseg"),
+    ],
+)
+def test_too_little_memory_is_no_bug(train, monkeypatch, failure, message):
+    def run_stage(*arguments):
+        yield Progress(2, 9, 0.5, {}, {})
+        raise failure
+
+    monkeypatch.setattr(stages, "run_stage", run_stage)
+    ended = train()
+    assert ended.code == 1
+    assert message in ended.err
+    assert ("bug in ovseg" in ended.err) == ("bug in ovseg" in message)
