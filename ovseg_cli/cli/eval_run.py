@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ovseg_cli.cli import console, eval_files
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.eval_compare import Variant, require_runnable, variants
-from ovseg_cli.cli.options import listed_names
+from ovseg_cli.cli.eval_names import own_names, renamed
 from ovseg_cli.cli.vocabulary_echo import echo_rivals
 from ovseg_cli.errors import InputError, UsageError
 
@@ -49,7 +49,7 @@ class Request:
             "--tune": self.tune,
             "--compare": self.compared,
             "--threshold": self.threshold is not None,
-            "--rename": self.rename,
+            "--rename": self.rename is not None,
         }
         for option, given, others, reason in (
             ("--predictions", self.predictions, of_model, "no model is asked"),
@@ -108,31 +108,19 @@ def _opened(request: Request) -> Subject:
     root = request.data
     photos = open_benchmark(entry, root, split) if entry else read_pixel_set(root, split)
     photos.require_files()
-    if request.only:
-        photos = photos.only(listed_names(request.only).names)
-    given = request.unseen
-    unseen = listed_names(given).names if given else entry.unseen if entry else ()
+    if request.only is not None:
+        photos = photos.only(own_names("--only", request.only))
+    if request.unseen is not None:
+        unseen = own_names("--unseen", request.unseen)
+    else:  # a benchmark's may not be among the names that --only leaves
+        unseen = entry.unseen if entry and request.only is None else ()
     return Subject(
         photos=photos,
         split=split,
         names=(*photos.names, BACKGROUND) if photos.has_other else photos.names,
-        words=_renamed(photos, preset(entry.classes).classes if entry else (), request.rename),
-        unseen=[] if request.only and not given else photos.positions(unseen),
+        words=renamed(photos, preset(entry.classes).classes if entry else (), request.rename),
+        unseen=photos.positions(unseen),
     )
-
-
-def _renamed(
-    photos: PixelSet, synonyms: Sequence[ClassName], text: str | None
-) -> list[str | ClassName]:
-    """The set's names, with synonyms where it has some, and replaced where `text` has another."""
-    known = {entry.name: entry for entry in synonyms}
-    words: list[str | ClassName] = [known.get(name, name) for name in photos.names]
-    for pair in filter(None, (part.strip() for part in (text or "").split(","))):
-        name, equals, word = (part.strip() for part in pair.partition("="))
-        if not equals or not word:
-            raise UsageError(f"--rename {pair!r} is not NAME=WORD")
-        words[photos.positions([name])[0]] = word
-    return words
 
 
 def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -87,6 +88,26 @@ def test_other_words_for_the_names(program, labelled, fake):
     assert json.loads(ended.out)["iou"].keys() == {"cat", "dog", "background"}
     for wrong in ("cat", "cat=", "unicorn=horse"):
         assert program("eval", "--data", labelled, "--rename", wrong).code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--only", "", "--only: no class names given"),
+        ("--only", " ", "--only: no class names given"),
+        ("--unseen", "", "--unseen: no class names given"),
+        ("--rename", "", "--rename names no class: NAME=WORD"),
+        ("--rename", " , ", "--rename names no class: NAME=WORD"),
+        ("--rename", "cat=kitten, cat=puss", "--rename has cat twice: .* cat=kitten|puss"),
+        ("--only", "cat|kitten, dog", '--only cat|kitten: .* --rename "cat=cat|kitten"'),
+        ("--unseen", "cat|kitten", "--unseen cat|kitten: "),
+    ],
+)
+def test_names_that_would_be_left_out_in_silence(program, labelled, fake, option, text, message):
+    ended = program("eval", "--data", labelled, option, text)
+    assert ended.code == 2
+    assert re.search(message.replace("|", r"\|"), ended.err)
+    assert not fake.loaded
 
 
 def test_scores_as_lines(program, labelled):
