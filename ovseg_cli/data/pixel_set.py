@@ -263,6 +263,11 @@ def _names_by_id(file: Path) -> dict[int, str]:
             raise ValueError(f"classes.json: {key!r:.40} is no class id such as 0 or 17")
         if not isinstance(name, str):
             raise ValueError(f"classes.json: the name of class {key} is no text: {name!r:.40}")
+        if "|" in name:  # synonyms to what scores it, one odd phrase to what learns from it
+            raise ValueError(
+                f"classes.json: class {key} has several names, {name!r:.40}: leave one; "
+                "ovseg eval --rename tells the model others"
+            )
         by_id[int(key)] = name
     return by_id
 

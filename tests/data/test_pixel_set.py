@@ -109,6 +109,7 @@ def test_a_list_that_is_too_long(garden, monkeypatch):
         ('{"0": NaN, "1": "cat"}', "the name of class 0 is no text: nan"),
         ('{"0": "cat", "1": null}', "the name of class 1 is no text: None"),
         ('{"0": "cat", "1": ["dog"]}', "the name of class 1 is no text"),
+        ('{"0": "cat", "1": "barn|shed"}', r"class 1 has several names, 'barn\|shed': .*--rename"),
     ],
 )
 def test_classes_that_would_be_lost_or_have_no_name(garden, content, message):
