@@ -53,9 +53,7 @@ def _value(override: str, text: str) -> Any:
 
 
 def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """above: the files that name this one as their base."""
-    if path in above:
-        raise UsageError(f"{path} is its own base")
+    """above: the files that name this one as their base, resolved."""
     try:
         values = tomllib.loads(path.read_text("utf-8-sig"))  # as editors on Windows begin it
     except OSError as error:
@@ -69,7 +67,10 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise UsageError(f"{path}: base: {base!r} is not the name of a file")
-    return _merged(_with_base(path.parent / base, (*above, path)), values)
+    place = path.resolve()  # there are many ways to a file, with "..", or by links
+    if place in above:
+        raise UsageError(f"{path} is its own base")
+    return _merged(_with_base(path.parent / base, (*above, place)), values)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,14 @@ def test_a_file_says_what_is_otherwise_than_in_its_base(tmp_path):
     }
 
 
+def test_a_base_that_is_reached_on_another_way_is_still_its_own(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "x.toml").write_text("base = '../here/x.toml'\n")
+    with pytest.raises(UsageError, match=r"here/x\.toml is its own base"):
+        read_toml(folder / "x.toml")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
