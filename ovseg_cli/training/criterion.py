@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg_cli.data.bounds import WEIGHT, require
+from ovseg_cli.data.bounds import SOME_WEIGHT, WEIGHT, require
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.training.matcher import (
     ALPHA,
@@ -44,8 +44,9 @@ class SetWeights:
     def __post_init__(self) -> None:
         if self.mask_loss not in TERMS:
             raise ValueError(f"mask_loss is {self.mask_loss!r}, not one of {', '.join(TERMS)}")
-        weights = dict.fromkeys(("classes", "mask", "dice", "non_object", "points"), WEIGHT)
-        require(self, **weights)
+        require(self, **dict.fromkeys(("classes", "mask", "dice", "points"), WEIGHT))
+        # A photo of background alone has no other weight to take the mean by.
+        require(self, non_object=SOME_WEIGHT)
 
 
 class SetCriterion:

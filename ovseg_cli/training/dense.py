@@ -58,7 +58,7 @@ class Phase:
     def __post_init__(self) -> None:
         if self.batch < GROUPS or self.batch % GROUPS:
             raise ValueError(f"batch is a multiple of {GROUPS}, not {self.batch}")
-        require(self, size=SIDE)
+        require(self, size=SIDE, until=SHARE)
         require_scales("scales", self.scales)
         shares_of(self.sets, self.sets)
 
@@ -94,10 +94,8 @@ class DenseConfig(NamesConfig):
         require(self, focus_share=SHARE, paste_share=SHARE, grey_share=SHARE, guest_share=SHARE)
         require(self, seed=SEED)
         require(self, jaccard_weight=WEIGHT, mask_weight=WEIGHT, evaluate_size=COUNT)
+        require(self, mix_shares=SHARE, weight_power=WEIGHT, weight_powers=WEIGHT)
         require_scales("picture_scales", self.picture_scales)
-        wrong = [name for name, share in self.mix_shares.items() if not 0 <= share <= 1]
-        if wrong:
-            raise ValueError(f"mix_shares: that of {wrong[0]} is not from 0 to 1")
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,7 +171,8 @@ LEAST = {  # of each stage: what its table must have
     "prompt": {"set": "a"},
     **{name: {"views": VIEWS} for name in ("proposals", "deop", "san")},
 }
-SCALES = [[0, 1], [2, 0.5], [-1, 1], [float("nan"), 1.0]]
+NAN = float("nan")
+SCALES = [[0, 1], [2, 0.5], [-1, 1], [NAN, 1.0]]
 
 
 def phase(**changes):
@@ -195,7 +196,10 @@ def views(**changes):
         ("dense", {"picture_masks": {"batch": 0}}, "batch is 0, not 1 or more"),
         ("dense", {"other_names": [{"names": [], "sets": ["a"]}]}, "names are 1 to 254"),
         ("dense", {"drop_share": 1.5}, "drop_share is 1.5, not from 0 to 1"),
-        ("dense", {"mix_shares": {"a": -0.1}}, "mix_shares: that of a"),
+        ("dense", {"mix_shares": {"a": -0.1}}, "mix_shares: that of a is -0.1, not from 0 to 1"),
+        *(("dense", phase(until=part), f"until is {part}") for part in (NAN, -1.0, 2.0)),
+        *(("dense", {"weight_power": p}, f"weight_power is {p}") for p in (NAN, -0.4)),
+        ("dense", {"weight_powers": {"a": NAN}}, "weight_powers: that of a is nan, not 0 or more"),
         *((name, {"seed": -1}, "seed is -1") for name in ("text", "pictures", "dense", "prompt")),
         *((name, {"seed": 10**23}, "seed is 1000") for name in ("pictures", "dense")),
         ("deop", views(seed=-1), "views: seed is -1"),
@@ -213,6 +217,7 @@ def views(**changes):
         ("text", {"batch": 0}, "batch is 0"),
         ("san", {"weights": {"points": -3}}, "weights: points is -3"),
         ("san", {"weights": {"mask": float("inf")}}, "weights: mask is inf"),
+        ("san", {"weights": {"non_object": 0}}, "weights: non_object is 0.0, not 1e-06 or more"),
         ("san", {"supervised": 0}, "supervised is 0"),
     ],
 )
