@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 # Of the schedule: how often something is told or kept.
 REPORTING = ("evaluate_every", "checkpoint_every", "log_every")
+SCORING = ("evaluate_size", "evaluate_batch")  # of a stage: how val photos and pictures are seen
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,13 @@ def _forget_earlier_model(run: Run) -> None:
 
 def _decisive(name: str, recipe: Recipe) -> dict[str, Any]:
     """All of a recipe that the result depends on: key -> value."""
-    values = {"": {"stage": name, "seed": recipe.seed}, "stage.": recipe.stage}
-    values["schedule."] = {
-        key: value for key, value in asdict(recipe.schedule).items() if key not in REPORTING
+    stage = {f"stage.{key}": recipe.stage[key] for key in recipe.stage if key not in SCORING}
+    schedule = {
+        f"schedule.{key}": value
+        for key, value in asdict(recipe.schedule).items()
+        if key not in REPORTING
     }
-    return {prefix + key: value for prefix, table in values.items() for key, value in table.items()}
+    return {"stage": name, "seed": recipe.seed, **stage, **schedule}
 
 
 def _begun_from(fresh: FreshModel | None, init: Path | None) -> dict[str, Any]:

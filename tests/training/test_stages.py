@@ -53,6 +53,8 @@ batch = 4
 sets = { moods = 1.0 }
 """
 )
+PICTURES = SCHEDULE + '[stage]\nimage_sets = ["moods"]\nbatch = 4\nsizes = [32]\n'
+OTHERWISE = ("stage.learn_non_object=false",)  # another recipe than PROPOSALS
 PROMPT = SCHEDULE + '[stage]\nset = "discs"\nsize = 32\nsmallest = 50\n'
 
 
@@ -112,6 +114,28 @@ def test_beginning_anew_leaves_no_model_of_an_earlier_run(data, start, tmp_path,
     assert "model.safetensors is of an earlier run: it is removed" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "scoring"),
+    [
+        ("proposals", PROPOSALS, "evaluate_size=96"),
+        ("dense", DENSE, "evaluate_size=96"),
+        ("pictures", PICTURES, "evaluate_batch=3"),
+    ],
+)
+def test_how_val_photos_are_seen_may_change_between_two_parts(
+    pictures, start, tmp_path, name, text, scoring
+):
+    """What is learnt does not depend on it."""
+    config = recipe(tmp_path, text)
+    list(run_stage(name, config, Run(pictures, tmp_path / "whole", start)))
+    parts = Run(pictures, tmp_path / "parts", start, stop_at=3)
+    list(run_stage(name, config, parts, (f"stage.{scoring}", "schedule.evaluate_every=2")))
+    assert list(run_stage(name, config, replace(parts, stop_at=None)))
+    models = [weights.load(tmp_path / run / "model.safetensors") for run in ("whole", "parts")]
+    for key, value in models[0].state_dict.items():
+        assert torch.equal(value, models[1].state_dict[key]), key
+
+
 @pytest.fixture
 def copied(data, tmp_path):
     """The data of this test alone."""
@@ -146,7 +170,7 @@ def test_what_a_stage_keeps_is_for_the_same_start_recipe_and_data(
     begin()
     begin(start, "schedule.learning_rate=0.5")
     begin(other)
-    begin(start, "stage.evaluate_size=96")
+    begin(start, "stage.learn_non_object=false")
     (copied / "discs" / "train.txt").write_text("train0\ntrain1\n")
     begin()
     same, later, *others = origins
@@ -191,7 +215,7 @@ def test_a_recipe_is_compared_before_a_stage_is_made(data, start, tmp_path, requ
     list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
     made = request.getfixturevalue("origins")
     with pytest.raises(CheckpointError, match="another recipe"):
-        list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run, ("stage.evaluate_size=96",)))
+        list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run, OTHERWISE))
     assert not made
 
 
@@ -288,7 +312,7 @@ def test_a_text_encoder_that_is_random_is_told_of(data, start, tmp_path, caplog,
 def test_a_run_of_another_recipe_is_not_gone_on_with(data, tiny, start, tmp_path):
     run = Run(data, tmp_path / "run", start, stop_at=2)
     list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
-    for changed in ("schedule.learning_rate=0.5", "schedule.steps=7", "stage.evaluate_size=96"):
+    for changed in ("schedule.learning_rate=0.5", "schedule.steps=7", *OTHERWISE):
         key = changed.partition("=")[0]
         with pytest.raises(CheckpointError, match=rf"another recipe: {key} changed.*--out"):
             list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run, (changed,)))
@@ -296,7 +320,7 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(data, tiny, start, tmp_path
     weights.save(weights.Checkpoint(tiny, build(tiny).state_dict()), other)
     with pytest.raises(CheckpointError, match=r"another recipe: --init changed.*--out"):
         list(run_stage("proposals", recipe(tmp_path, PROPOSALS), replace(run, init=other)))
-    told_more = ("schedule.log_every=1",)
+    told_more = ("schedule.log_every=1", "stage.evaluate_size=96")
     finish = replace(run, stop_at=None)
     assert list(run_stage("proposals", recipe(tmp_path, PROPOSALS), finish, told_more))
 
