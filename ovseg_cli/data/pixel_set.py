@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -228,6 +229,12 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
         ) from error
     if not keys:
         raise UsageError(f"{root / split}.txt names no photo")
+    repeated = [key for key, count in Counter(keys).items() if count > 1]
+    if repeated:
+        raise UsageError(
+            f"{root / split}.txt names photos more than once, which would count as often: "
+            f"{some_of(repeated)}. Leave each once"
+        )
     if any(not 0 <= number < IGNORE for number in by_id):
         raise UsageError(f"{root}: a class id is not in 0..{IGNORE - 1}, as 8-bit label maps have")
     background = [number for number, name in by_id.items() if name == BACKGROUND]

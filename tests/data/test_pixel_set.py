@@ -125,6 +125,8 @@ def break_it(root, what):
         (root / "train.txt").unlink()
     elif what == "empty list":
         (root / "train.txt").write_text("\n")
+    elif what == "keys twice":
+        (root / "train.txt").write_text("a\nb\na\nc\n b\n")
     elif what == "no JSON":
         (root / "classes.json").write_text("{")
     elif what == "a list":
@@ -149,6 +151,7 @@ def break_it(root, what):
         ("no classes", r"garden is not a labelled data set .*No such file.*classes\.json"),
         ("no list", r"garden is not a labelled data set .*No such file.*train\.txt"),
         ("empty list", r"train\.txt names no photo"),
+        ("keys twice", r"train\.txt names photos more than once, .*: a, b\. Leave each once"),
         ("no JSON", "garden is not a labelled data set"),
         ("a list", "garden is not a labelled data set"),
         ("names as keys", "garden is not a labelled data set"),
