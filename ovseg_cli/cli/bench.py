@@ -13,6 +13,7 @@ from ovseg_cli.benchmark.plan import DEFAULT, SECTIONS, chosen_sections
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.suffixed import Suffixed
 from ovseg_cli.errors import UsageError
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -77,7 +78,7 @@ class Tolerance(click.ParamType):
     is_flag=True,
     help="A JSON object per figure, and before them one about the machine.",
 )
-@click.option("--plot", type=_FILE, metavar="FILE.png", help="Draw the figures, too.")
+@click.option("--plot", type=Suffixed(".png"), metavar="FILE.png", help="Draw the figures, too.")
 @click.option(
     "--store", type=_FILE, metavar="FILE.json", help="Keep the figures, for a later --compare."
 )

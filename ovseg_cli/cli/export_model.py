@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import Place, common_options, vocabulary_options
+from ovseg_cli.cli.options import common_options, vocabulary_options
+from ovseg_cli.cli.suffixed import Suffixed
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -29,7 +30,7 @@ _LONG = ("config",)  # of a file's metadata, too long to be shown
 @click.option(
     "-o",
     "--output",
-    type=Place(path_type=Path, dir_okay=False),
+    type=Suffixed(".onnx"),
     metavar="FILE",
     help="The file.  [default: MODEL.onnx]",
 )

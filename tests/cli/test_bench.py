@@ -125,6 +125,14 @@ def test_the_plot_is_a_picture(bench, tmp_path):
         assert len(picture.getcolors(1 << 20)) > 20
 
 
+def test_a_plot_does_not_take_the_place_of_a_baseline(bench, tmp_path):
+    (tmp_path / "base.json").write_text("{}")
+    ended = bench("--plot", "base.json")
+    assert ended.code == 2 and ended.out == ""
+    assert "--plot base.json: " in ended.err and "ends in .png" in ended.err
+    assert (tmp_path / "base.json").read_text() == "{}"
+
+
 def test_a_plot_that_cannot_be_written(bench, tmp_path):
     (tmp_path / "file").write_text("")
     ended = bench("--plot", "file/chart.png")

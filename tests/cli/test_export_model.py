@@ -71,3 +71,10 @@ def test_other_runtimes_are_wrong_usage(type_in, tmp_path, capsys, runtime, reas
     make_photo(tmp_path / "photo.png")
     assert type_in("segment", "photo.png", "--classes", "sky", "--runtime", runtime) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_a_name_that_does_not_say_what_the_file_is(type_in, tmp_path, capsys):
+    assert type_in("export-model", "mini", "--to", "onnx", "-o", "notes.txt", "--overwrite") == 2
+    assert "--output notes.txt: " in (said := capsys.readouterr().err)
+    assert "ends in .onnx" in said
+    assert not list(tmp_path.iterdir())
