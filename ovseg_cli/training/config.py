@@ -83,7 +83,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_table(kind: type[Kind], values: Any, file: str, key: str = "") -> Kind:
-    """A dataclass from a TOML table, nested ones too.
+    """A dataclass from a TOML table, nested ones too; "none" stands for what may be absent.
 
     file, key: where the table stands. Raises UsageError, which begins with them, for an unknown or
     missing key and a bad value.
@@ -119,6 +119,8 @@ def from_table(kind: type[Kind], values: Any, file: str, key: str = "") -> Kind:
 
 def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
     if isinstance(hint, types.UnionType):  # `float | None`
+        if value == "none":  # TOML has no word for it, and a base may give a value
+            return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):

@@ -111,6 +111,16 @@ def test_a_file_says_what_is_otherwise_than_in_its_base(tmp_path):
     }
 
 
+def test_none_undoes_what_a_base_gives(tmp_path):
+    (tmp_path / "base.toml").write_text("rate = 1\nclip = 2\n[main]\nsize = 3\n")
+    path = tmp_path / "x.toml"
+    path.write_text("base = 'base.toml'\nclip = 'none'\n")
+    built = from_table(Whole, read_toml(path, ("main=none",)), str(path))
+    assert built == Whole(1.0, clip=None, main=None)
+    with pytest.raises(UsageError, match=r"x\.toml: rate: 'none' is not a float"):
+        from_table(Whole, read_toml(path, ("rate=none",)), str(path))
+
+
 def test_a_base_that_is_reached_on_another_way_is_still_its_own(tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()
