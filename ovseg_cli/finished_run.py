@@ -134,7 +134,7 @@ def read_classes(out: Path) -> tuple[RunClass, ...]:
     except (OSError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
         raise UsageError(
             f"{shown} is no output folder of ovseg segment: it has no {layout.CLASSES} as a run "
-            f"writes it{_of_clips(out)}"
+            f"writes it{of_clips(out)}"
         ) from error
     return classes
 
@@ -144,9 +144,12 @@ def vocabulary_of(classes: Iterable[RunClass]) -> Vocabulary:
     return Vocabulary(ClassName(c.name, c.synonyms, c.parents) for c in classes)
 
 
-def _of_clips(out: Path) -> str:
-    clips = any(out.glob(f"*.{layout.REPORT}"))
-    return " (it holds clips; the report is of photos)" if clips else ""
+def of_clips(out: Path) -> str:
+    """The end of a message about a folder without photos: that it holds clips, where it does."""
+    record = min((file.name for file in out.glob(f"*.{layout.REPORT}")), default=None)
+    if record is None:
+        return ""
+    return f" (it holds clips, as {printable(record)} tells; report and export are of photos)"
 
 
 def _read_record(out: Path) -> Mapping[str, Any]:

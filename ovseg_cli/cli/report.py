@@ -56,7 +56,7 @@ def command(
     Example:
       ovseg report results
     """
-    from ovseg_cli.finished_run import read_run
+    from ovseg_cli.finished_run import of_clips, read_run
     from ovseg_cli.media.images import MAX_PIXELS
     from ovseg_cli.report.page import thumbnails_folder, write_page
     from ovseg_cli.report.thumbnails import write_thumbnails
@@ -65,6 +65,10 @@ def command(
     if target.is_dir():
         raise UsageError(f"{printable(str(target))} is a folder: -o names the page, a file")
     run = read_run(out)
+    if not (run.photos or run.failures or run.record):
+        raise UsageError(
+            f"{printable(str(out))} holds no finished photo: nothing to report{of_clips(out)}"
+        )
     accuracy = None if data is None else _accuracy(run, data, split)
     limit = max_pixels or MAX_PIXELS
     large = run.sizes_above(limit)

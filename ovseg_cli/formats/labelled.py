@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
-from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, read_run
+from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, of_clips, read_run
 from ovseg_cli.links import refuse_links, refuse_links_within
 from ovseg_cli.media.images import read_image
 from ovseg_cli.media.inputs import InputState
@@ -34,7 +34,9 @@ class LabelledRun:
         self._run: FinishedRun = read_run(out)
         self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
         if not self._run.photos:
-            raise UsageError(f"{printable(str(out))} holds no finished photo: nothing to export")
+            raise UsageError(
+                f"{printable(str(out))} holds no finished photo: nothing to export{of_clips(out)}"
+            )
         large = self._run.sizes_above(max_pixels)
         if large:  # before anything is written
             raise InputError(

@@ -143,6 +143,28 @@ def test_wrong_usage(program, done, arguments, said):
     assert ended.code == 2 and said in ended.err
 
 
+def test_a_folder_without_photos_makes_no_page(program, done, tmp_path):
+    (tmp_path / "clips").mkdir()
+    shutil.copy(done / "classes.json", tmp_path / "clips")
+    for command in (("report", "clips"), ("export", "clips", "--to", "coco", "-o", "exported")):
+        ended = program(*command)
+        assert ended.code == 2 and "clips holds no finished photo" in ended.err
+        assert "it holds clips" not in ended.err
+    (tmp_path / "clips/street.run.json").write_text("{}")
+    for command in (("report", "clips"), ("export", "clips", "--to", "coco", "-o", "exported")):
+        ended = program(*command)
+        assert ended.code == 2 and "it holds clips, as street.run.json tells" in ended.err
+    assert not (tmp_path / "clips/report.html").exists()
+
+
+def test_a_run_that_ended_before_its_first_photo_has_a_page(program, done, tmp_path):
+    (tmp_path / "none").mkdir()
+    shutil.copy(done / "classes.json", tmp_path / "none")
+    (tmp_path / "none/run.json").write_text('{"status": "interrupted"}')
+    assert program("report", "none").code == 0
+    assert page_data(tmp_path / "none/report.html")["run"]["status"] == "interrupted"
+
+
 def test_a_place_that_cannot_be_written(program, done, tmp_path):
     (tmp_path / "file").write_text("")
     ended = program("report", "out", "-o", "file/page.html")
