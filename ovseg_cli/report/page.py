@@ -203,6 +203,7 @@ def _photo(
         "photo": small.photo and source(small.photo),
         "overlay": small.overlay and source(small.overlay),
         "missing": small.missing,
+        "unsure": small.unsure,
         "links": {
             "photo": _address(target, Path(entry.path)) if small.photo else "",
             "overlay": _address(target, photo.overlay) if photo.overlay else "",

@@ -96,6 +96,7 @@ function card(photo) {
   const name = element("h3", {}, isolated(photo.name));
   const made = element("article", { class: "card" }, picture(photo), name, scores(photo));
   if (photo.missing) made.append(element("p", { class: "quiet" }, `${photo.overlay ? "Overlay only" : "No picture"}: ${photo.missing}.`));
+  if (photo.unsure) made.append(element("p", { class: "quiet" }, "The photo may have changed since the run."));
   const areas = photo.areas.filter(([id]) => !hidden.has(id)).sort((a, b) => b[1] - a[1]);
   const strip = element("div", { class: "strip", "aria-hidden": "true" });
   for (const [id, share] of areas) {

@@ -33,6 +33,8 @@ function drawNotice() {
   }
   const missing = data.photos.filter((photo) => photo.missing).length;
   if (missing) said.push(`${counted(missing, "photo")} could not be found as the run saw it: overlay only.`);
+  const unsure = data.photos.filter((photo) => photo.unsure).length;
+  if (unsure) said.push(`${counted(unsure, "photo")} may have changed since the run: the time of the file is another, as that of a copy may be.`);
   byId("notice").textContent = said.join(" ");
   byId("notice").hidden = !said.length;
 }

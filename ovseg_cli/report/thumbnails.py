@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ovseg_cli.errors import InputError
 from ovseg_cli.exports import label_kind
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, vocabulary_of
 from ovseg_cli.frame import Frame
+from ovseg_cli.journal_entry import Entry
 from ovseg_cli.legend import MIN_WIDTH
 from ovseg_cli.links import refuse_links, refuse_links_within
 from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
@@ -29,6 +30,7 @@ from ovseg_cli.whole_files import atomic_path, remove
 LONGER_SIDE = 480  # pixels: a card is about 320 wide, on a phone's finer screen more
 _OWN_NAME = re.compile(r"[0-9a-f]{20}-(photo|overlay|grey)\.jpg")
 _HIGHEST_LEGEND = 8192  # pixels; 41 lines of the largest letters are less
+_CHANGED = "the photo has changed since the run"
 _PAPER = 200  # grey level below an overlay that is made without its photo
 
 
@@ -39,6 +41,7 @@ class Thumbnails:
     photo: str
     overlay: str
     missing: str = ""  # why there is no photo
+    unsure: bool = False  # the file has another time than the run saw: copied, or another photo
 
     def files(self) -> Iterator[str]:
         """The names of those that there are."""
@@ -80,38 +83,36 @@ class _Maker:
         self.vocabulary = vocabulary_of(run.classes)
 
     def __call__(self, photo: FinishedPhoto) -> Thumbnails:
-        key = _key(photo)
+        entry = photo.entry
+        modified_ns, missing = _state(entry)
+        # What is made of a file that may be another has names of its own.
+        key = _key(replace(entry, modified_ns=modified_ns))
         name = f"{key}-photo.jpg"
-        small, missing = self._photo(photo, name)
+        small = None
+        if not missing:
+            small, missing = self._photo(photo, name)
         kept = self.folder / name
         below = kept if small is None and _is_kept(kept) else small
         return Thumbnails(
             photo="" if missing else name,
             overlay=self._overlay(photo, key, below),
             missing=missing,
+            unsure=not missing and modified_ns != entry.modified_ns,
         )
 
     def _photo(self, photo: FinishedPhoto, name: str) -> tuple[Image.Image | None, str]:
         """The small photo where it had to be made, and why there is none."""
         entry = photo.entry
-        if not entry.path:
-            return None, "the folder does not tell where the photo is"
-        path = Path(entry.path)
-        try:
-            if path.stat().st_size != entry.size:
-                return None, "the photo has changed since the run"
-        except (OSError, ValueError):
-            return None, "the photo is no longer where it was"
         if _is_kept(self.folder / name):
             return None, ""
         if entry.width * entry.height > self.max_pixels:
             return None, "the photo has more pixels than were to be read (--max-pixels)"
         try:
-            pixels = read_image(path, exif=self.exif, max_pixels=self.max_pixels).pixels
+            pixels = read_image(Path(entry.path), exif=self.exif, max_pixels=self.max_pixels).pixels
         except InputError:
             return None, "the photo cannot be read any more"
         if pixels.shape[:2] != (entry.height, entry.width):
-            return None, "the photo has changed since the run"
+            return None, _CHANGED
         small = _resized(Image.fromarray(pixels), photo)
         _write(self.folder / name, small)
         return small, ""
@@ -150,6 +151,19 @@ class _Maker:
         out = np.empty_like(pixels)
         tinted(Frame(pixels), segmentation, out=out)
         return Image.fromarray(out)
+
+
+def _state(entry: Entry) -> tuple[int, str]:
+    """When the photo's file was last written, in ns, and why it cannot be shown."""
+    if not entry.path:
+        return entry.modified_ns, "the folder does not tell where the photo is"
+    try:
+        found = Path(entry.path).stat()
+    except (OSError, ValueError):
+        return entry.modified_ns, "the photo is no longer where it was"
+    if found.st_size != entry.size:
+        return entry.modified_ns, _CHANGED
+    return found.st_mtime_ns, ""
 
 
 def _is_kept(file: Path) -> bool:
@@ -193,7 +207,7 @@ def _write(target: Path, picture: Image.Image) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def _key(photo: FinishedPhoto) -> str:
+def _key(entry: Entry) -> str:
     """The same for the same result only: a name that no file name can steer."""
-    text = json.dumps(asdict(photo.entry), sort_keys=True)
+    text = json.dumps(asdict(entry), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]

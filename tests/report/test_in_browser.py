@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import shutil
 import threading
 import time
@@ -322,6 +323,19 @@ def test_photos_that_are_gone_are_said_to_be(browser, run_of_three, tmp_path):
     assert browser.evaluate(f"{card}.querySelectorAll('input').length") == 0
     notice = browser.evaluate("document.getElementById('notice').textContent")
     assert "killed" in notice and "1 photo could not be found" in notice
+
+
+def test_photos_that_may_have_changed_are_shown_and_said_to_be(browser, run_of_three, tmp_path):
+    os.utime(tmp_path / "photos/blue.png", ns=(1, 1))
+    browser.open(write_report(run_of_three))
+    cards = "[...document.querySelectorAll('.card')]"
+    said = browser.evaluate(
+        f"{cards}.filter(card => card.textContent.includes('may have changed since the run'))"
+        ".map(card => [card.querySelector('h3').textContent, card.querySelectorAll('img').length])"
+    )
+    assert said == [["blue.png", 2]]
+    notice = browser.evaluate("document.getElementById('notice').textContent")
+    assert "1 photo may have changed since the run" in notice
 
 
 def test_a_run_of_failures_only(browser, make_run, tmp_path):

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,6 +83,24 @@ def test_photos_that_are_gone_or_changed_have_their_overlay_alone(make_run, tmp_
     paths[1].unlink()
     small = made(out, files)
     assert pixels(files / small["same.png"].overlay).shape == (40, 60, 3)
+
+
+def test_a_photo_of_another_time_may_have_changed(make_run, tmp_path, files):
+    """A copy loses the time of its file, and a photo without compression keeps its size."""
+    paths = [photo_of(tmp_path, (60, 40), f"{name}.bmp") for name in ("same", "copy", "other")]
+    out = make_run([(path, path.stem) for path in paths], save=["labels"])
+    first = made(out, files)
+    assert not any(each.unsure for each in first.values())
+    os.utime(paths[1], ns=(1, 1))
+    other = Image.open(paths[2]).transpose(Image.Transpose.FLIP_TOP_BOTTOM).point(lambda v: 255 - v)
+    other.save(paths[2])
+    os.utime(paths[2], ns=(2, 2))
+    second = made(out, files)
+    assert [second[f"{n}.bmp"].unsure for n in ("same", "copy", "other")] == [False, True, True]
+    assert first["same.bmp"] == second["same.bmp"]
+    # What was made of the earlier file is not taken for it.
+    assert abs(pixels(files / second["other.bmp"].photo)[10, 10] - [54, 215, 245]).max() < 12
+    assert abs(pixels(files / second["copy.bmp"].photo)[10, 10] - [201, 40, 10]).max() < 12
 
 
 def test_an_overlay_that_was_made_without_its_photo_is_made_again(make_run, tmp_path, files):
