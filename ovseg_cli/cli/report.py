@@ -99,7 +99,7 @@ def _accuracy(run: FinishedRun, data: Path, split: str) -> Accuracy:
         for _ in accuracy.measure(run, labelled, found):
             progress.advance()
     photos, keys = len(run.photos), len(labelled.keys)
-    console.note(f"{len(found.photos)} of {photos} photos have labels among the {keys} of {split}")
+    console.note(f"{found.labelled} of {photos} photos have labels among the {keys} of {split}")
     if found.other_size:
         console.warning(f"{len(found.other_size)} left out: their labels have another size")
     if found.not_named:

@@ -1,5 +1,6 @@
 """How right the label maps of a finished run are, photo by photo, where labels are at hand."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,21 @@ class Accuracy:
     classes: Mapping[int, int]  # class id of the run -> position in the set
     not_named: tuple[str, ...]  # classes of the set for which the run has no name
     matrix: ConfusionMatrix
-    photos: dict[str, float] = field(default_factory=dict)  # REL -> mIoU, classes that occur
+    # REL -> mIoU, classes that occur; NaN where the run has a name for none of them.
+    photos: dict[str, float] = field(default_factory=dict)
     other_size: list[str] = field(default_factory=list)  # REL of photos unlike their labels
+
+    @property
+    def labelled(self) -> int:
+        """How many photos have labels, those left out for their size among them."""
+        return len(self.photos) + len(self.other_size)
+
+    def undefined(self) -> dict[str, str]:
+        """Why photos that have labels have no IoU, in a few words, by REL."""
+        without = (rel for rel, iou in self.photos.items() if math.isnan(iou))
+        return dict.fromkeys(without, "none of the classes") | dict.fromkeys(
+            self.other_size, "labels of another size"
+        )
 
     def iou(self) -> dict[int, float]:
         """IoU by class id of the run over all photos, NaN for a class that never occurs."""

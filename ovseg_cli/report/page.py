@@ -121,13 +121,14 @@ def contents(
     embed: the thumbnails themselves, not their addresses.
     """
     source = partial(_embedded if embed else _beside, thumbnails_folder(target))
+    score = partial(_score, accuracy, {} if accuracy is None else accuracy.undefined())
     return {
         "name": printable(run.out.resolve().name),
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "classes": _classes(run, accuracy),
         "kinds": _kinds(run),
         "photos": [
-            _photo(target, photo, small, source, accuracy)
+            _photo(target, photo, small, source) | score(photo)
             for photo, small in zip(run.photos, thumbnails, strict=True)
         ],
         "failures": [[printable(path), printable(reason)] for path, reason in run.failures],
@@ -189,11 +190,10 @@ def _photo(
     photo: FinishedPhoto,
     small: Thumbnails,
     source: Callable[[str], str],
-    accuracy: Accuracy | None,
 ) -> dict[str, Any]:
     entry = photo.entry
     size = entry.width * entry.height
-    values = {
+    return {
         "name": printable(photo.name),
         "width": entry.width,
         "height": entry.height,
@@ -209,9 +209,17 @@ def _photo(
             "overlay": _address(target, photo.overlay) if photo.overlay else "",
         },
     }
-    if accuracy is not None:
-        values["iou"] = _number(accuracy.photos.get(entry.rel))
-    return values
+
+
+def _score(
+    accuracy: Accuracy | None, undefined: Mapping[str, str], photo: FinishedPhoto
+) -> dict[str, Any]:
+    """The IoU of a photo, or why it has none; nothing where no labels were at hand."""
+    if accuracy is None:
+        return {}
+    rel = photo.entry.rel
+    iou = _number(accuracy.photos.get(rel))
+    return {"iou": iou, "no_iou": undefined.get(rel, "no labels") if iou is None else ""}
 
 
 def _beside(folder: Path, name: str) -> str:
@@ -227,9 +235,10 @@ def _embedded(folder: Path, name: str) -> str:
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     return {
         "data": printable(accuracy.data),
-        "photos": len(accuracy.photos),
+        "photos": accuracy.labelled,
         "mean_iou": _number(accuracy.mean_iou()),
         "not_named": [printable(name) for name in accuracy.not_named],
+        "none_named": sum(map(math.isnan, accuracy.photos.values())),
         "other_size": len(accuracy.other_size),
     }
 

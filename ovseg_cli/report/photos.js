@@ -132,14 +132,14 @@ function picture(photo) {
 
 function scores(photo) {
   const list = element("dl", { class: "scores" });
-  const score = (name, value) => {
+  const score = (name, value, otherwise = "") => {
     const meter = element("span", { class: "track", "aria-hidden": "true" }, element("span", { class: "fill" }));
     meter.firstChild.style.width = `${100 * (value || 0)}%`;
-    const told = value === null ? "no labels" : percent(value);
+    const told = value === null ? otherwise : percent(value);
     list.append(element("div", {}, element("dt", {}, name), element("dd", {}, meter, element("span", {}, told))));
   };
   score("confidence", photo.confidence);
-  if (data.accuracy) score("IoU", photo.iou);
+  if (data.accuracy) score("IoU", photo.iou, photo.no_iou);
   return list;
 }
 

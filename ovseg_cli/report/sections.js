@@ -132,12 +132,13 @@ function drawAgreement(chosen) {
   if (!data.accuracy) return;
   const points = data.photos.filter((photo) => photo.iou !== null);
   const r = correlation(points.map((photo) => [photo.confidence, photo.iou]));
-  const said = [`${counted(points.length, "photo")} of ${data.photos.length.toLocaleString("en")} have labels in`];
+  const said = [`${counted(data.accuracy.photos, "photo")} of ${data.photos.length.toLocaleString("en")} have labels in`];
   byId("agreement-text").append(`${said[0]} `, isolated(data.accuracy.data), ".");
   const add = (text) => byId("agreement-text").append(` ${text}`);
   if (r !== null) add(`Correlation of confidence and IoU: ${r.toFixed(2)}.`);
   add("IoU is the mean over the classes that occur in a photo; the mIoU above is of all photos together.");
   if (data.accuracy.other_size) add(`${counted(data.accuracy.other_size, "photo")} left out: the labels have another size.`);
+  if (data.accuracy.none_named) add(`${counted(data.accuracy.none_named, "photo")} without an IoU: the labels show none of the classes that the run had a name for.`);
   if (data.accuracy.not_named.length) add(`Classes of the labels that the run had no name for: ${data.accuracy.not_named.join(", ")}.`);
   byId("agreement").hidden = false;
   document.querySelector(".columns").classList.add("two");

@@ -381,6 +381,26 @@ def test_scores_beside_the_photos(browser, run_of_three):
     assert browser.complaints == []
 
 
+def test_labels_without_an_iou_are_no_missing_labels(browser, run_of_three):
+    known = Known({"blue": 0.9, "street": float("nan")})
+    known.other_size = ["10/grey"]
+    browser.open(write_report(run_of_three, known))
+    said = browser.evaluate("document.getElementById('agreement-text').textContent")
+    assert "3 photos of 3 have labels in <truth>." in said
+    assert "1 photo left out: the labels have another size." in said
+    assert "1 photo without an IoU: the labels show none of the classes" in said
+    scores = browser.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.card')].map(card =>"
+        " [card.querySelector('h3').textContent,"
+        "  card.querySelector('.scores > :last-child').textContent]))"
+    )
+    assert scores == {
+        "blue.png": "IoU90.0%",
+        "street.png": "IoUnone of the classes",
+        "10/grey.png": "IoUlabels of another size",
+    }
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
