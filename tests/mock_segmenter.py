@@ -105,6 +105,20 @@ def make_photo(path, size_wh=(48, 32), seed=0):
     return path
 
 
+def colored(path, red, green, size_wh=(60, 40)):
+    """A picture whose class is red modulo the number of classes and whose confidence green/255.
+
+    red: one value, or one for the left and one for the right half.
+    """
+    left, right = red if isinstance(red, tuple) else (red, red)
+    pixels = np.zeros((*size_wh[::-1], 3), np.uint8)
+    pixels[:, : size_wh[0] // 2, 0], pixels[:, size_wh[0] // 2 :, 0] = left, right
+    pixels[..., 1] = green
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
 def make_photos(folder, count, size_wh=(48, 32)):
     """Write so many different images, 00.png and so on; returns their paths."""
     return [make_photo(folder / f"{i:02}.png", size_wh, seed=i) for i in range(count)]

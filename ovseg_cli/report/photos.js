@@ -37,7 +37,7 @@ function within(value, [least, most]) {
 
 /** The photos that the filters let through, in the order chosen. */
 function select() {
-  const text = form.elements.name.value.trim().toLowerCase();
+  const text = folded(form.elements.name.value);
   const chosen = form.elements.class.value;
   const [area, confidence] = [limits("area"), limits("confidence")];
   const found = [];
@@ -47,11 +47,28 @@ function select() {
       measured &&
       within(measured.confidence, confidence) &&
       measured.shares.some((share) => within(share, area)) &&
-      photo.name.toLowerCase().includes(text);
+      folded(photo.name).includes(text);
     if (photo.point) photo.point.classList.toggle("off", !passes);
     if (passes) found.push([photo, measured]);
   }
-  return found.sort(ordering(form.elements.order.value)).map(([photo]) => photo);
+  const ordered = found.sort(ordering(form.elements.order.value)).map(([photo]) => photo);
+  const named = ordered.findIndex((photo) => folded(photo.name) === text);
+  if (named > 0) ordered.unshift(...ordered.splice(named, 1));
+  return ordered;
+}
+
+/** A name as the filter compares it. */
+function folded(name) {
+  return name.trim().toLowerCase();
+}
+
+/** Shows one photo first, whatever the filters and ticks had left out. */
+function find(photo) {
+  for (const field of form.elements) if (field.name && field.name !== "order") field.value = "";
+  form.elements.name.value = photo.name;
+  hidden.clear();
+  ticksChanged();
+  byId("photos").scrollIntoView();
 }
 
 function ordering(order) {
@@ -205,11 +222,7 @@ function start() {
   drawNotice();
   drawFigures();
   drawClasses(keep(ticksChanged));
-  drawAgreement((photo) => {
-    form.elements.name.value = photo.name;
-    keep(show)();
-    byId("photos").scrollIntoView();
-  });
+  drawAgreement((photo) => keep(() => find(photo))());
   drawFailures();
   drawRun();
   form.addEventListener("input", keep(show));

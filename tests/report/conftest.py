@@ -6,8 +6,7 @@ from dataclasses import asdict
 import headless_browser
 import numpy as np
 import pytest
-from mock_segmenter import MockModel, MockSegmenter
-from PIL import Image
+from mock_segmenter import MockModel, MockSegmenter, colored
 
 from ovseg_cli.exports import select
 from ovseg_cli.journal import Entry
@@ -16,20 +15,6 @@ from ovseg_cli.media.inputs import InputState
 from ovseg_cli.output import OutputFolder
 from ovseg_cli.tables import write_classes
 from ovseg_cli.vocabulary import Vocabulary
-
-
-def colored(path, red, green, size_wh=(60, 40)):
-    """A picture whose class is red modulo the number of classes and whose confidence green/255.
-
-    red: one value, or one for the left and one for the right half.
-    """
-    left, right = red if isinstance(red, tuple) else (red, red)
-    pixels = np.zeros((*size_wh[::-1], 3), np.uint8)
-    pixels[:, : size_wh[0] // 2, 0], pixels[:, size_wh[0] // 2 :, 0] = left, right
-    pixels[..., 1] = green
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, "PNG")
-    return path
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from hostile_names import HOSTILE
-from mock_segmenter import make_photo
+from mock_segmenter import colored, make_photo
 
 from ovseg_cli.finished_run import read_run
 from ovseg_cli.report.accuracy import Accuracy
@@ -399,6 +399,29 @@ def test_labels_without_an_iou_are_no_missing_labels(browser, run_of_three):
         "street.png": "IoUnone of the classes",
         "10/grey.png": "IoUlabels of another size",
     }
+
+
+def test_a_point_of_the_scatter_leads_to_its_photo(browser, make_run, tmp_path):
+    """Also where other names hold its own, and where filters or ticks have left it out."""
+    reds = {"a": 0, "ba": 1, "ca": 1}
+    photos = [
+        (colored(tmp_path / f"photos/{name}.png", red, 51 * (3 - number)), name)
+        for number, (name, red) in enumerate(reds.items())
+    ]
+    browser.open(write_report(make_run(photos), Known({"a": 0.2, "ba": 0.5, "ca": 0.8})))
+    fill(browser, "class", "1")
+    fill(browser, "area-to", "10")
+    tick(browser, "sky")
+    off = "document.querySelectorAll('#scatter circle.off').length"
+    assert browser.evaluate(NAMES) == [] and browser.evaluate(off) == 3
+    browser.evaluate(
+        "[...document.querySelectorAll('#scatter circle')]"
+        ".find(point => point.textContent.startsWith('a.png')).dispatchEvent(new Event('click'))"
+    )
+    assert browser.evaluate(NAMES) == ["a.png", "ca.png", "ba.png"]
+    assert browser.evaluate(off) == 0
+    assert browser.evaluate("document.querySelectorAll('#classes-body tr.off').length") == 0
+    browser.until("location.hash === '#name=a.png'")
 
 
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
