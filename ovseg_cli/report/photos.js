@@ -6,6 +6,7 @@ const grid = byId("cards");
 const cards = new Map(); // photo -> its card, once it was shown
 const names = new Intl.Collator("en", { numeric: true });
 let shown = []; // the photos that pass, in order
+let foremost = ""; // the chosen class, which the cards list first
 let built = 0; // how many of them have their card in the page
 let remembering = 0; // the timer of `remember`
 const nearing = new IntersectionObserver(
@@ -87,6 +88,10 @@ function ordering(order) {
 
 /** Shows what the filters say; leaves the address as it is. */
 function show() {
+  if (foremost !== form.elements.class.value) {
+    foremost = form.elements.class.value;
+    cards.clear();
+  }
   shown = select();
   built = 0;
   grid.replaceChildren();
@@ -121,10 +126,12 @@ function card(photo) {
     part.style.width = `${100 * share}%`;
     strip.append(part);
   }
-  made.append(strip, areaList(areas.slice(0, 4)));
-  if (areas.length > 4) {
-    const rest = element("details", {}, element("summary", {}, counted(areas.length - 4, "more class", "more classes")));
-    rest.addEventListener("toggle", () => rest.append(areaList(areas.slice(4))), { once: true });
+  const isForemost = ([id]) => foremost !== "" && id === Number(foremost);
+  const listed = [...areas.filter(isForemost), ...areas.filter((area) => !isForemost(area))];
+  made.append(strip, areaList(listed.slice(0, 4)));
+  if (listed.length > 4) {
+    const rest = element("details", {}, element("summary", {}, counted(listed.length - 4, "more class", "more classes")));
+    rest.addEventListener("toggle", () => rest.append(areaList(listed.slice(4))), { once: true });
     made.append(rest);
   }
   made.append(links(photo));

@@ -7,7 +7,8 @@ function drawHead() {
   document.title = `${data.name}: ovseg report`;
   byId("name").textContent = data.name;
   const model = (data.run.model || {}).name;
-  const parts = [counted(data.photos.length, "photo"), counted(data.classes.length, "class", "classes")];
+  const asked = data.classes.filter((entry) => entry.id >= 0).length; // without what is unlabelled
+  const parts = [counted(data.photos.length, "photo"), counted(asked, "class", "classes")];
   if (model) parts.push(`model ${model}`);
   if ((data.run.timing || {}).started) parts.push(data.run.timing.started.slice(0, 10));
   byId("summary").textContent = parts.join(" · ");

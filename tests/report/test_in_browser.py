@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import threading
@@ -422,6 +423,36 @@ def test_a_point_of_the_scatter_leads_to_its_photo(browser, make_run, tmp_path):
     assert browser.evaluate(off) == 0
     assert browser.evaluate("document.querySelectorAll('#classes-body tr.off').length") == 0
     browser.until("location.hash === '#name=a.png'")
+
+
+def test_the_chosen_class_is_the_first_that_a_card_lists(browser, run_of_three):
+    """It may be a small one of many, of which a card lists the largest only."""
+    journal = run_of_three / ".ovseg/journal.jsonl"
+    areas = json.dumps([[n, pixels, 0.5] for n, pixels in enumerate((800, 600, 500, 300, 200))])
+    assert "[[0,2400,0.8]]" in journal.read_text()
+    journal.write_text(journal.read_text().replace("[[0,2400,0.8]]", areas))
+    classes = json.loads((run_of_three / "classes.json").read_text())
+    classes += [{**classes[0], "name": name} for name in ("tree", "dog")]
+    (run_of_three / "classes.json").write_text(json.dumps(classes))
+    browser.open(write_report(run_of_three))
+    listed = (
+        "[...[...document.querySelectorAll('.card')].find(c => c.textContent.includes('blue.png'))"
+        ".querySelectorAll('.areas .name')].map(name => name.textContent)"
+    )
+    assert browser.evaluate(listed) == ["sky", "road", "car", "tree"]
+    fill(browser, "class", "4")
+    assert browser.evaluate(listed) == ["dog", "sky", "road", "car"]
+    fill(browser, "class", "")
+    assert browser.evaluate(listed) == ["sky", "road", "car", "tree"]
+
+
+def test_what_is_unlabelled_is_no_class_of_the_run(browser, run_of_three):
+    journal = run_of_three / ".ovseg/journal.jsonl"
+    journal.write_text(journal.read_text().replace("[[0,2400", "[[-1,2400"))
+    browser.open(write_report(run_of_three))
+    assert browser.evaluate("document.querySelectorAll('#classes-body .unlabelled').length") > 0
+    summary = browser.evaluate("document.getElementById('summary').textContent")
+    assert summary.startswith("3 photos · 3 classes")
 
 
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
