@@ -17,6 +17,7 @@ const nearing = new IntersectionObserver(
 /** Share and confidence that the filters and the order go by; null: the photo does not count. */
 function measure(photo, chosen) {
   if (chosen !== "") {
+    if (hidden.has(Number(chosen))) return null;
     const area = photo.areas.find(([id]) => id === Number(chosen));
     return area ? { shares: [area[1]], confidence: area[2] } : null;
   }

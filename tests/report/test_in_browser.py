@@ -455,6 +455,15 @@ def test_what_is_unlabelled_is_no_class_of_the_run(browser, run_of_three):
     assert summary.startswith("3 photos · 3 classes")
 
 
+def test_a_chosen_class_without_its_tick_shows_no_photo(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    fill(browser, "class", "1")
+    tick(browser, "road")
+    assert browser.evaluate(NAMES) == []
+    tick(browser, "road")
+    assert browser.evaluate(NAMES) == ["10/grey.png", "street.png"]
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
