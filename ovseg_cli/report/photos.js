@@ -238,7 +238,8 @@ function start() {
   form.addEventListener("reset", () => setTimeout(keep(() => (hidden.clear(), ticksChanged()))));
   byId("split").addEventListener("input", (event) => {
     document.documentElement.style.setProperty("--split", event.target.value);
-    for (const frame of document.querySelectorAll(".picture")) {
+    for (const card of cards.values()) { // those that the filters leave out come back as they are
+      const frame = card.querySelector(".picture");
       frame.style.removeProperty("--split");
       const own = frame.querySelector("input");
       if (own) own.value = event.target.value;

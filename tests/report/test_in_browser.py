@@ -464,6 +464,18 @@ def test_a_chosen_class_without_its_tick_shows_no_photo(browser, run_of_three):
     assert browser.evaluate(NAMES) == ["10/grey.png", "street.png"]
 
 
+def test_the_slider_of_all_moves_those_that_are_filtered_out(browser, run_of_three):
+    browser.open(write_report(run_of_three))
+    fill(browser, "name", "street")
+    browser.evaluate(
+        "{ const split = document.getElementById('split'); split.value = 20;"
+        " split.dispatchEvent(new Event('input')) }"
+    )
+    fill(browser, "name", "")
+    own = "[...document.querySelectorAll('.picture input')].map(split => split.value)"
+    assert browser.evaluate(own) == ["20"] * 3
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
