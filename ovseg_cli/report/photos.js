@@ -33,8 +33,10 @@ function limits(name) {
   return [value("from", 0), value("to", 1)];
 }
 
+/** Whether a share lies between two limits, as far as its number on the page tells. */
 function within(value, [least, most]) {
-  return value >= least - 1e-9 && value <= most + 1e-9;
+  const rounded = value < 0.001 ? 1e-9 : 0.0005 + 1e-9; // see `percent`
+  return value >= least - rounded && value <= most + rounded;
 }
 
 /** The photos that the filters let through, in the order chosen. */
@@ -59,9 +61,9 @@ function select() {
   return ordered;
 }
 
-/** A name as the filter compares it. */
+/** A name as the filter compares it: a file system may part é into e and its accent. */
 function folded(name) {
-  return name.trim().toLowerCase();
+  return name.normalize("NFC").trim().toLowerCase();
 }
 
 /** Shows one photo first, whatever the filters and ticks had left out. */

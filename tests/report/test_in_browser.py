@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import time
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -474,6 +475,28 @@ def test_the_slider_of_all_moves_those_that_are_filtered_out(browser, run_of_thr
     fill(browser, "name", "")
     own = "[...document.querySelectorAll('.picture input')].map(split => split.value)"
     assert browser.evaluate(own) == ["20"] * 3
+
+
+def test_filters_go_by_what_the_page_shows(browser, make_run, tmp_path):
+    """Names whose accents are letters of their own; numbers that are rounded."""
+    photo = colored(tmp_path / "photos/plain.png", (0, 1), 51).rename(
+        tmp_path / "photos" / unicodedata.normalize("NFD", "café.png")
+    )
+    out = make_run([(photo, unicodedata.normalize("NFD", "café"))])
+    journal = out / ".ovseg/journal.jsonl"
+    lines = journal.read_text().replace("[0,1200,", "[0,1201,").replace("[1,1200,", "[1,1198,")
+    journal.write_text(lines.replace("[1,1198,", "[1,1197,0.2],[2,2,"))  # 50.04, 49.88, 0.08 %
+    browser.open(write_report(out))
+    shown = f"{NAMES}.length"
+    fill(browser, "name", unicodedata.normalize("NFC", "CAFÉ"))
+    assert browser.evaluate(shown) == 1
+    for chosen, least, most, expected in (
+        *(("0", "50", "50", 1), ("0", "50.1", "", 0), ("0", "", "49.9", 0)),
+        *(("1", "49.9", "49.9", 1), ("2", "0.1", "", 0), ("2", "0", "0.1", 1)),
+    ):
+        for field, value in (("class", chosen), ("area-from", least), ("area-to", most)):
+            fill(browser, field, value)
+        assert browser.evaluate(shown) == expected, (chosen, least, most)
 
 
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
