@@ -54,6 +54,25 @@ function swatch(id) {
   return paint(element("span", { class: "swatch", "aria-hidden": "true" }), id);
 }
 
+/** Lets the keyboard go on from an element that is not to be reached by Tab. */
+function goOnFrom(target) {
+  target.tabIndex = -1;
+  target.focus({ preventScroll: true });
+}
+
+/** Lets links to places of this page lead there and leave the address, which keeps the view. */
+function keepAddress(links) {
+  for (const link of links) {
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return; // to another tab or window
+      event.preventDefault();
+      const target = byId(link.hash.slice(1));
+      target.scrollIntoView();
+      goOnFrom(target);
+    });
+  }
+}
+
 /** Adds rows in portions, with a button for the next one. */
 function portions(rows, make, body, place, size) {
   let shown = 0;

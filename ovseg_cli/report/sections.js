@@ -18,6 +18,7 @@ function drawHead() {
   for (const [id, title] of sections) {
     byId("contents").append(element("a", { href: `#${id}` }, title));
   }
+  keepAddress(document.querySelectorAll('a[href^="#"]'));
 }
 
 function drawNotice() {

@@ -499,6 +499,23 @@ def test_filters_go_by_what_the_page_shows(browser, make_run, tmp_path):
         assert browser.evaluate(shown) == expected, (chosen, least, most)
 
 
+def test_a_link_to_a_section_leaves_the_view_in_the_address(browser, run_of_three):
+    browser.screen(1200, 500)
+    browser.open(write_report(run_of_three))
+    fill(browser, "order", "name")
+    browser.until("location.hash === '#order=name'")
+    for section in ("run", "photos", "classes"):
+        browser.evaluate(f"document.querySelector('#contents a[href=\"#{section}\"]').click()")
+        assert browser.evaluate("document.activeElement.id") == section
+        browser.until(
+            f"(({{top, bottom}}) => top < innerHeight && bottom > 0)"
+            f"(document.getElementById('{section}').getBoundingClientRect())"
+        )
+    browser.evaluate("document.querySelector('.skip').click()")
+    assert browser.evaluate("document.activeElement.id") == "photos"
+    assert browser.evaluate("location.hash") == "#order=name"
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
