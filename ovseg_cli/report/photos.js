@@ -247,6 +247,7 @@ function start() {
       if (own) own.value = event.target.value;
     }
   });
+  byId("split").closest("label").hidden = !data.photos.some((photo) => photo.photo && photo.overlay);
   byId("more").firstElementChild.addEventListener("click", extend);
   addEventListener("hashchange", recall);
   show();

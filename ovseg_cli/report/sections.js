@@ -33,8 +33,13 @@ function drawNotice() {
   if (data.left_over) {
     said.push(`${counted(data.left_over, "photo")} of an earlier run with other options left out.`);
   }
-  const missing = data.photos.filter((photo) => photo.missing).length;
-  if (missing) said.push(`${counted(missing, "photo")} could not be found as the run saw it: overlay only.`);
+  const missing = data.photos.filter((photo) => photo.missing);
+  if (missing.length) {
+    const bare = missing.filter((photo) => !photo.overlay).length;
+    const others = bare < missing.length ? ` for ${bare.toLocaleString("en")}, overlay only for the others` : "";
+    const rest = bare ? `no picture${others}` : "overlay only";
+    said.push(`${counted(missing.length, "photo")} could not be found as the run saw it: ${rest}.`);
+  }
   const unsure = data.photos.filter((photo) => photo.unsure).length;
   if (unsure) said.push(`${counted(unsure, "photo")} may have changed since the run: the time of the file is another, as that of a copy may be.`);
   byId("notice").textContent = said.join(" ");

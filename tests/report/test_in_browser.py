@@ -516,6 +516,23 @@ def test_a_link_to_a_section_leaves_the_view_in_the_address(browser, run_of_thre
     assert browser.evaluate("location.hash") == "#order=name"
 
 
+def test_without_overlays_there_is_no_slider_and_no_word_of_them(browser, make_run, tmp_path):
+    paths = [colored(tmp_path / f"photos/{name}.png", 0, 51) for name in "ab"]
+    out = make_run([(path, path.stem) for path in paths], save=[])
+    hidden = "document.getElementById('split').closest('label').hidden"
+    notice = "document.getElementById('notice').textContent"
+    browser.open(write_report(out))
+    assert browser.evaluate(hidden) is True
+    paths[0].unlink()
+    browser.open(write_report(out))
+    assert "1 photo could not be found as the run saw it: no picture" in browser.evaluate(notice)
+    assert "verlay" not in browser.evaluate(notice)
+    paths[1].unlink()
+    out = make_run([(colored(paths[1], 0, 51), "b")], out="with-overlays")
+    browser.open(write_report(out))
+    assert browser.evaluate(hidden) is False
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
