@@ -78,8 +78,10 @@ function portions(rows, make, body, place, size) {
   let shown = 0;
   const button = element("button", { type: "button" });
   const next = () => {
-    body.append(...rows.slice(shown, shown + size).map(make));
-    shown = Math.min(shown + size, rows.length);
+    const added = rows.slice(shown, shown + size).map(make);
+    body.append(...added);
+    if (shown) goOnFrom(added[0]); // not at first, when nobody has asked
+    shown += added.length;
     button.textContent = `Show more (${(rows.length - shown).toLocaleString("en")})`;
     if (shown === rows.length) button.remove();
   };

@@ -112,7 +112,9 @@ function extend() {
   for (const photo of next) if (!cards.has(photo)) cards.set(photo, card(photo));
   grid.append(...next.map((photo) => cards.get(photo)));
   built += next.length;
+  const asked = byId("more").contains(document.activeElement);
   byId("more").hidden = built === shown.length;
+  if (asked && byId("more").hidden && next.length) goOnFrom(cards.get(next[0]));
   nearing.disconnect(); // watched anew, it is told of even where it stays in sight
   nearing.observe(byId("more"));
 }

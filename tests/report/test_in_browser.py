@@ -533,6 +533,29 @@ def test_without_overlays_there_is_no_slider_and_no_word_of_them(browser, make_r
     assert browser.evaluate(hidden) is False
 
 
+def test_the_keyboard_goes_on_with_what_was_added(browser, make_run, tmp_path):
+    failures = [(tmp_path / f"broken/{number}.png", "empty") for number in range(30)]
+    browser.open(write_report(make_run([], failures=failures)))
+    browser.evaluate("document.querySelector('#failures-more button').focus()")
+    browser.press("Enter")
+    assert browser.evaluate("document.querySelectorAll('#failures-body tr').length") == 30
+    focused = "[...document.querySelectorAll('#failures-body tr')].indexOf(document.activeElement)"
+    assert browser.evaluate(focused) == 20
+
+
+def test_the_keyboard_goes_on_with_the_last_photos(browser, run_of_thousands):
+    browser.open(write_report(run_of_thousands))
+    fill(browser, "name", "photo 1")  # 1,111 photos
+    fill(browser, "name", "photo 10")  # 111
+    browser.evaluate(
+        "{ const button = document.querySelector('#more button');"
+        " while (!button.parentElement.hidden) { button.focus(); button.click() } }"
+    )
+    focused = "[...document.querySelectorAll('.card')].indexOf(document.activeElement)"
+    cards = browser.evaluate("document.querySelectorAll('.card').length")
+    assert cards == 111 and browser.evaluate(focused) == 96
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
