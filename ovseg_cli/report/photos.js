@@ -162,8 +162,12 @@ function picture(photo) {
 function scores(photo) {
   const list = element("dl", { class: "scores" });
   const score = (name, value, otherwise = "") => {
-    const meter = element("span", { class: "track", "aria-hidden": "true" }, element("span", { class: "fill" }));
-    meter.firstChild.style.width = `${100 * (value || 0)}%`;
+    const meter = element("span", { class: "track", "aria-hidden": "true" });
+    if (value > 0) { // else no bar: the narrowest that is drawn can be seen
+      const bar = element("span", { class: "fill" });
+      bar.style.width = `${100 * value}%`;
+      meter.append(bar);
+    }
     const told = value === null ? otherwise : percent(value);
     list.append(element("div", {}, element("dt", {}, name), element("dd", {}, meter, element("span", {}, told))));
   };

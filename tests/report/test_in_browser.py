@@ -556,6 +556,15 @@ def test_the_keyboard_goes_on_with_the_last_photos(browser, run_of_thousands):
     assert cards == 111 and browser.evaluate(focused) == 96
 
 
+def test_nothing_is_no_bar(browser, run_of_three):
+    browser.open(write_report(run_of_three, Known({"blue": 0.9, "street": 0.0})))
+    bars = browser.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.card')].map(card =>"
+        " [card.querySelector('h3').textContent, card.querySelectorAll('.scores .fill').length]))"
+    )
+    assert bars == {"blue.png": 2, "street.png": 1, "10/grey.png": 1}
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
