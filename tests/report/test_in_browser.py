@@ -565,6 +565,18 @@ def test_nothing_is_no_bar(browser, run_of_three):
     assert bars == {"blue.png": 2, "street.png": 1, "10/grey.png": 1}
 
 
+def test_the_word_unlabelled_is_not_broken_on_a_phone(browser, run_of_three):
+    journal = run_of_three / ".ovseg/journal.jsonl"
+    journal.write_text(journal.read_text().replace("[[0,2400", "[[-1,2400"))
+    browser.screen(390, 900, phone=True)
+    browser.open(write_report(run_of_three, Known({"blue": 0.9, "street": 0.5})))
+    lines = browser.evaluate(
+        "[...document.querySelectorAll('#classes-body bdi')]"
+        ".find(name => name.textContent === 'unlabelled').getClientRects().length"
+    )
+    assert lines == 1
+
+
 def test_five_thousand_photos_stay_usable(browser, run_of_thousands, monkeypatch):
     monkeypatch.setattr("ovseg_cli.report.page.stands_alone", lambda *_: False)
     run, target = read_run(run_of_thousands), run_of_thousands / "report.html"
