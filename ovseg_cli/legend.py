@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ovseg_cli.printable import printable
-from ovseg_cli.segmentation import UNLABELED, ClassArea
+from ovseg_cli.segmentation import UNLABELED, ClassArea, percentage
 
 MAX_CLASSES = 40  # the rest are counted in one line
 MIN_WIDTH = 240  # pixels, for photos narrower than a line of text
@@ -81,17 +81,13 @@ def _entries(
         else:
             red, green, blue = colors[area.class_id].tolist()
             fill = outline = (red, green, blue)
-        share = _percent(area.fraction) if shares else ""
+        share = percentage(area.fraction) if shares else ""
         entries.append(_entry(area.name, share, fill, outline, size))
     rest = areas[MAX_CLASSES:]
     if rest:
-        share = _percent(sum(area.fraction for area in rest)) if shares else ""
+        share = percentage(sum(area.fraction for area in rest)) if shares else ""
         entries.append(_entry(f"+ {len(rest)} more", share, None, None, size))
     return entries
-
-
-def _percent(fraction: float) -> str:
-    return f"{fraction:.1%}" if fraction >= 0.001 else "<0.1%"
 
 
 def _entry(

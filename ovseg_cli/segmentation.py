@@ -17,6 +17,11 @@ def class_name(class_id: int, names: Sequence[str]) -> str:
     return "unlabelled" if class_id == UNLABELED else names[class_id]
 
 
+def percentage(share: float) -> str:
+    """A share, 0..1, as tables and legends tell it: what is there is not told as nothing."""
+    return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+
+
 @dataclass(frozen=True)
 class ClassArea:
     """How much of one photo a class covers."""

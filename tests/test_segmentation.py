@@ -1,10 +1,25 @@
 import numpy as np
 import pytest
 
-from ovseg_cli.segmentation import UNLABELED, Segmentation
+from ovseg_cli.segmentation import UNLABELED, Segmentation, percentage
 from ovseg_cli.vocabulary import Vocabulary
 
 NAMES = Vocabulary(["sky", "road", "car"])
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        (0, "0.0%"),
+        (1e-9, "<0.1%"),
+        (0.00099, "<0.1%"),
+        (0.001, "0.1%"),
+        (0.5556, "55.6%"),
+        (1, "100.0%"),
+    ],
+)
+def test_shares_as_tables_and_legends_tell_them(share, told):
+    assert percentage(share) == told
 
 
 def segmentation(labels, confidence=None, vocabulary=NAMES):

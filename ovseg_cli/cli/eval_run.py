@@ -214,13 +214,14 @@ def _show(request: Request, subject: Subject, evaluation: Evaluation) -> None:
 
 def _show_table(subject: Subject, evaluation: Evaluation) -> None:
     from ovseg_cli.evaluation.tables import decimals
+    from ovseg_cli.segmentation import percentage
 
     matrix = evaluation.matrix
     measures = (matrix.iou(), evaluation.boundary.iou(), matrix.accuracy())
     total = max(1, int(matrix.counts.sum()))
     sides = (matrix.counts.sum(1), matrix.counts.sum(0)[: matrix.classes])
     columns = [[decimals(value, 3) for value in measure.tolist()] for measure in measures]
-    columns += [[f"{pixels / total:.1%}" for pixels in side.tolist()] for side in sides]
+    columns += [[percentage(pixels / total) for pixels in side.tolist()] for side in sides]
     scores = evaluation.scores()
     means = [decimals(scores[name], 3) for name in ("mIoU", "boundary_mIoU", "mean_accuracy")]
     console.table(

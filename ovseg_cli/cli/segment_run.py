@@ -26,6 +26,7 @@ from ovseg_cli.media.images import MAX_PIXELS, read_image
 from ovseg_cli.media.window import Window
 from ovseg_cli.printable import printable
 from ovseg_cli.results import ImageResult, RunReport
+from ovseg_cli.segmentation import percentage
 from ovseg_cli.tables import ClassTotal, areas_of
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class _Run:
             "Classes found",
             ("class", "id", "share", "photos"),
             (
-                (total.name, str(total.class_id), f"{total.fraction:.1%}", str(total.images))
+                (total.name, str(total.class_id), percentage(total.fraction), str(total.images))
                 for total in sorted(self.totals, key=lambda total: -total.pixels)
                 if total.pixels
             ),

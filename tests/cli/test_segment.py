@@ -10,7 +10,7 @@ from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 
 from ovseg_cli import __version__, batch, cores
-from ovseg_cli.cli import segment_run
+from ovseg_cli.cli import console, segment_run
 
 
 @pytest.fixture
@@ -53,6 +53,18 @@ def test_the_whole_way(segment, photos, tmp_path, fake):
         (1, "road", []),
         (2, "car", ["automobile"]),
     ]
+
+
+def test_the_table_at_the_end_tells_no_class_that_is_there_as_nothing(
+    segment, tmp_path, monkeypatch
+):
+    tables = []
+    monkeypatch.setattr(console, "table", lambda title, columns, rows: tables.append([*rows]))
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[0, 0, 0] = 1  # one pixel of road, all others of sky
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    assert segment("photo.png").code == 0
+    assert tables == [[("sky", "0", "100.0%", "1"), ("road", "1", "<0.1%", "1")]]
 
 
 def test_run_json(segment, photos, tmp_path, fake):
