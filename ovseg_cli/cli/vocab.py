@@ -62,12 +62,12 @@ def check_command(
         return found
 
     for entry in check(names, encode, text.is_word):
-        near = [f"{other.name} {other.similarity:.2f}" for other in entry.nearest]
+        near = [f"{o.name} {_rounded(o.similarity, 2):.2f}" for o in entry.nearest]
         if as_json:
             console.json_line(
                 {
                     "name": entry.name,
-                    "nearest": [[o.name, round(o.similarity, 4)] for o in entry.nearest],
+                    "nearest": [[o.name, _rounded(o.similarity, 4)] for o in entry.nearest],
                     "warnings": list(entry.warnings),
                 }
             )
@@ -75,6 +75,10 @@ def check_command(
             console.data(entry.name, *near)
         for warning in entry.warnings:
             console.warning(f"{printable(entry.name)}: {warning}")
+
+
+def _rounded(value: float, digits: int) -> float:
+    return round(value, digits) + 0.0  # a little less than nothing is rounded to -0.0
 
 
 @command.command("propose", short_help="Names by what photos show.")

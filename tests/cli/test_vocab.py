@@ -10,6 +10,7 @@ from PIL import Image
 
 from ovseg_cli.cli.main import ovseg
 from ovseg_cli.nouns import common_nouns
+from ovseg_cli.vocabulary_check import ClassCheck, Neighbour
 from ovseg_cli.vocabulary_files import read
 
 
@@ -43,6 +44,14 @@ def test_json(vocab):
     first, second = map(json.loads, out.splitlines())
     assert first["name"] == "car" and first["nearest"][0][0] == "sky"
     assert second["warnings"] == []
+
+
+def test_no_similarity_is_less_than_nothing_by_its_sign_alone(vocab, monkeypatch):
+    found = ClassCheck("car", (Neighbour("sky", -0.00001),), ())
+    monkeypatch.setattr("ovseg_cli.vocabulary_check.check", lambda *_: [found])
+    assert vocab("--classes", "car, sky")[1] == "car\tsky 0.00\n"
+    nearest = json.loads(vocab("--classes", "car, sky", "--json")[1])["nearest"]
+    assert str(nearest[0][1]) == "0.0"
 
 
 @pytest.mark.parametrize("arguments", [[], ["names.txt", "--classes", "a,b"]])
