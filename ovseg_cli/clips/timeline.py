@@ -53,17 +53,21 @@ def draw_timeline(records: Records, vocabulary: Vocabulary) -> np.ndarray:
 def _shares(records: Records, classes: int) -> tuple[np.ndarray, float, float | None]:
     """Mean share of each class, unlabelled last, in each column of the plot, (W, K+1); the times.
 
-    The end is None where there is no frame.
+    The last frame lasts as long as the others do in the mean: no record tells when it ends. The end
+    is None where there is no frame.
     """
-    begin, end = 0.0, None
+    begin, end, frames = 0.0, None, 0
     for record in records():
         begin = record.seconds if end is None else begin
         end = record.seconds
+        frames += 1
+    if end is not None and frames > 1:
+        end += (end - begin) / (frames - 1)
     width = PLOT_HW[1]
     sums, counts = np.zeros((width, classes + 1)), np.zeros(width)
     for record in records():
         if record.areas is not None and end is not None:
-            column = int((record.seconds - begin) / max(end - begin, 1e-9) * (width - 1))
+            column = int((record.seconds - begin) / max(end - begin, 1e-9) * width)
             counts[column] += 1
             for class_id, pixels, _ in record.areas:
                 sums[column, class_id] += pixels / record.size
@@ -84,7 +88,7 @@ def _draw_axes(draw: ImageDraw.ImageDraw, begin: float, end: float | None) -> No
         step = next((step for step in _STEPS if span / step <= 8), span / 8)
         for number in range(int(begin // step), int(end // step) + 1):
             if number * step >= begin - 1e-6:
-                x = LEFT + round((number * step - begin) / span * (width - 1))
+                x = LEFT + round((number * step - begin) / span * width)
                 draw.line((x, TOP + height, x, TOP + height + 5), _INK)
                 draw.text((x, TOP + height + 8), _clock(number * step, step), _INK, font, "mt")
     draw.rectangle((LEFT - 1, TOP - 1, LEFT + width, TOP + height), outline=_INK)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ovseg_cli.clips.records import FrameRecord
-from ovseg_cli.clips.timeline import LEFT, PLOT_HW, TOP, _clock, draw_timeline
+from ovseg_cli.clips.timeline import LEFT, PLOT_HW, RIGHT, TOP, _clock, draw_timeline
 from ovseg_cli.render import palette
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -36,9 +36,24 @@ def test_the_height_of_a_colour_is_the_share_of_its_class():
     ]
     area, _ = plot(records)
     assert shares(area[:, 100]) == pytest.approx([0.5, 0.5, 0, 0], abs=0.02)
-    assert shares(area[:, -3]) == pytest.approx([0.5, 0.5, 0, 0], abs=0.02)  # until the next one
+    before, after = area[:, WIDTH // 2 - 3], area[:, WIDTH // 2 + 3]
+    assert shares(before) == pytest.approx([0.5, 0.5, 0, 0], abs=0.02)  # until the next one
+    for column in (after, area[:, -3]):
+        assert shares(column) == pytest.approx([0, 0.25, 0.25, 0.5], abs=0.02)
     assert area[HEIGHT - 10, 100].tolist() == palette(3)[0].tolist()  # from below, by id
     assert area[10, 100].tolist() == palette(3)[1].tolist()
+
+
+def test_the_legend_counts_every_frame_alike(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        "ovseg_cli.clips.timeline.draw_legend",
+        lambda areas, *_: told.extend(areas) or np.zeros((1, LEFT + WIDTH + RIGHT, 3), np.uint8),
+    )
+    plot([record(0, 5.0, [(0, 100)]), record(1, 6.0, [(0, 100)]), record(2, 7.0, [(1, 100)])])
+    assert {area.name: area.fraction for area in told} == pytest.approx(
+        {"sky": 2 / 3, "road": 1 / 3}
+    )
 
 
 def test_long_clips_are_averaged():
