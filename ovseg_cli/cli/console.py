@@ -12,11 +12,12 @@ import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
 from ovseg_cli.errors import OutputError
 from ovseg_cli.printable import printable
 
+_NARROWEST_NAME = 6  # columns of a terminal; where even those are missing, all is folded
 BROKEN_PIPE = 141  # exit code, 128 + SIGPIPE: the reader of standard output went away
 
 
@@ -143,12 +144,31 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(stderr=True, highlight=False)
+    shown = [list(map(printable, row)) for row in rows]
+    widths = _widths(list(zip(columns, *shown, strict=True)), console.width)
     drawn = Table(title=Text(title), title_justify="left")
-    for number, column in enumerate(columns):
-        drawn.add_column(Text(column), justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(printable(cell)) for cell in row))
-    Console(stderr=True, highlight=False).print(drawn)
+    for number, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        justify: Literal["left", "right"] = "right" if number else "left"
+        drawn.add_column(Text(column), justify=justify, overflow="fold", width=width)
+    for row in shown:
+        drawn.add_row(*map(Text, row))
+    console.print(drawn)
+
+
+def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int | None]:
+    """How wide each column is to be in so narrow a terminal; None: as wide as it becomes.
+
+    Where room is short, names and titles are folded: a number in two lines is two others.
+    """
+    from rich.cells import cell_len
+
+    least = [max(map(cell_len, " ".join(column).split()), default=1) for column in columns]
+    most = [max(map(cell_len, column)) for column in columns]
+    room = width - 3 * len(columns) - 1  # without lines and blanks between columns
+    if sum(most) > room >= _NARROWEST_NAME + sum(least[1:]):
+        return [None, *least[1:]]
+    return [None] * len(columns)
 
 
 def _print(line: str) -> None:

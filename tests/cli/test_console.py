@@ -77,6 +77,26 @@ def test_markup_and_escapes_in_a_table_are_text(capsys, terminal):
     assert "\x1b[2J" not in drawn
 
 
+@pytest.mark.parametrize("width", [34, 40, 60])
+def test_a_narrow_terminal_folds_names_and_titles_but_no_number(
+    capsys, terminal, monkeypatch, width
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    name = "a long name of a class that is nowhere"
+    rows = [(name, "100.0%", "1,234,567"), ("sky", "<0.1%", "12")]
+    console.table("title", ["class", "true share", "photos"], rows)
+    drawn = capsys.readouterr().err
+    assert max(map(len, drawn.splitlines())) <= width
+    assert all(number in drawn for row in rows for number in row[1:])
+    letters = "".join(line.split("│")[1] for line in drawn.splitlines() if "│" in line)
+    assert letters.replace(" ", "") == f"{name}sky".replace(" ", "")
+
+
+def test_a_terminal_with_room_folds_nothing(capsys, terminal, monkeypatch):
+    console.table("title", ["class", "boundary IoU"], [("sky", "0.5")])
+    assert "boundary IoU" in capsys.readouterr().err
+
+
 def test_no_color(capsys, terminal, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     console.table("title", ["class"], [["sky"]])
