@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -180,12 +181,17 @@ def _without_legend(photo: FinishedPhoto) -> Image.Image:
         # Ours are never progressive, of which a decoder holds the whole, at whatever scale.
         if picture.width > widest or picture.height > highest or "progressive" in picture.info:
             raise ValueError("this is not the overlay of the photo")
-        # Decoded at a fraction of its size where that is enough: much faster.
-        picture.draft("RGB", tuple(2 * side for side in _size(photo)))
+        # Decoded at a fraction of its size where that is enough: much faster. Enough for the photo,
+        # which may be a small part of the picture.
+        width, height = _size(photo)
+        wanted = 2 * width * picture.width / entry.width, 2 * height * picture.height / entry.height
+        picture.draft("RGB", (math.ceil(wanted[0]), math.ceil(wanted[1])))
         scale = picture.width / max(entry.width, MIN_WIDTH)
-        box = (0, 0, min(entry.width * scale, picture.width), entry.height * scale)
-        if box[3] > picture.height:
+        # Whole pixels: at such a fraction the last one may be half of the legend.
+        right, bottom = int(min(entry.width * scale, picture.width)), int(entry.height * scale)
+        if bottom > picture.height:
             raise ValueError("this is not the overlay of the photo")
+        box = (0, 0, max(1, right), max(1, bottom))
         return picture.convert("RGB").resize(_size(photo), Image.Resampling.BOX, box)
 
 

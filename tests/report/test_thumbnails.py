@@ -53,6 +53,26 @@ def test_photo_and_overlay_lie_on_each_other(make_run, tmp_path, files, size_wh)
         assert abs(overlay[4:-4, columns] - expected).max() < 16
 
 
+@pytest.mark.parametrize("size_wh", [(60, 60), (100, 100), (100, 40), (20, 200), (8000, 100)])
+def test_small_overlays_are_sharp_and_show_nothing_of_the_legend(
+    make_run, tmp_path, files, size_wh
+):
+    """Beside the legend of many classes a small photo is a small part of the picture."""
+    width, height = size_wh
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.arange(width) * 30 // width  # thirty classes side by side
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    names = [f"a class of number {number}" for number in range(30)]
+    out = make_run([(tmp_path / "photo.png", "photo")], names)
+    small = made(out, files)["photo.png"]
+    # In grey: of colours so close to each other a JPEG file of this quality has only the mean.
+    overlay = Image.open(files / small.overlay).convert("L")
+    saved = Image.open(out / "overlays/photo.jpg").convert("L")
+    expected = saved.resize(overlay.size, Image.Resampling.BOX, (0, 0, width, height))
+    difference = abs(np.asarray(overlay).astype(int) - np.asarray(expected).astype(int))
+    assert difference.mean() < 5 and difference[-1].mean() < 8
+
+
 def test_without_saved_overlays_they_are_made_of_the_label_maps(make_run, tmp_path, files):
     with_overlay = make_run([(photo_of(tmp_path, (600, 400)), "photo")])
     labels_only = make_run([(photo_of(tmp_path, (600, 400)), "photo")], save=["labels"], out="o2")
