@@ -65,8 +65,11 @@ def draw_legend(
         for row, entry in enumerate(column):
             top = margin + row * line
             swatch = (left, top + size // 4, left + size, top + size // 4 + size)
-            draw.rectangle(swatch, entry.fill, entry.outline)
-            _write_entry(image, entry, left, right - size, top + round(1.05 * size), size)
+            if entry.outline is not None:  # with neither colour Pillow draws in white
+                draw.rectangle(swatch, entry.fill, entry.outline)
+            # Nearer to its own name than to the next swatch, else it is read with that one's name.
+            end = right - round(1.7 * size)
+            _write_entry(image, entry, left, end, top + round(1.05 * size), size)
         left = right
     return np.asarray(image)
 

@@ -64,6 +64,20 @@ def test_columns_use_the_width(written):
     assert wide.shape[0] < narrow.shape[0] / 2
 
 
+def test_a_share_is_nearer_to_its_own_name_than_to_the_next_one(written):
+    image = draw(areas("mountain", "building", fractions=[0.55, 0.45]))
+    color = palette(2)[1]
+    swatch = np.flatnonzero((image == color).all(-1).any(0))[0]  # of the second, in the same row
+    place = {text: (left, right) for text, left, right, _ in written}
+    assert place["building"][0] > swatch > place["55.0%"][1]
+    assert place["55.0%"][0] - place["mountain"][1] < 0.7 * (swatch - place["55.0%"][1])
+
+
+def test_the_count_of_the_rest_has_no_swatch():
+    image = draw(areas(*(f"class {number}" for number in range(MAX_CLASSES + 2))))
+    assert not (image == 255).all(-1).any()  # paler than the paper
+
+
 def test_the_largest_of_many_and_a_count_of_the_rest(written):
     count = MAX_CLASSES + 7
     fractions = [0.01] * MAX_CLASSES + [0.6 / 7] * 7
