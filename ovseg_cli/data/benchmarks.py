@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ovseg_cli.data.ade847 import ADE847_IDS
-from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_lines
+from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_lines, refuse_repeated
 from ovseg_cli.data.stored_labels import label_map_of_mat, objects_of_ade
 from ovseg_cli.errors import UsageError
 from ovseg_cli.vocabulary_files import preset
@@ -50,7 +50,8 @@ def benchmark(name: str) -> Benchmark:
 def open_benchmark(entry: Benchmark, root: Path, split: str | None = None) -> PixelSet:
     """The photos of one split below `root`, read as they were downloaded.
 
-    Raises UsageError, which says where the data is to be had, where something is not there.
+    Raises UsageError, which says where the data is to be had, where something is not there, and for
+    a photo that is listed twice.
     """
     split = split or entry.splits[0]
     if split not in entry.splits:
@@ -64,6 +65,7 @@ def open_benchmark(entry: Benchmark, root: Path, split: str | None = None) -> Pi
             f"{root} does not hold {entry.name} ({error}). Expected there: {entry.layout}. "
             f"It is to be had from {entry.source} ({entry.terms})"
         ) from error
+    refuse_repeated(found.keys, f"the list of {split} in {root}")
     return found
 
 

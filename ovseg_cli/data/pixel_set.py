@@ -229,12 +229,7 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
         ) from error
     if not keys:
         raise UsageError(f"{root / split}.txt names no photo")
-    repeated = [key for key, count in Counter(keys).items() if count > 1]
-    if repeated:
-        raise UsageError(
-            f"{root / split}.txt names photos more than once, which would count as often: "
-            f"{some_of(repeated)}. Leave each once"
-        )
+    refuse_repeated(keys, f"{root / split}.txt")
     if any(not 0 <= number < IGNORE for number in by_id):
         raise UsageError(f"{root}: a class id is not in 0..{IGNORE - 1}, as 8-bit label maps have")
     background = [number for number, name in by_id.items() if name == BACKGROUND]
@@ -253,6 +248,16 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
         ids=tuple(named),
         other_ids=tuple(background),
     )
+
+
+def refuse_repeated(keys: Iterable[str], where: str) -> None:
+    """Raise UsageError for photos that `where` names more than once."""
+    repeated = [key for key, count in Counter(keys).items() if count > 1]
+    if repeated:
+        raise UsageError(
+            f"{where} names photos more than once, which would count as often: "
+            f"{some_of(repeated)}. Leave each once"
+        )
 
 
 def _names_by_id(file: Path) -> dict[int, str]:

@@ -189,6 +189,14 @@ def test_lists_may_begin_with_a_byte_order_mark(tmp_path):
     assert data.keys == ("2007_1",)
 
 
+def test_a_photo_that_is_listed_twice_does_not_count_twice(tmp_path):
+    lists = tmp_path / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("2007_1\n2007_2\n2007_1\n")
+    with pytest.raises(UsageError, match=r"list of val in .* more than once, .*: 2007_1\. Leave"):
+        open_benchmark(benchmark("voc20"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
