@@ -78,6 +78,11 @@ def parse(text: str) -> Vocabulary:
     """Read names as typed on a command line: "sky, road, car|automobile"."""
     if not text.strip():
         raise VocabularyError("no class names given: name at least one, such as 'sky, road'")
+    if "," not in text and len(text.strip().splitlines()) > 1:  # as "$(cat names.txt)" gives it
+        raise VocabularyError(
+            "the class names stand on several lines without a comma: write them as 'sky, road', or "
+            "give their file as --vocab FILE, which has a class a line"
+        )
     return Vocabulary(text.split(","))
 
 

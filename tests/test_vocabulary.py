@@ -30,6 +30,11 @@ class TestParse:
         with pytest.raises(VocabularyError, match="synonym at position 1 is blank"):
             parse(text)
 
+    @pytest.mark.parametrize("text", ["sky\nroad", "sky\r\nroad\n", "sky\u2028road"])
+    def test_lines_of_a_file_are_not_one_name(self, text):
+        with pytest.raises(VocabularyError, match="several lines without a comma.*--vocab FILE"):
+            parse(text)
+
     def test_duplicates_are_named_with_their_positions(self):
         with pytest.raises(VocabularyError, match=r'"car" occurs 2 times \(positions 0, 2\)'):
             parse("car,sky,CAR")
