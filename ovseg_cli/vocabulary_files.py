@@ -12,6 +12,7 @@ from ovseg_cli.errors import VocabularyError
 from ovseg_cli.printable import printable, quoted
 from ovseg_cli.vocabulary import ClassName, Vocabulary, check_classes, class_name
 
+_LINE_BREAK = re.compile("[\n\r\v\f\x85\u2028\u2029]")
 _COMMENT = re.compile(r"(^|\s)#.*")  # a '#' inside a word ("C#") belongs to the name
 MOST_CLASSES = 100_000  # of a YAML file, whose references can multiply what it says
 
@@ -20,11 +21,18 @@ def read(path: str | Path) -> Vocabulary:
     """Read a UTF-8 file with one class a line, synonyms after '|', comments after '#'.
 
     A line that ends in a colon is no class but what the lines indented below it are kinds of. In a
-    file whose name ends in .yaml or .yml that is a mapping: `vehicle: [car, bus, truck]`.
+    file whose name ends in .yaml, .yml or .json that is a mapping: `vehicle: [car, bus, truck]`.
     """
-    text, shown = _read_text(path, "class names"), printable(str(path))
-    if Path(path).suffix.lower() in (".yaml", ".yml"):
+    suffix, shown = Path(path).suffix.lower(), printable(str(path))
+    if suffix in (".csv", ".tsv"):
+        raise VocabularyError(
+            f"{shown}: class names are not read from tables: write one name a line into a .txt file"
+        )
+    text = _read_text(path, "class names")
+    if suffix in (".yaml", ".yml"):
         return _parse_yaml(text, shown)
+    if suffix == ".json":  # which is YAML, but for tabs between values
+        return _parse_yaml(text.expandtabs(), shown)
     return _parse_lines(text, shown)
 
 
@@ -142,9 +150,11 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
         leaves = () if content is None else _leaves(content, (), source)
         classes = list(islice(leaves, MOST_CLASSES + 1))
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise VocabularyError(f"{source}: not valid YAML: {error}") from error
+        raise VocabularyError(f"{source}: not valid YAML or JSON: {error}") from error
     except RecursionError as error:
-        raise VocabularyError(f"{source}: not valid YAML: it is nested too deeply") from error
+        raise VocabularyError(
+            f"{source}: not valid YAML or JSON: it is nested too deeply"
+        ) from error
     if len(classes) > MOST_CLASSES:  # a few lines whose references each repeat the one before
         raise VocabularyError(f"{source}: it holds more than {MOST_CLASSES} classes")
     return _checked(classes, range(1, len(classes) + 1), "position", source)
@@ -166,6 +176,10 @@ def _leaves(content: Any, parents: tuple[str, ...], source: str) -> Iterator[Cla
                 raise VocabularyError(f"{source}: an entry of a list holds no class name")
             yield from _leaves(inner, parents, source)
     elif isinstance(content, str):
+        if "," in content:  # as in the lines of other files: most often brackets are missing
+            raise VocabularyError(
+                f"{source}: {quoted(content)} holds a comma: write several classes as [car, bus]"
+            )
         yield class_name(content, parents)
     else:  # YAML reads no, off and 3 as something else
         raise VocabularyError(f"{source}: {quoted(str(content))} is no text: put it in quotes")
@@ -174,6 +188,13 @@ def _leaves(content: Any, parents: tuple[str, ...], source: str) -> Iterator[Cla
 def _checked(
     classes: Sequence[ClassName], numbers: Sequence[int], kind: str, source: str
 ) -> Vocabulary:
+    for entry, number in zip(classes, numbers, strict=True):
+        for phrase in (*entry.phrases, *entry.parents):
+            if _LINE_BREAK.search(phrase):
+                raise VocabularyError(
+                    f"{source}: class name {quoted(phrase)} at {kind} {number} holds a line break: "
+                    "make it several classes, or leave the break out"
+                )
     try:
         check_classes(classes, numbers, kind)
     except VocabularyError as error:

@@ -39,6 +39,40 @@ class TestRead:
         with pytest.raises(VocabularyError, match=r"line 2: .*comma"):
             read(file)
 
+    @pytest.mark.parametrize("text", ["vehicle: car, bus\n", "- sky\n- car, bus\n", "car, bus"])
+    def test_a_comma_is_an_error_in_yaml_too(self, tmp_path, text):
+        (tmp_path / "names.yaml").write_text(text)
+        with pytest.raises(VocabularyError, match=r'yaml: "car, bus" holds a comma.*\[car, bus\]'):
+            read(tmp_path / "names.yaml")
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("names.txt", "sky\u2028road\n"),
+            ("names.txt", "car|sky\x0broad\n"),
+            ("names.yaml", "vehicle: |\n  sky\n  road\n"),
+            ("names.yaml", '"sky\\nroad": [car]\n'),
+        ],
+    )
+    def test_a_line_break_within_a_name(self, tmp_path, name, text):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(VocabularyError, match=r"(line|position) 1 holds a line break"):
+            read(tmp_path / name)
+
+    def test_a_list_of_json(self, tmp_path):
+        file = tmp_path / "names.json"
+        file.write_text('[\n\t"sky",\n\t"car|auto",\n\t"caf\\u00e9"\n]\n')
+        assert read(file) == Vocabulary(["sky", "car|auto", "caf\u00e9"])
+        file.write_text('["sky",')
+        with pytest.raises(VocabularyError, match=r"names\.json: not valid YAML or JSON"):
+            read(file)
+
+    @pytest.mark.parametrize("name", ["names.csv", "names.TSV"])
+    def test_a_table_is_no_list_of_names(self, tmp_path, name):
+        (tmp_path / name).write_text("class\nsky\n")
+        with pytest.raises(VocabularyError, match=r"names\..*one name a line into a \.txt file"):
+            read(tmp_path / name)
+
     def test_blank_synonym(self, tmp_path):
         file = tmp_path / "names.txt"
         file.write_text("sky\ncar|\n")

@@ -149,7 +149,7 @@ def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[C
             "--vocab",
             metavar="FILE",
             help="Class names from a file: one class a line, '#' starts a comment; below "
-            "'vehicle:' may stand what are kinds of it, indented; or YAML (.yaml).",
+            "'vehicle:' may stand what are kinds of it, indented; or YAML or JSON (.yaml, .json).",
         )
         @click.option(
             "--preset",
