@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,10 @@ class PixelSet:
                 f"anew, or take {key} off the list"
             )
         return image, stored
+
+    def photo_stem(self, key: str) -> str:
+        """How the file of a photo is called, without what follows its last dot."""
+        return PurePath(key).name if self._is_own else self.files(self.root, key)[0].stem
 
     def require_files(self) -> None:
         """Raise UsageError that names what is listed but has no photo or no label map."""

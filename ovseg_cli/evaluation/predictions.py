@@ -19,6 +19,8 @@ class PredictionFiles:
     Its values are positions in the set's names, the number of names being background where the set
     has it, as `ovseg segment` writes them; or with `own_ids` those of the set's own label files.
     255, and in files of 16 bits 65535, is unlabelled; with own_ids every value that is no class.
+    Where photos are called otherwise than their keys, as in Cityscapes, a file may be called as its
+    photo is: that, too, is how `ovseg segment` writes it.
     """
 
     def __init__(self, folder: Path, data: PixelSet, *, own_ids: bool = False) -> None:
@@ -33,7 +35,10 @@ class PredictionFiles:
             )
 
     def _file(self, key: str) -> Path:
-        return self.folder / f"{key}.png"
+        file = self.folder / f"{key}.png"
+        if os.path.isfile(file):
+            return file
+        return file.parent / f"{self.data.photo_stem(key)}.png"
 
     def __call__(self, key: str, image: np.ndarray) -> tuple[np.ndarray, None]:
         """The labels (H, W) int32 of one photo (H, W, 3).

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg_cli.data.benchmarks import benchmark, open_benchmark
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.evaluation.predictions import PredictionFiles
 from ovseg_cli.segmentation import UNLABELED
@@ -72,6 +73,21 @@ def test_missing_files_are_named(pets, tmp_path):
     many = replace(pets, keys=tuple(f"k{number}" for number in range(9)))
     with pytest.raises(UsageError, match=r"lacks 9 of 9 .*: k0\.png, .*k4\.png and 4 more"):
         PredictionFiles(tmp_path / "out", many)
+
+
+def test_maps_may_be_called_as_photos_whose_names_hold_more_than_their_key(tmp_path):
+    """As `ovseg segment leftImg8bit/val -r` writes them."""
+    photos = tmp_path / "leftImg8bit/val"
+    write(photos, np.zeros((2, 3, 3)), keys=["ulm/ulm_0_leftImg8bit"])
+    city = open_benchmark(benchmark("cityscapes19"), tmp_path)
+    with pytest.raises(UsageError, match=r"lacks 1 of 1 label maps: ulm/ulm_0\.png"):
+        PredictionFiles(tmp_path / "out", city)
+    write(tmp_path / "out", [[0, 1, 18], [255, 2, 0]], keys=["ulm/ulm_0_leftImg8bit"])
+    labels, _ = PredictionFiles(tmp_path / "out", city)("ulm/ulm_0", PHOTO)
+    assert labels.tolist() == [[0, 1, 18], [U, 2, 0]]
+    write(tmp_path / "out", [[3, 1, 18], [255, 2, 0]], keys=["ulm/ulm_0"])  # counts before it
+    labels, _ = PredictionFiles(tmp_path / "out", city)("ulm/ulm_0", PHOTO)
+    assert labels[0, 0] == 3
 
 
 @pytest.mark.parametrize(
