@@ -100,7 +100,7 @@ def download_model(name: str, as_json: bool) -> None:
             entry = download.obtain(published, remote, lambda done, total: bar.move_to(done))
         except CheckpointError as error:  # what the server sends is no fault of the command's
             raise NetworkError(str(error)) from error
-    _show(_record(entry), as_json)
+    _show(_told(published) | _record(entry), as_json)
 
 
 @command.command("import")
@@ -212,10 +212,18 @@ def _show(record: dict[str, Any], as_json: bool) -> None:
 
 
 def _record(entry: "ModelEntry") -> dict[str, Any]:
-    """Of a model that is here; what the catalogue knows of it stands beside."""
+    """Of a model that is here; what the catalogue knows of it stands beside.
+
+    Not where only the name is the same, as of a file that was imported or trained under it.
+    """
     from ovseg_cli.catalogue import catalogue
 
-    known = [_told(published) for published in catalogue() if published.name == entry.name]
+    known = [
+        _told(published)
+        for published in catalogue()
+        if published.name == entry.name
+        and (entry.bundled or entry.description == published.description)
+    ]
     about = known[0] if known else {}
     return about | asdict(entry) | {"path": str(entry.path), "here": True}
 

@@ -99,6 +99,18 @@ def test_show(program, weights):
     assert MINI.checksum in ended.out and "MIT" in ended.out
 
 
+def test_show_does_not_take_a_file_for_the_published_one_by_its_name(program, weights):
+    from ovseg_cli.catalogue import lookup
+
+    published = lookup("clip-vit-b-16")
+    weights.entries = [replace(MINE, name=published.name)]
+    record = json.loads(program("models", "show", published.name, "--json").out)
+    assert "accuracy" not in record and "architecture" not in record
+    weights.entries = [replace(MINE, name=published.name, description=published.description)]
+    record = json.loads(program("models", "show", published.name, "--json").out)
+    assert record["accuracy"] == published.accuracy
+
+
 def test_show_of_a_model_that_is_not_here(program, weights):
     ended = program("models", "show", "deop-vit-b-16-r101c")
     assert ended.code == 0
