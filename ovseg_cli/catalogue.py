@@ -10,12 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from ovseg_cli.errors import UsageError
 
 HUB = "https://huggingface.co"
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # the first that exists
 CREDENTIALS = re.compile(r"^(\w+://)?.*@", re.DOTALL)  # of an address, after its scheme
+QUERY = re.compile(r"[?#].*", re.DOTALL)  # and a fragment
 OPEN_CLIP = re.compile(r"open_clip:([\w.-]+)/([\w.-]+)")
 
 
@@ -121,14 +123,10 @@ def catalogue() -> list[Published]:
 def lookup(name: str) -> Published:
     """A model of the catalogue, or any ViT that open_clip lists, as open_clip:ARCH/PRETRAINED.
 
-    Raises UsageError for a name that nobody knows, and for credentials in HF_ENDPOINT.
+    Raises UsageError for a name that nobody knows, and for an HF_ENDPOINT that is no address or
+    holds more than one.
     """
-    if "@" in _endpoint():
-        raise UsageError(
-            "HF_ENDPOINT holds a user name, password or token, which ovseg neither sends nor "
-            "shows: give the address alone. A file that cannot be had without becomes a model by "
-            "`ovseg models import`"
-        )
+    _check_endpoint()
     for entry in catalogue():
         if entry.name == name:
             return entry
@@ -188,8 +186,29 @@ def _hub_urls(repository: str) -> tuple[str, ...]:
 
 
 def _hub_url(repository: str, file: str) -> str:
-    shown = CREDENTIALS.sub(r"\1", _endpoint())
+    shown = QUERY.sub("", CREDENTIALS.sub(r"\1", _endpoint()))
     return f"{shown.rstrip('/')}/{repository}/resolve/main/{file}"
+
+
+def _check_endpoint() -> None:
+    """Raise UsageError, which does not show the value: any part of it may be secret."""
+    endpoint = _endpoint()
+    if any(sign in endpoint for sign in "@?#"):
+        raise UsageError(
+            "HF_ENDPOINT holds a user name, password, token or query, which ovseg neither sends "
+            "nor shows: give the address alone, without '@', '?' and '#'. A file that cannot be "
+            "had without becomes a model by `ovseg models import`"
+        )
+    try:
+        parts = urlsplit(endpoint)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of a bracket or a port
+        valid = False
+    if not valid or re.search(r"\s", endpoint):
+        raise UsageError(
+            "HF_ENDPOINT is no address of a server: give one such as https://mirror.example, or "
+            "unset it for the hub itself"
+        )
 
 
 def _endpoint() -> str:

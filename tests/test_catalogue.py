@@ -43,6 +43,29 @@ def test_credentials_in_the_address_of_a_mirror_are_refused_and_not_shown(monkey
     assert not any("hf_" in url or "me:" in url for url in urls)
 
 
+@pytest.mark.parametrize("rest", ["?token=SECRET", "/hub?token=SECRET", "#SECRET"])
+def test_a_query_in_the_address_of_a_mirror_is_refused_and_not_shown(monkeypatch, rest):
+    monkeypatch.setenv("HF_ENDPOINT", f"https://mirror.example{rest}")
+    with pytest.raises(UsageError, match="HF_ENDPOINT holds .* query") as raised:
+        lookup("clip-vit-b-16")
+    assert "SECRET" not in str(raised.value)
+    urls = [url for entry in catalogue() for url in entry.urls]
+    assert any("mirror.example/" in url for url in urls) and "SECRET" not in "".join(urls)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("https://[mirror.example", "https://mirror.example:port", "https://mirror.example:99999"),
+        *("mirror.example", "https://", "https:///hub", "ftp://mirror.example", "https://a b"),
+    ],
+)
+def test_a_mirror_that_has_no_address(monkeypatch, endpoint):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(UsageError, match="HF_ENDPOINT is no address of a server"):
+        lookup("clip-vit-b-16")
+
+
 @pytest.mark.parametrize(
     ("name", "repository", "gelu"),
     [
