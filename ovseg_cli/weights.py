@@ -33,7 +33,7 @@ DIGEST_KEY = "tensors_sha256"  # in our JSON
 HEADER_KEY = "ovseg"  # of our JSON in a safetensors header
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 MODEL_FILE = "model.safetensors"  # in the folder of a training
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # file systems know up to 255 bytes
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def place_of(name: str) -> Path:
     bundled = any(stem == path.stem for path, is_bundled in _files() if is_bundled)
     if bundled or not NAME.fullmatch(stem):
         raise UsageError(
-            f"a model cannot be named {name!r}: letters, digits, '.', '_' and '-', and not the "
-            "name of a bundled model"
+            f"a model cannot be named {name!r:.80}: letters, digits, '.', '_' and '-', 200 at "
+            "most, and not the name of a bundled model"
         )
     return home() / "models" / f"{stem}.safetensors"
 
@@ -129,7 +129,7 @@ def find(name_or_path: str | Path) -> ModelEntry:
             f"`ovseg models show {name}` tells about it"
         )
     raise UsageError(
-        f"no model {name!r}: neither a file nor one of {', '.join(sorted(known))}; "
+        f"no model {name!r}: neither a file nor one of {', '.join(sorted(map(_name, known)))}; "
         "see `ovseg models list`"
     )
 

@@ -210,6 +210,14 @@ def test_names_that_are_no_file_names(name):
         weights.place_of(name)
 
 
+def test_a_name_that_is_too_long_for_a_file_is_refused_before_anything_is_made():
+    assert weights.place_of("a" * 200)
+    for name in ("a" * 201, f"open_clip:{'a' * 100}/{'b' * 100}"):
+        with pytest.raises(UsageError, match="cannot be named .*200 at most") as raised:
+            weights.place_of(name)
+        assert len(str(raised.value)) < 250
+
+
 def test_names_of_open_clip_become_file_names_and_back(home):
     name = "open_clip:ViT-B-32/laion2b_s34b_b79k"
     place = weights.place_of(name)
@@ -217,6 +225,8 @@ def test_names_of_open_clip_become_file_names_and_back(home):
     weights.save(checkpoint(a=torch.zeros(1)), place)
     assert weights.find(name).name == name
     assert name in [entry.name for entry in weights.available()]
+    with pytest.raises(UsageError, match=f"neither a file nor one of .*{name}"):
+        weights.find("nonsense")
 
 
 def test_a_model_that_can_be_had_is_named_with_the_command_that_fetches_it():
