@@ -97,8 +97,9 @@ def fetch(remote: Remote, target: Path, sha256: str | None, progress: Progress) 
         version = json.dumps([remote.url, remote.version, remote.size_bytes]).encode()
         if not remote.version or not note.exists() or note.read_bytes() != version:
             partial.unlink(missing_ok=True)
-        note.write_bytes(version)
+            note.unlink(missing_ok=True)
         _require_room(remote, partial)
+        note.write_bytes(version)
         _receive_all(remote, partial, progress)
         if sha256 is not None and weights.file_digest(partial) != sha256:
             raise CheckpointError(

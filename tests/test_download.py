@@ -404,6 +404,7 @@ def test_a_disk_that_is_known_to_be_too_small_is_not_begun(server, tmp_path, mon
     with pytest.raises(OutputError, match=f"3 MB, and as much.* {free // 10**6} MB are free"):
         fetch(remote, tmp_path / "d" / "m.bin", SHA256, ignore)
     assert server.seen == []
+    assert kept(tmp_path / "d") == []
 
 
 def test_a_disk_that_fills_up_keeps_nothing(server, tmp_path):
