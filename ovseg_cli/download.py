@@ -55,9 +55,10 @@ def ask(published: Published) -> Remote:
 def obtain(published: Published, remote: Remote, progress: Progress) -> weights.ModelEntry:
     """Download the model's file and import it under its name, whatever is there of that name.
 
-    Raises what `fetch` and `import_checkpoint` do, and UsageError, before it fetches anything,
-    where no model can be written. Of a file that is not a model nothing is kept; one that could
-    not be imported for another reason stays, and the next call does not fetch it again.
+    Raises what `fetch` does, CheckpointError for a file that is not the model it should be,
+    OutputError, and UsageError, before it fetches anything, where no model can be written. Of a
+    file that is not a model nothing is kept; one that could not be imported for another reason
+    stays, and the next call does not fetch it again.
     """
     suffix = Path(urlsplit(remote.url).path).suffix
     place = weights.place_of(published.name)
@@ -72,9 +73,15 @@ def obtain(published: Published, remote: Remote, progress: Progress) -> weights.
             description=published.description,
             licence=published.licence,
         )
-    except (CheckpointError, UsageError):
+    except CheckpointError:
         remove([file, _note(file)])
         raise
+    except UsageError as error:  # of the catalogue's options: the user has given none
+        remove([file, _note(file)])
+        raise CheckpointError(
+            f"{remote.url} does not fit what is known of {published.name} ({error}). A file that "
+            "came another way becomes a model by `ovseg models import --config`"
+        ) from error
     remove([file, _note(file)])
     return entry
 

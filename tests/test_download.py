@@ -484,6 +484,14 @@ def test_where_no_model_can_be_written_none_is_fetched(server, clip_file):
     assert server.seen == []
 
 
+def test_a_file_that_does_not_fit_its_entry_is_not_the_user_s_fault(server, clip_file):
+    server.answer = serve(clip_file)
+    wanted = published(server)  # without the heads that its tensors do not tell
+    with pytest.raises(CheckpointError, match="m.bin does not fit what is known of mine .*heads"):
+        obtain(wanted, ask(wanted), ignore)
+    assert kept(weights.home() / "downloads") == []
+
+
 class Malicious:
     def __init__(self, target: Path) -> None:
         self.target = target
