@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class PixelBatch:
     set_name: str
     images: np.ndarray  # (B, S, S, 3) uint8 RGB
     labels: np.ndarray  # (B, S, S) uint8: training id, K for none of the names, or IGNORE
-    guests: tuple[Guest, ...] = ()  # what the labels K+1, K+2, ... stand for
+    guests: Mapping[int, Guest] = field(default_factory=dict)  # what labels beyond the set's mean
 
 
 @dataclass(frozen=True, eq=False)

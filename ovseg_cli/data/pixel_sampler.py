@@ -81,6 +81,8 @@ class PixelSampler:
             for label in self.pastable
         }
         self._guests: list[tuple[Donor, int]] = []
+        self._marked: Sequence[np.ndarray] = ()
+        self._first_guest = data.other + 1  # the least label that nothing else has
 
     def borrow(self, other: Donor, kinds: Mapping[str, Collection[str]]) -> None:
         """Paste what another set's photos show of classes with the same names, too.
@@ -101,9 +103,18 @@ class PixelSampler:
         """
         self._guests += [(other, label) for label in labels if len(other.showing[label])]
 
+    def mark(self, labels: Sequence[np.ndarray], count: int) -> None:
+        """Let the photos have these labels (H, W) uint8, which say more of what no name means.
+
+        Of it K+1 to K+count stand for further names, K for none of these either, K+count+1 for one
+        of the two.
+        """
+        self._marked, self._first_guest = labels, self.data.other + count + 2
+
     def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Photo and labels, as `PixelSet.load` gives them."""
-        return self._kept.get(index) or self.data.load(self.data.keys[index])
+        """Photo and labels, as `PixelSet.load` gives them or `mark` had them."""
+        image, labels = self._kept.get(index) or self.data.load(self.data.keys[index])
+        return image, self._marked[index] if self._marked else labels
 
     def draw(self, count: int, style: ViewStyle, draw: np.random.Generator) -> PixelBatch:
         """count views of style.size×style.size."""
@@ -122,7 +133,7 @@ class PixelSampler:
                 things = self._things[label]
                 _paste(*view, label, things[draw.integers(len(things))], style, draw)
             views.append(view)
-        guests = self._paste_guests(views, style, draw) if style.guests and self._guests else ()
+        guests = self._paste_guests(views, style, draw) if style.guests and self._guests else {}
         images, labels = (np.stack(parts) for parts in zip(*views, strict=True))
         for number in np.flatnonzero(draw.random(count) < style.mix_share):
             rows, columns, _ = random_box(style.size, draw)
@@ -136,20 +147,19 @@ class PixelSampler:
         views: Sequence[tuple[np.ndarray, np.ndarray]],
         style: ViewStyle,
         draw: np.random.Generator,
-    ) -> tuple[Guest, ...]:
-        """Lay a guest into each view, in place; as many as there are labels for."""
-        first = self.data.other + 1
+    ) -> dict[int, Guest]:
+        """Lay a guest into each view, in place; as many as there are labels for, by label."""
         labels: dict[Guest, int] = {}
         for view in views:
             other, theirs = self._guests[draw.integers(len(self._guests))]
             guest = Guest(other.name, theirs)
-            label = labels.get(guest, first + len(labels))
+            label = labels.get(guest, self._first_guest + len(labels))
             if label == IGNORE:
                 break
             labels[guest] = label
             photo = int(draw.choice(other.showing[theirs]))
             _paste(*view, label, Thing(other, photo, (theirs,)), style, draw)
-        return tuple(labels)
+        return {label: guest for guest, label in labels.items()}
 
 
 def _paste(

@@ -38,6 +38,7 @@ from ovseg_cli.training.engine import weight_decay_groups
 from ovseg_cli.training.group_names import GroupNames, NamesConfig
 from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.other_names import kinds_of
+from ovseg_cli.training.photo_marks import PhotoMarksConfig, stored_marks
 from ovseg_cli.training.picture_masks import PictureMasksConfig, stored_masks
 from ovseg_cli.training.true_masks import Encoded, look, mask_loss
 from ovseg_cli.training.validation import region_ious, val_sets
@@ -80,6 +81,7 @@ class DenseConfig(NamesConfig):
     mask_weight: float = 0.0  # of naming true masks through the class token; for a SAN
     picture_scales: tuple[float, float] = (1.0, 1.0)  # enlargement in mosaics, drawn; at least
     picture_masks: PictureMasksConfig | None = None  # how the model marks things in pictures
+    photo_marks: tuple[PhotoMarksConfig, ...] = ()  # what it marks in photos beside their names
     guest_share: float = 0.0  # groups of photos into which guests are pasted, under their own names
     guests: tuple[str, ...] = ()  # classes marked in pictures that no name of the photos means
     # What non-object weighs in the losses of pixels, so that one feature serves few and many names.
@@ -151,6 +153,7 @@ class DenseStage:
             strangers = sorted(set(getattr(config, key)) - set(self.photos))
             if strangers:
                 raise UsageError(f"{key}: {strangers[0]} is not among the pixel_sets")
+        marked = _marked(config, self.photos)
         powers = {name: config.weight_power for name in self.photos} | config.weight_powers
         self.names = GroupNames(
             model,
@@ -158,6 +161,7 @@ class DenseStage:
             {name: (s.data.names, _weights(s, powers[name])) for name, s in self.photos.items()},
             {name: pictures.names for name, pictures in images.items()},
             device,
+            {name: marks.names for name, marks in marked.items()},
         )
         # Last, for it may take minutes: what is wrong with a recipe is said before.
         parts = config.picture_masks.parts if config.picture_masks else ()
@@ -172,6 +176,9 @@ class DenseStage:
             )
             for name, pictures in images.items()
         }
+        for name, marks in marked.items():
+            photos, file = self.photos[name], Kept(out / f"{name}-marks.npz", origin)
+            photos.mark(stored_marks(model, photos, marks, file, device), len(marks.names))
         for sampler in self.pictures.values():
             guests = [i for i, name in enumerate(sampler.names) if name in config.guests]
             for taker in self.photos.values():
@@ -298,6 +305,20 @@ class DenseStage:
         }
         size = self.config.evaluate_size
         return region_ious(model, self.validation, text, size, self.device, "grid")
+
+
+def _marked(config: DenseConfig, photos: Mapping[str, PixelSampler]) -> dict[str, PhotoMarksConfig]:
+    """What is marked in which sets; raises UsageError where that cannot be."""
+    marked: dict[str, PhotoMarksConfig] = {}
+    for marks in config.photo_marks:
+        for name in marks.sets:
+            if name not in photos:
+                raise UsageError(f"photo_marks: {name} is not among the pixel_sets")
+            if name in marked:
+                raise UsageError(f"photo_marks: {name} is listed twice")
+            marks.check(photos[name].data)
+            marked[name] = marks
+    return marked
 
 
 def _check_guests(config: DenseConfig, images: Mapping[str, ImageSet]) -> None:

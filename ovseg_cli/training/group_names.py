@@ -75,14 +75,19 @@ class GroupNames:
         photos: Mapping[str, tuple[Sequence[str], Tensor]],
         pictures: Mapping[str, Phrases],
         device: torch.device,
+        marked: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """photos: of each set its K names and the weights (K+1,) of the loss; pictures: of each
-        set what its classes are called. Raises UsageError where other_names fit no set.
+        set what its classes are called; marked: of sets what is marked in their photos beside
+        their names. Raises UsageError where other_names fit no set.
         """
         self.config = config
+        self.marked = marked or {}
         self.own = {
             **{
-                name: _own(self._with_synonyms(names), weights.to(device))
+                name: _own(
+                    self._with_synonyms(names), weights.to(device), self.marked.get(name, ())
+                )
                 for name, (names, weights) in photos.items()
             },
             **{
@@ -93,6 +98,15 @@ class GroupNames:
         self.others = self._other_vocabularies(set(photos), device)
         self._text = self._encode_phrases(model, device)
 
+    def _with_marked(self, set_name: str, marked: Sequence[str]) -> Renaming:
+        """A set's own vocabulary and the names of what is marked, which weigh as non-object."""
+        own, count = self.own[set_name], len(self.own[set_name].phrases)
+        unsure = count + 1 + len(marked)
+        table = _with_more(own.table, count, range(count + 1, unsure))
+        table[unsure] = IGNORE
+        weights = torch.cat([own.weights, own.weights[-1:].repeat(len(marked))])
+        return Renaming((*own.phrases, *self._with_synonyms(marked)), table, weights)
+
     def _with_synonyms(self, names: Sequence[str]) -> Phrases:
         return tuple((name, *self.config.synonyms.get(name, ())) for name in names)
 
@@ -102,13 +116,16 @@ class GroupNames:
         """Of each set, the vocabularies that it takes on beside its own."""
         classes = {name: [row[0] for row in own.phrases] for name, own in self.own.items()}
         found: dict[str, list[Renaming]] = {name: [] for name in classes}
+        for name, marked in self.marked.items():
+            found[name].append(self._with_marked(name, marked))
         for other in self.config.other_names:
             absent = sorted(set(other.sets) - set(classes))
             if absent:
                 raise UsageError(f"other_names: the set {absent[0]} is not listed")
             other.check(name for folder in other.sets for name in classes[folder])
             for folder in other.sets:
-                table = torch.from_numpy(other.table(classes[folder])).to(device)
+                marks = self.marked.get(folder, ())
+                table = torch.from_numpy(other.table(classes[folder], marks)).to(device)
                 if folder in photos:
                     weights = renamed_weights(self.own[folder].weights, table, len(other.names))
                 else:
@@ -130,7 +147,9 @@ class GroupNames:
         """(K, C) of names of the sets."""
         return torch.stack([self._text[name] for name in names])
 
-    def draw(self, set_name: str, draw: np.random.Generator, guests: Sequence[Guest] = ()) -> Names:
+    def draw(
+        self, set_name: str, draw: np.random.Generator, guests: Mapping[int, Guest] | None = None
+    ) -> Names:
         """All names of a vocabulary, for a group of that set; of its own, and theirs, with guests.
 
         Another vocabulary may have a name for a guest, too.
@@ -139,10 +158,10 @@ class GroupNames:
         chosen = own if guests else self._renaming(set_name, draw) or own
         phrases, weights, table = chosen.phrases, chosen.weights, chosen.table
         if guests:
-            theirs = [self.own[guest.set_name].phrases[guest.label] for guest in guests]
+            theirs = [self.own[guest.set_name].phrases[guest.label] for guest in guests.values()]
             phrases = [*phrases, *theirs]
             weights = torch.cat([weights[:-1], weights.new_ones(len(guests)), weights[-1:]])
-            table = _with_guests(table, len(own.phrases), len(guests))
+            table = _with_more(table, len(own.phrases), list(guests))
         return Names(self._drawn(phrases, draw), weights, table, own=chosen is own)
 
     def thinned(self, names: Names, labels: Tensor, draw: np.random.Generator) -> Names:
@@ -169,18 +188,20 @@ class GroupNames:
         return torch.stack(rows)
 
 
-def _own(phrases: Phrases, weights: Tensor) -> Renaming:
-    """A set's own vocabulary: its labels are the numbers of the names."""
+def _own(phrases: Phrases, weights: Tensor, marked: Sequence[str] = ()) -> Renaming:
+    """A set's own vocabulary: its labels are the numbers of the names; none is what is marked."""
     table = torch.arange(IGNORE + 1, device=weights.device)
     table[len(weights) :] = IGNORE
+    if marked:
+        table[len(weights) : len(weights) + len(marked) + 1] = len(phrases)
     return Renaming(phrases, table, weights)
 
 
-def _with_guests(table: Tensor, count: int, guests: int) -> Tensor:
-    """A set's own table of count names, with the labels that follow its non-object's for guests."""
+def _with_more(table: Tensor, count: int, labels: Sequence[int]) -> Tensor:
+    """A set's own table of count names, these labels standing for as many further ones."""
     table = table.clone()
-    table[count] = count + guests  # non-object stays last
-    table[count + 1 : count + 1 + guests] = torch.arange(count, count + guests).to(table)
+    table[table == count] = count + len(labels)  # non-object stays last
+    table[list(labels)] = torch.arange(count, count + len(labels)).to(table)
     return table
 
 

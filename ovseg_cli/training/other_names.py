@@ -40,10 +40,11 @@ class OtherNames:
             if unknown:
                 raise UsageError(f"names of another vocabulary: no class {unknown[0]!r}")
 
-    def table(self, classes: Sequence[str]) -> np.ndarray:
+    def table(self, classes: Sequence[str], marked: Sequence[str] = ()) -> np.ndarray:
         """(256,) int64: of each of a set's classes the number here, K for none, or IGNORE.
 
-        Every other label, such as a set's own "none of these", becomes IGNORE: it may be anything.
+        marked: what is marked in its photos beside the classes. Every other label, such as a set's
+        own "none of these", becomes IGNORE: it may be anything.
         """
         numbers = {name: number for number, name in enumerate(self.names)}
         for number, name in enumerate(self.names):
@@ -51,6 +52,8 @@ class OtherNames:
         numbers |= dict.fromkeys(self.unsure, IGNORE)
         table = np.full(IGNORE + 1, IGNORE)
         table[: len(classes)] = [numbers.get(name, len(self.names)) for name in classes]
+        first = len(classes) + 1
+        table[first : first + len(marked)] = [numbers.get(n, len(self.names)) for n in marked]
         return table
 
 

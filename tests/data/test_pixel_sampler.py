@@ -206,14 +206,29 @@ def test_guests_are_pasted_under_labels_of_their_own(plains, marked):
     sampler.invite(marked, [0, 1])  # of "a" nothing is told from what is around it
     style = ViewStyle(40, (1.0, 1.0), guests=True)
     views = sampler.draw(60, style, np.random.default_rng(0))
-    assert views.guests == (Guest("pets", 1),)
+    assert views.guests == {4: Guest("pets", 1)}
     pasted = views.images[..., 0] == 10
     assert (views.labels[pasted] == 4).all()  # after the three names and none of them
     assert pasted.any((1, 2)).all()
     assert not np.isin(views.images[..., 0], (12, 20, 30)).any()
     without = sampler.draw(60, replace(style, guests=False), np.random.default_rng(0))
-    assert without.guests == ()
+    assert not without.guests
     assert np.isin(without.labels, (0, 1, 3, IGNORE)).all()
+
+
+def test_what_is_marked_replaces_the_labels_and_guests_follow_it(plains, marked):
+    sampler = PixelSampler(read_pixel_set(plains, "train"))
+    sampler.invite(marked, [1])
+    labels = [
+        np.full(sampler.photo(i)[1].shape, 5, np.uint8) for i in range(len(sampler.data.keys))
+    ]
+    sampler.mark(labels, 2)  # 3 is none of the names, 4 and 5 are marked, 6 is unsure
+    assert (sampler.photo(1)[1] == 5).all()
+    style = ViewStyle(40, (1.0, 1.0), guests=True)
+    views = sampler.draw(20, style, np.random.default_rng(0))
+    assert views.guests == {7: Guest("pets", 1)}
+    assert set(np.unique(views.labels)) <= {5, 7, IGNORE}
+    assert (views.labels[views.images[..., 0] == 10] == 7).all()
 
 
 def test_guests_have_labels_that_are_free(plains, marked, monkeypatch):
@@ -228,7 +243,7 @@ def test_guests_have_labels_that_are_free(plains, marked, monkeypatch):
     views = sampler.draw(60, style, np.random.default_rng(0))
     assert len(views.guests) == 1
     assert views.labels[views.labels != 255].max() == 4
-    colour = {0: 20, 1: 10}[views.guests[0].label]
+    colour = {0: 20, 1: 10}[next(iter(views.guests.values())).label]
     assert (views.images[..., 0][views.labels == 4] == colour).all()
 
 

@@ -20,6 +20,7 @@ from ovseg_cli.training import dense
 from ovseg_cli.training.dense import GROUPS, DenseBatch, DenseConfig, DenseStage, Phase
 from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.other_names import OtherNames
+from ovseg_cli.training.photo_marks import PhotoMarksConfig
 from ovseg_cli.training.picture_masks import PictureMasksConfig
 
 CPU = torch.device("cpu")
@@ -263,6 +264,43 @@ def test_guests_come_of_marked_pictures(tiny, pictures, wrong, said):
         stage_of(build(tiny), replace(config, **wrong), pictures)
 
 
+MARKS = PhotoMarksConfig(("discs",), names=("day",), sizes=(64,))
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ([replace(MARKS, sets=("deserts",))], "deserts is not among the pixel_sets"),
+        ([MARKS, MARKS], "discs is listed twice"),
+        ([replace(MARKS, sets=("fields",))], "fields has no pixels that are none of its names"),
+    ],
+)
+def test_marks_of_sets_that_cannot_have_them(tiny, data, marks, said):
+    with pytest.raises(UsageError, match=f"photo_marks: {said}"):
+        stage_of(build(tiny), replace(CONFIG, photo_marks=tuple(marks)), data)
+
+
+def test_what_is_marked_in_photos_is_learnt(tiny, data, tmp_path, monkeypatch):
+    """All that is none of the names of the discs is marked as day."""
+
+    def all_day(model, photos, config, file, device):
+        assert file.path == tmp_path / "discs-marks.npz"
+        labels = [photos.photo(index)[1] for index in range(len(photos.data.keys))]
+        return [np.where(each == 2, 3, each).astype(np.uint8) for each in labels]
+
+    monkeypatch.setattr(dense, "stored_marks", all_day)
+    phase = replace(PHOTOS, sets={"discs": 1.0})
+    config = replace(
+        CONFIG, phases=(phase,), photo_marks=(MARKS,), other_names_share=1.0, synonym_share=0.0
+    )
+    stage = DenseStage(build(tiny), config, data, 100, CPU, out=tmp_path, origin="")
+    for group in stage.batch(0).groups:
+        assert {0, 1, 3, IGNORE} >= set(np.unique(group.labels).tolist()) > {3}
+    names = stage.names.draw("discs", np.random.default_rng(0))
+    assert torch.equal(names.text, stage.names.features(["red", "blue", "day"]))
+    assert names.table[:5].tolist() == [0, 1, 3, 2, IGNORE]
+
+
 def test_guests_are_learnt_in_photos(tiny, pictures, halves, monkeypatch):
     config = replace(
         CONFIG,
@@ -274,7 +312,7 @@ def test_guests_are_learnt_in_photos(tiny, pictures, halves, monkeypatch):
     stage = stage_of(build(tiny), config, pictures)
     batch = stage.batch(0)
     for group in batch.groups:
-        assert group.guests == (Guest("moods", 1),)
+        assert list(group.guests.values()) == [Guest("moods", 1)]
         label = stage.photos[group.set_name].data.other + 1
         assert (group.labels == label).any()
     asked = []

@@ -28,8 +28,8 @@ def drawn(draw):
 @pytest.fixture
 def ask(tiny):
     model = build(tiny)
-    return lambda **values: GroupNames(
-        model, NamesConfig(**values), dict([DISCS, FIELDS]), MOODS, CPU
+    return lambda marked=None, **values: GroupNames(
+        model, NamesConfig(**values), dict([DISCS, FIELDS]), MOODS, CPU, marked
     )
 
 
@@ -70,7 +70,7 @@ def test_a_set_takes_on_the_names_of_another_vocabulary(ask):
 def test_guests_have_their_own_names_beside_the_sets(ask):
     other = OtherNames(("day", "blue"), ("discs",))
     group_names = ask(other_names=(other,), other_names_share=1.0, synonym_share=0.0)
-    guests = [Guest("moods", 1), Guest("moods", 0)]
+    guests = {3: Guest("moods", 1), 4: Guest("moods", 0)}
     names = group_names.draw("discs", np.random.default_rng(0), guests)
     assert names.own  # day may be a name for something sunny
     assert torch.equal(names.text[:2], group_names.features(["red", "blue"]))
@@ -80,6 +80,23 @@ def test_guests_have_their_own_names_beside_the_sets(ask):
     assert names.table[:5].tolist() == [0, 1, 4, 2, 3]
     assert set(names.table[5:].tolist()) == {IGNORE}
     assert group_names.own["discs"].table[:4].tolist() == [0, 1, 2, IGNORE]  # as it was
+
+
+def test_what_is_marked_beside_a_sets_names(ask):
+    """Labels of the photos: red, blue, none, then sky, grass and unsure, then a guest."""
+    other = OtherNames(("day", "blue"), ("discs", "fields"), {"day": ("sky",)})
+    group_names = ask({"discs": ("sky", "grass")}, other_names=(other,), synonym_share=0.0)
+    own = group_names.own["discs"]
+    assert own.table[:7].tolist() == [0, 1, 2, 2, 2, 2, IGNORE]
+    both, renamed = group_names.others["discs"]
+    assert [row[0] for row in both.phrases] == ["red", "blue", "sky", "grass"]
+    assert both.table[:7].tolist() == [0, 1, 4, 2, 3, IGNORE, IGNORE]
+    assert both.weights.tolist() == [0.5, 2.0, 1.0, 1.0, 1.0]
+    assert renamed.table[:7].tolist() == [2, 1, IGNORE, 0, 2, IGNORE, IGNORE]
+    assert group_names.own["fields"].table[:4].tolist() == [0, 1, 2, IGNORE]
+    guests = {6: Guest("moods", 1)}
+    names = group_names.draw("discs", np.random.default_rng(0), guests)
+    assert names.table[:8].tolist() == [0, 1, 3, 3, 3, 3, 2, IGNORE]
 
 
 def test_another_vocabulary_for_a_set_that_is_not_listed(ask):
