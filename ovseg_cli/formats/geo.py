@@ -18,7 +18,7 @@ from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.outlines import Ring, edge_rings
 from ovseg_cli.formats.segments import regions, segments
 from ovseg_cli.formats.writing import json_list, json_text, write_text
-from ovseg_cli.media.images import format_of
+from ovseg_cli.media.images import format_of, is_turned
 from ovseg_cli.printable import printable
 from ovseg_cli.whole_files import atomic_path
 
@@ -121,7 +121,7 @@ def _place(photo: LabelledPhoto) -> _Place:
         raise InputError(f"{shown}: its coordinates cannot be read ({error})") from error
     if crs is None and transform.is_identity and not points:
         return _Place()
-    if size_hw != photo.size_hw:
+    if size_hw != photo.size_hw or (photo.run.exif and is_turned(path)):
         raise InputError(
             f"{shown}: turned upright it no longer fits its coordinates; run ovseg segment with "
             "--no-exif"

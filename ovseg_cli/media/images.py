@@ -235,6 +235,12 @@ def format_of(path: Path) -> str:
         return _open(file).format or ""
 
 
+def is_turned(path: Path) -> bool:
+    """Whether a photo's EXIF orientation turns it; raises InputError where it is no photo."""
+    with naming(str(path)), open_photo(path) as file:
+        return _orientation(_open(file)) in _TURNS
+
+
 def read_values(
     source: str | Path | IO[bytes], mode: str | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:

@@ -130,6 +130,28 @@ def test_a_photo_of_another_size_does_not_get_its_coordinates(placed):
         placed.export("geotiff")
 
 
+@pytest.mark.parametrize(
+    ("orientation", "exif"), [*((value, True) for value in range(1, 9)), (3, False)]
+)
+def test_a_photo_that_was_turned_does_not_get_its_coordinates(make_run, orientation, exif):
+    """Turned by 180 degrees, or square, it has the size that it had."""
+    made = make_run()
+    photo = geotiff(made.folder / "photos/a.tif", (60, 60))
+    with Image.open(photo) as image:
+        image.load()
+        tags = image.tag_v2
+        tags[0x0112] = orientation
+        image.save(photo, tiffinfo=tags)
+    made.add("a", blobs((60, 60)), photo=photo, exif=exif)
+    made.record(options={"exif": exif})
+    if exif and orientation > 1:
+        with pytest.raises(InputError, match=r"a\.tif: turned upright it no longer .*--no-exif"):
+            made.export("geotiff")
+    else:
+        with rasterio.open(made.export("geotiff") / "a.tif") as read:
+            assert read.transform == PLACE
+
+
 def test_a_photo_that_has_become_a_list_of_addresses_asks_nobody(make_run):
     made = make_run()
     made.add("a", blobs(), photo=photo_at(made.folder / "a.png", (90, 120)))
