@@ -9,17 +9,20 @@ from collections.abc import Sequence, Set
 from functools import lru_cache
 
 _NUMBERS = re.compile("([0-9]+)")
+RESULT_SUFFIXES = (".jpg", ".png", ".npz", ".txt", ".svg", ".tif", ".geojson")  # after REL
 
 
 def unique_names(paths: Sequence[str], folders: Sequence[str]) -> list[str]:
     """REL of each input: its path without suffix, and more of it where two would meet.
 
+    x.jpg meets with x.png/y.jpg, too: its label map would be x.png, where a folder must be.
     paths: of the inputs, with '/', below the folders that were given.
     """
     names = [os.path.splitext(path)[0] for path in paths]
     keys = list(map(comparable, names))
-    counts = Counter(keys)
-    if len(counts) == len(keys):
+    of_folders = _called_like_results(names)
+    counts = Counter([*keys, *of_folders])
+    if len(counts) == len(keys) + len(of_folders):
         return names
 
     def meeting() -> list[int]:
@@ -36,11 +39,22 @@ def unique_names(paths: Sequence[str], folders: Sequence[str]) -> list[str]:
     for i in meeting():
         folder = os.path.basename(os.path.abspath(folders[i]))
         rename(i, f"{folder}/{names[i]}" if folder else names[i])
-    taken = set(keys)
+    taken = {*keys, *of_folders}
     for i in meeting():
         rename(i, numbered(names[i], taken))
         taken.add(keys[i])
     return names
+
+
+def _called_like_results(names: Sequence[str]) -> set[str]:
+    """The RELs, comparable, of which a result would be called as a folder above one of these is."""
+    found: set[str] = set()
+    folders = {name.rpartition("/")[0] for name in names}
+    while folders := folders - {""}:
+        stems = map(os.path.splitext, map(comparable, folders))
+        found.update(stem for stem, suffix in stems if suffix in RESULT_SUFFIXES)
+        folders = {folder.rpartition("/")[0] for folder in folders}
+    return found
 
 
 def numbered(name: str, taken: Set[str], first: int = 1) -> str:

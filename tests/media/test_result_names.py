@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from ovseg_cli.media.result_names import natural, unique_names
+from ovseg_cli.exports import WRITERS
+from ovseg_cli.media.result_names import RESULT_SUFFIXES, natural, unique_names
 
 PIECES = ["a", "A", "b", "ß", "ss", "é", "e\u0301", "0", "1", "01", "10", "2", "-", " ", ".", "天"]
 
@@ -83,6 +84,22 @@ class TestUniqueNames:
         names = unique_names(paths, folders)
         assert names == names_by_looking_at_all(paths, folders)
         assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
+
+    @pytest.mark.parametrize(
+        ("paths", "names"),
+        [
+            (["x.jpg", "x.png/y.jpg"], ["x.jpg", "x.png/y"]),
+            (["x.png/deep/y.jpg", "X.jpg"], ["x.png/deep/y", "X.jpg"]),
+            (["a/x.bmp", "a/x.GeoJSON/y.jpg"], ["a/x.bmp", "a/x.GeoJSON/y"]),
+            (["x", "x.png/y.jpg"], ["in/x", "x.png/y"]),
+            (["v1.jpg", "v1.0/y.jpg", "b/v1.png/y.jpg"], ["v1", "v1.0/y", "b/v1.png/y"]),
+        ],
+    )
+    def test_a_result_is_not_called_like_a_folder_of_others(self, paths, names):
+        assert unique_names(paths, ["/in"] * len(paths)) == names
+
+    def test_the_suffixes_of_results(self):
+        assert {writer.suffix for writer in WRITERS.values()} <= {"", *RESULT_SUFFIXES}
 
     def test_a_name_that_was_given_up_is_not_given_again(self):
         paths, folders = ["x-1", "x-1", "x", "x"], ["/"] * 4
