@@ -73,7 +73,8 @@ def remove_all(root: Path, journal: Journal, part: str) -> None:
     if part:
         remove([journal.own])
         return
-    remove([*(root / name for name in layout.RUN_FILES), *parts.records(root)])
+    of_the_run = (*layout.RUN_FILES, layout.RUNS_OF_CLASSES)
+    remove([*(root / name for name in of_the_run), *parts.records(root)])
     remove([*_half_written(root, journal), *journal.files()])
 
 

@@ -87,8 +87,10 @@ def read_run(out: Path) -> FinishedRun:
                 latest[entry.rel], names[entry.rel] = entry, name
     except OSError as error:
         raise UsageError(f"cannot read {printable(str(out))}: {error.strerror}") from error
-    newest = max(latest.values(), key=lambda entry: entry.order, default=None)
-    own = _once([e for e in latest.values() if newest is not None and e.run == newest.run])
+    runs = tables.runs_of_classes(out)  # a run with other names may have ended before any photo
+    named = [e for e in latest.values() if runs is None or e.run in runs or not e.run]
+    newest = max(named, key=lambda entry: entry.order, default=None)
+    own = _once([e for e in named if newest is not None and e.run == newest.run])
     done = [entry for entry in own if not entry.reason and fits_classes(entry, len(classes))]
     return FinishedRun(
         out=out,

@@ -2,6 +2,7 @@
 
 STATE = ".ovseg"  # the folder of journals, locks and other records of runs
 CLIPS = f"{STATE}/clips"  # a folder for each clip under way, so that none is called as a record
+RUNS_OF_CLASSES = f"{STATE}/runs-of-classes.json"  # once an earlier run had other names
 STATS = "stats.csv"
 SUMMARY = "summary.csv"
 PARENTS = "parents.csv"

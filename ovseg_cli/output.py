@@ -93,6 +93,7 @@ class OutputFolder:
             elif not self._part:
                 earlier_results.remove_half_written(self.root, self.journal)
             self._warn_of_other_classes(vocabulary, overwrite=overwrite)
+            tables.note_run(self.root, vocabulary, run)
             tables.write_classes(self.root, vocabulary)
         except OSError as error:
             raise UsageError(f"cannot write to {self.root}: {error.strerror}") from error

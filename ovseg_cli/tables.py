@@ -200,6 +200,27 @@ def write_classes(folder: Path, vocabulary: Vocabulary) -> None:
     write_json(folder / layout.CLASSES, classes)
 
 
+def note_run(folder: Path, vocabulary: Vocabulary, run: str) -> None:
+    """Note that the ids of a run are those of the classes.json that it is about to write.
+
+    There is such a note only where some earlier run had other names: its results may stay. Raises
+    OutputError.
+    """
+    runs = runs_of_classes(folder)
+    if holds_other_names(folder, vocabulary):
+        runs = ()
+    if runs is not None and run not in runs:
+        write_json(folder / layout.RUNS_OF_CLASSES, [*runs, run])
+
+
+def runs_of_classes(folder: Path) -> Sequence[str] | None:
+    """The runs whose ids are those of classes.json; None where they are so of all."""
+    try:
+        return [str(run) for run in read_json(folder / layout.RUNS_OF_CLASSES)]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def holds_other_names(folder: Path, vocabulary: Vocabulary) -> bool:
     """Whether there is a classes.json there, of other names than these."""
     try:

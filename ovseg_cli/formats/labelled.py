@@ -34,8 +34,11 @@ class LabelledRun:
         self._run: FinishedRun = read_run(out)
         self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
         if not self._run.photos:
+            kind = "finished photo"
+            if self._run.left_over:
+                kind += " of the newest run, only of earlier ones with other names or options"
             raise UsageError(
-                f"{printable(str(out))} holds no finished photo: nothing to export{of_clips(out)}"
+                f"{printable(str(out))} holds no {kind}: nothing to export{of_clips(out)}"
             )
         large = self._run.sizes_above(max_pixels)
         if large:  # before anything is written

@@ -189,3 +189,17 @@ def test_a_label_map_of_more_pixels_than_are_wanted(
     assert program("export", "out", "--to", "voc").code == 1
     # At the end of a run its own photos are exported, however many pixels were allowed.
     assert segment(photos, "--save", "labels,voc", "--overwrite").code == 0
+
+
+def test_results_are_not_exported_under_the_names_of_a_later_run(
+    program, segment, photos, tmp_path
+):
+    segment(photos)
+    ended = segment("-", "--resume", classes="cat, dog, cow", stdin=b"photos/nope.png\n")
+    assert ended.code == 1 and "was made with other names" in ended.err
+    ended = program("export", "out", "--to", "coco")
+    assert ended.code == 2 and "only of earlier ones with other names" in ended.err
+    assert segment(photos, "--resume").code == 0
+    assert program("export", "out", "--to", "coco").code == 0
+    document = json.loads((tmp_path / "out/exports/coco/instances.json").read_text())
+    assert [entry["name"] for entry in document["categories"]] == ["sky", "road", "car"]

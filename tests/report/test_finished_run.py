@@ -7,6 +7,7 @@ import pytest
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.finished_run import FinishedPhoto, read_run
+from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.media.inputs import InputState
@@ -41,6 +42,29 @@ def test_the_latest_word_on_a_photo_counts(run_of_three, tmp_path):
     run = read_run(run_of_three)
     assert {photo.name for photo in run.photos} == {"street.png", "10/grey.png"}
     assert (str(path), "gone bad") in run.failures
+
+
+def test_ids_are_not_read_by_the_names_of_a_later_run_that_finished_nothing(run_of_three, tmp_path):
+    def begin(names, run):
+        OutputFolder(run_of_three, []).open(Vocabulary(names), run=run, metadata={})
+        return len(read_run(run_of_three).photos)
+
+    old, new = ["sky", "road", "car"], ["cat", "dog", "cow"]
+    assert begin(old, "other options") == 3, "the names are the same: they count until it has some"
+    assert begin(new, "new") == 0 and read_run(run_of_three).left_over == 4, "one had failed"
+    with pytest.raises(UsageError, match="no finished photo of the newest run, only of earlier"):
+        LabelledRun(run_of_three)
+    assert begin(new, "new, other options") == 0
+    path = tmp_path / "photos/blue.png"
+    output = OutputFolder(run_of_three, [])
+    output.open(Vocabulary(new), run="new", metadata={})
+    output.journal.append(replace(output.journal.entry("blue"), run="new"))
+    (photo,) = read_run(run_of_three).photos
+    assert photo.entry.path == str(path)
+    assert begin(old, "run-1") == 2, "their own names are back, which fit all but the new one"
+    output = OutputFolder(run_of_three, [])
+    output.open(Vocabulary(old), run="run-2", metadata={}, overwrite=True)
+    assert {file.name for file in (run_of_three / ".ovseg").iterdir()} <= {"journal.jsonl"}
 
 
 def test_the_latest_word_counts_whichever_journal_it_is_in(run_of_three):
