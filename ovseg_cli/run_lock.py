@@ -7,6 +7,7 @@ exclude it: of two that begin at once never both go on.
 """
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -35,17 +36,17 @@ _BYTE = 1 << 30  # what Windows locks: beyond the text, which others must be abl
 
 
 @contextmanager
-def holding(out: Path, name: str) -> Iterator[None]:
+def holding(out: Path, name: str, *, wait: bool = False) -> Iterator[None]:
     """Work in `out` while the block runs: as WHOLE, as a part ("2-of-4") or otherwise by name.
 
     A whole run excludes all parts, parts of different divisions exclude each other, and everyone
-    excludes a second of its own name. Raises UsageError, which says who is there, and where the
-    folder cannot be written.
+    excludes a second of its own name, whose end is awaited with `wait`. Raises UsageError, which
+    says who is there, and where the folder cannot be written.
     """
     folder = out / STATE
     own = folder / f"{name}.lock"
     new = [place for place in (out, *out.parents) if not place.exists()]
-    with _own_lock(out, own) as stream:
+    with _own_lock(out, own, wait) as stream:
         _sign(stream)
         try:
             _refuse_held(out, _excluding(out, name))
@@ -75,8 +76,9 @@ def _refuse_held(out: Path, locks: Iterable[Path]) -> None:
             raise _refusal(out, lock)
 
 
-def _own_lock(out: Path, own: Path) -> IO[bytes]:
-    for attempt in range(_ATTEMPTS):
+def _own_lock(out: Path, own: Path, wait: bool) -> IO[bytes]:
+    told = False
+    for attempt in itertools.count() if wait else range(_ATTEMPTS):
         try:
             refuse_links(out, own)
             own.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,12 @@ def _own_lock(out: Path, own: Path) -> IO[bytes]:
             raise _unwritable(out, error) from error
         if not _locked(stream, shared=False):
             stream.close()
-            raise _refusal(out, own)
+            if not wait:
+                raise _refusal(out, own)
+            if not told:
+                told = True
+                logger.warning("%s; its end is awaited", _presence(out, own))
+            continue
         with suppress(OSError):
             if os.path.samestat(os.fstat(stream.fileno()), own.stat()):
                 return stream
@@ -170,10 +177,11 @@ def _sign(stream: IO[bytes]) -> None:
 
 
 def _refusal(out: Path, held: Path) -> UsageError:
-    return UsageError(
-        f"another run writes to {printable(str(out))}: {_holder(held)}; "
-        "wait for its end, or name another folder with -o"
-    )
+    return UsageError(f"{_presence(out, held)}; wait for its end, or name another folder with -o")
+
+
+def _presence(out: Path, held: Path) -> str:
+    return f"another run writes to {printable(str(out))}: {_holder(held)}"
 
 
 def _holder(file: Path) -> str:

@@ -11,9 +11,11 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import Place, common_options, max_pixels_option
 from ovseg_cli.errors import InputError, OvsegError, UsageError
+from ovseg_cli.layout import EXPORTS
 
 if TYPE_CHECKING:
     from ovseg_cli.formats import Format
+    from ovseg_cli.formats.labelled import LabelledRun
     from ovseg_cli.formats.options import ExportOptions
 
 
@@ -79,7 +81,6 @@ def command(
     from ovseg_cli.formats import select
     from ovseg_cli.formats.labelled import MAX_PIXELS
     from ovseg_cli.formats.options import ExportOptions
-    from ovseg_cli.layout import EXPORTS
 
     formats = select(name.strip() for name in names.split(",") if name.strip())
     if not formats:
@@ -94,18 +95,34 @@ def write_formats(
     folder: Path,
     options: ExportOptions,
     max_pixels: int,
+    *,
+    wait: bool = False,
 ) -> None:
     """Write the run in `out` in each format, into a folder of its name.
 
-    max_pixels: as of `LabelledRun`. Raises OvsegError; where one format fails, the others are
-    written before.
+    max_pixels: as of `LabelledRun`; wait: for the end of another that writes to `folder`, who is
+    an error else. Raises OvsegError; where one format fails, the others are written before.
     """
-    from ovseg_cli.formats import export
+    from ovseg_cli.finished_run import read_classes
     from ovseg_cli.formats.labelled import LabelledRun
+    from ovseg_cli.links import refuse_links_within
+    from ovseg_cli.run_lock import holding
 
-    run = LabelledRun(out, max_pixels)
+    classes = read_classes(out)
     for entry in formats:  # before the work on any
-        entry.check(len(run.classes), options)
+        entry.check(len(classes), options)
+    refuse_links_within(out, folder)
+    # What is finished is read within: else one that has begun earlier, knowing less, would replace
+    # and remove what another has written meanwhile.
+    with holding(folder, EXPORTS, wait=wait):
+        _write_formats(LabelledRun(out, max_pixels), formats, folder, options)
+
+
+def _write_formats(
+    run: LabelledRun, formats: Sequence[Format], folder: Path, options: ExportOptions
+) -> None:
+    from ovseg_cli.formats import export
+
     failures: dict[str, OvsegError] = {}
     for entry in formats:
         try:

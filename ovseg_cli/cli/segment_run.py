@@ -210,7 +210,8 @@ class _Run:
         root = self.plan.output.root
         if self.plan.formats and self.report.done + self.report.skipped:
             limit = self.plan.max_pixels or MAX_PIXELS  # of this run, whoever made the folder
-            write_formats(root, self.plan.formats, root / EXPORTS, ExportOptions(), limit)
+            exports = root / EXPORTS
+            write_formats(root, self.plan.formats, exports, ExportOptions(), limit, wait=True)
 
     @cached_property
     def most_failures(self) -> float:

@@ -1,5 +1,7 @@
 import json
+import logging
 import tarfile
+import threading
 import zipfile
 
 import numpy as np
@@ -9,6 +11,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from ovseg_cli.formats import FORMATS
+from ovseg_cli.formats.labelled import LabelledRun
+from ovseg_cli.layout import EXPORTS
+from ovseg_cli.run_lock import holding
 
 
 @pytest.fixture
@@ -173,6 +178,61 @@ def test_photos_within_an_archive(program, segment, photos, tmp_path):
     ended = program("export", "out", "--to", "cutout", "--class", "sky")
     assert ended.code == 1
     assert "in.tar/00.png: the photo is within in.tar: unpack that and segment" in ended.err
+
+
+def test_an_export_while_another_is_written_is_refused(program, segment, photos, tmp_path):
+    segment(photos)
+    with holding(tmp_path / "out/exports", EXPORTS):
+        ended = program("export", "out", "--to", "coco")
+    assert ended.code == 2 and "another run writes to out/exports: process" in ended.err
+    assert not (tmp_path / "out/exports").exists()
+
+
+def test_parts_wait_for_an_export_that_is_under_way(segment, photos, tmp_path):
+    at_work, awaited = threading.Event(), threading.Event()
+
+    class Awaited(logging.Handler):
+        def emit(self, record):
+            if "its end is awaited" in record.getMessage():
+                awaited.set()
+
+    handler = Awaited()
+    logging.getLogger("ovseg_cli.run_lock").addHandler(handler)
+
+    def other():
+        with holding(tmp_path / "out/exports", EXPORTS):
+            at_work.set()
+            assert awaited.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        assert at_work.wait(60)
+        for part in ("1/2", "2/2"):
+            ended = segment(photos, "-r", "--save", "labels,coco", "--shard", part, "--resume")
+            assert ended.code == 0 and awaited.is_set()
+    finally:
+        awaited.set()
+        thread.join()
+        logging.getLogger("ovseg_cli.run_lock").removeHandler(handler)
+    assert len(coco_maps(tmp_path / "out/exports/coco/instances.json")) == 4
+
+
+def test_an_export_takes_what_is_finished_once_it_may_write(
+    program, segment, photos, tmp_path, monkeypatch
+):
+    """Read earlier it would know less than one that it then replaces."""
+    states = []
+
+    class Spied(LabelledRun):
+        def __init__(self, *arguments):
+            states.append((tmp_path / f"out/exports/.ovseg/{EXPORTS}.lock").exists())
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("ovseg_cli.formats.labelled.LabelledRun", Spied)
+    segment(photos, "--save", "labels,coco")
+    assert program("export", "out", "--to", "coco").code == 0
+    assert states == [True, True]
 
 
 def test_a_label_map_of_more_pixels_than_are_wanted(
