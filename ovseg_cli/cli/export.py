@@ -12,6 +12,7 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.options import Place, common_options, max_pixels_option
 from ovseg_cli.errors import InputError, OvsegError, UsageError
 from ovseg_cli.layout import EXPORTS
+from ovseg_cli.printable import printable
 
 if TYPE_CHECKING:
     from ovseg_cli.formats import Format
@@ -19,8 +20,23 @@ if TYPE_CHECKING:
     from ovseg_cli.formats.options import ExportOptions
 
 
+class _Folder(click.Path):
+    """An output folder on a disk."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Check what was typed."""
+        from ovseg_cli.storage.store import on_disk
+
+        if isinstance(value, str) and on_disk(value) is None:
+            raise UsageError(
+                f"{printable(value)}: formats are made of label maps in a folder, not in an object "
+                "store: copy OUT into a folder and name that"
+            )
+        return super().convert(value, param, ctx)
+
+
 @click.command("export", short_help="A finished run in the formats of other programs.")
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=_Folder(path_type=Path))
 @click.option(
     "--to",
     "names",

@@ -96,6 +96,11 @@ class LabelledRun:
         """Whether the photos were turned upright."""
         return self._run.exif
 
+    @property
+    def is_merged(self) -> bool:
+        """Whether `ovseg merge` has made the folder, or its tables."""
+        return bool(self._run.record.get("parts"))
+
 
 @dataclass(frozen=True)
 class LabelledPhoto:
@@ -123,7 +128,7 @@ class LabelledPhoto:
         if not self.is_there:
             known = self.finished.entry.path
             raise InputError(
-                f"{printable(known or self.name)}: {_absence(known)}, and this format needs it"
+                f"this format needs the photo: {printable(known or self.name)}: {_absence(known)}"
             )
         return Path(self.finished.entry.path)
 
@@ -156,9 +161,14 @@ class LabelledPhoto:
         """
         file = self.finished.labels
         if file is None:
+            remedy = "run ovseg segment again with --resume and labels in --save"
+            if self.run.is_merged and not self.finished.entry.files:
+                remedy = (
+                    "where its parts have label maps, run ovseg merge again with --files copy or "
+                    "link and --overwrite"
+                )
             raise UsageError(
-                f"{printable(self.name)} has no label map, of which all formats are made: run "
-                "ovseg segment again with --resume and labels in --save"
+                f"{printable(self.name)} has no label map, of which all formats are made: {remedy}"
             )
         other = InputError(f"{printable(str(file))}: not the label map that the run has written")
         try:

@@ -119,6 +119,7 @@ def test_another_folder_and_options(program, segment, photos, tmp_path):
         (["out", "--to", ","], "--to names no format"),
         (["out"], "--to"),
         (["missing", "--to", "coco"], "no such folder: missing"),
+        (["memory://o", "--to", "coco"], "memory://o: formats are made of label maps in a folder,"),
         (["photos", "--to", "coco"], "photos is no output folder of ovseg segment"),
         (["out", "--to", "coco,cutout"], "--class NAME"),
         (["out", "--to", "cutout", "--class", "ski"], "--class ski: the run has no such class"),
@@ -178,6 +179,7 @@ def test_photos_within_an_archive(program, segment, photos, tmp_path):
     ended = program("export", "out", "--to", "cutout", "--class", "sky")
     assert ended.code == 1
     assert "in.tar/00.png: the photo is within in.tar: unpack that and segment" in ended.err
+    assert "this format needs the photo: " in ended.err
 
 
 def test_an_export_while_another_is_written_is_refused(program, segment, photos, tmp_path):
@@ -233,6 +235,18 @@ def test_an_export_takes_what_is_finished_once_it_may_write(
     segment(photos, "--save", "labels,coco")
     assert program("export", "out", "--to", "coco").code == 0
     assert states == [True, True]
+
+
+def test_of_a_merged_run_without_files_the_merge_is_the_remedy(program, segment, photos):
+    for index in (1, 2):
+        classes = ("--classes", "sky, road, car")
+        name = f"part{index}"
+        program("segment", photos, "-r", *classes, "--shard", f"{index}/2", "-o", name)
+    assert program("merge", "part1", "part2", "-o", "whole").code == 0
+    ended = program("export", "whole", "--to", "coco")
+    assert ended.code == 2 and "ovseg merge again with --files copy or link and" in ended.err
+    again = program("merge", "part1", "part2", "-o", "whole", "--files", "copy", "--overwrite")
+    assert again.code == 0 and program("export", "whole", "--to", "coco").code == 0
 
 
 def test_a_label_map_of_more_pixels_than_are_wanted(

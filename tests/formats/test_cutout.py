@@ -71,7 +71,7 @@ def test_a_photo_that_has_changed_and_kept_its_size_is_named(make_run):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("", "a: the folder does not tell where the photo is, and this format needs it"),
+        ("", "this format needs the photo: a: the folder does not tell where the photo is"),
         ("s3://bucket/a.png", "s3://bucket/a.png: the photo is in a store: segment a copy on"),
         ("{}/x.tar/in/a.png", "x.tar/in/a.png: the photo is within x.tar: unpack that and segment"),
     ],
