@@ -33,6 +33,7 @@ def write_label_studio(run: LabelledRun, folder: Path, options: ExportOptions) -
 
     Each class of a photo is a brush mask. A photo's address is `photos_at` and its name.
     """
+    run.warn_of_turned("Label Studio")
     labels = distinct(run.names, xml_characters)
     yield write_text(folder / "labeling_config.xml", _set_up(labels, run.colors))
     tasks = (_task(run, photo, labels, options.photos_at) for photo in run)

@@ -1,7 +1,9 @@
 """What is exported: the photos of a finished run, and their label maps one at a time."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -12,11 +14,13 @@ from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
 from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, of_clips, read_run
 from ovseg_cli.links import refuse_links, refuse_links_within
-from ovseg_cli.media.images import read_image
+from ovseg_cli.media.images import is_turned, read_image
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.printable import printable
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.whole_files import stays_inside
+
+logger = logging.getLogger(__name__)
 
 # Of a label map, unless another limit is asked for: some formats take 18 bytes a pixel to make, and
 # a file of 100 kB can be a map of that size.
@@ -100,6 +104,23 @@ class LabelledRun:
     def is_merged(self) -> bool:
         """Whether `ovseg merge` has made the folder, or its tables."""
         return bool(self._run.record.get("parts"))
+
+    def warn_of_turned(self, program: str) -> None:
+        """Say of how many photos a program that heeds EXIF shows another picture than was seen."""
+        if self.exif:
+            return
+        turned = 0
+        for photo in self:
+            with suppress(InputError):  # gone or changed: nobody knows what it is like
+                turned += photo.is_turned_by_others()
+        if turned:
+            logger.warning(
+                "%s turns %d photo%s upright by the EXIF orientation, which --no-exif has ignored: "
+                "the masks do not fit there; run ovseg segment without --no-exif",
+                program,
+                turned,
+                "" if turned == 1 else "s",
+            )
 
 
 @dataclass(frozen=True)
@@ -194,7 +215,10 @@ class LabelledPhoto:
 
     def pixels(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB of the photo; raises InputError where it is gone or has changed."""
-        pixels = self._read(self.run.exif)
+        height, width = self.size_hw
+        pixels = read_image(
+            self.unchanged_path, exif=self.run.exif, max_pixels=height * width
+        ).pixels
         if pixels.shape[:2] != self.size_hw:
             raise InputError(f"{printable(str(self.path))}: no longer the photo that was segmented")
         return pixels
@@ -204,11 +228,7 @@ class LabelledPhoto:
 
         Raises InputError where the photo is gone or has changed.
         """
-        return not self.run.exif and not np.array_equal(self.pixels(), self._read(exif=True))
-
-    def _read(self, exif: bool) -> np.ndarray:
-        height, width = self.size_hw
-        return read_image(self.unchanged_path, exif=exif, max_pixels=height * width).pixels
+        return not self.run.exif and is_turned(self.unchanged_path)
 
 
 def _absence(path: str) -> str:

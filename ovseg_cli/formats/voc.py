@@ -51,6 +51,7 @@ def write_cvat(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
     colors = np.concatenate([run.colors, np.zeros((1, 3), np.uint8)])  # the last: unlabelled = -1
     if len(np.unique(colors, axis=0)) < len(colors):
         raise UsageError("CVAT knows classes by their colours: those in classes.json must differ")
+    run.warn_of_turned("CVAT")
     *names, unlabelled = _label_names([*run.names, "background"])  # classes choose first
     target = folder / "annotations.zip"
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:

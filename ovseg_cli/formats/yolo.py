@@ -1,5 +1,6 @@
 """YOLO's polygons and data.yaml (docs.ultralytics.com/datasets/segment)."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.outlines import joined_rings
 from ovseg_cli.formats.segments import segments
 from ovseg_cli.formats.writing import write_text, yaml_text
+from ovseg_cli.printable import printable
 from ovseg_cli.whole_files import atomic_path
+
+logger = logging.getLogger(__name__)
 
 # Added to a pixel's column and row: readers cut the decimals off, or round.
 _WITHIN_PIXEL = 0.4
@@ -27,12 +31,24 @@ def write_yolo(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
     joined to the outline by cuts. Where REL has a folder images the labels lie beside that, in a
     folder labels, since there readers look for them. images/REL.SUFFIX is a link to the photo, a
     copy where links cannot be made, a PNG where readers would turn the photo and the run has not,
-    and missing where the photo is gone. Raises InputError where it has changed.
+    and missing where the photo is gone, which a warning says. Raises InputError where it has
+    changed.
     """
+    missing = 0
     for photo in run:
         yield write_text(folder / f"{_label_name(photo.rel)}.txt", _lines(photo))
         if photo.is_there:
             yield from _put_photo(photo, folder / "images")
+        else:
+            missing += 1
+    if missing:
+        logger.warning(
+            "yolo: %d photo%s not there (moved, in a tar or in a store): put them into %s, under "
+            "the names of their labels",
+            missing,
+            " is" if missing == 1 else "s are",
+            printable(str(folder / "images")),
+        )
     yield write_text(folder / "data.yaml", _description(run))
 
 

@@ -249,6 +249,15 @@ def test_of_a_merged_run_without_files_the_merge_is_the_remedy(program, segment,
     assert again.code == 0 and program("export", "whole", "--to", "coco").code == 0
 
 
+def test_photos_that_yolo_lacks_are_said(program, segment, photos, tmp_path):
+    segment(photos, "-r")
+    for name in ("00", "01"):
+        (tmp_path / f"photos/{name}.png").unlink()
+    ended = program("export", "out", "--to", "yolo")
+    assert ended.code == 0 and ended.err.count("2 photos are not there") == 1
+    assert "put them into out/exports/yolo/images, under" in ended.err
+
+
 def test_a_label_map_of_more_pixels_than_are_wanted(
     program, segment, photos, tmp_path, monkeypatch
 ):

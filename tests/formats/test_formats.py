@@ -2,7 +2,7 @@ import os
 
 import numpy as np
 import pytest
-from finished_runs import HOSTILE, blobs
+from finished_runs import HOSTILE, blobs, photo_at
 from PIL import Image
 
 from ovseg_cli.errors import InputError, OutputError, UsageError
@@ -116,6 +116,25 @@ class TestExport:
         with Image.open(folder / "a/1-天空.png") as image:
             expected = np.where(run.labels["a"] == 1, 255, 0)
             np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "program"), [("label-studio", "Label Studio"), ("cvat", "CVAT"), ("coco", "")]
+)
+def test_programs_that_turn_photos_which_the_run_has_not_turned(make_run, caplog, name, program):
+    made = make_run()
+    for orientation in (1, 3, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        photo = photo_at(made.folder / f"photos/{orientation}.jpg", (60, 80), exif=exif)
+        made.add(str(orientation), blobs((60, 80)), photo=photo, exif=False)
+    made.export(name)
+    assert not caplog.records, "as far as is known, the run has turned them itself"
+    made.record(options={"exif": False})
+    made.photos["6"].unlink()
+    made.export(name)
+    said = f"{program} turns 1 photo upright"
+    assert [said in entry.getMessage() for entry in caplog.records] == [True] * bool(program)
 
 
 class TestRun:
