@@ -223,10 +223,11 @@ def join(
             pictures.codec_context.sample_aspect_ratio = pixel_aspect
             source: Any = sound and av.open(local_file(sound.source), metadata_errors="replace")
             try:
-                heard = sound and _sound(container, source, sound.source)
+                heard = sound and _track(container, source, sound.source)
                 packets = _of_pieces(av, pieces, pictures, end)
                 if sound is not None and heard is not None:
-                    packets = _merged(packets, _of_sound(av, source, heard, sound))
+                    stream = container.add_stream_from_template(heard)
+                    packets = _merged(packets, _of_sound(av, heard, stream, sound))
                 for packet in packets:
                     container.mux(packet)
             finally:
@@ -236,16 +237,27 @@ def join(
         raise OutputError(f"cannot write {target}: {reason(error)}") from error
 
 
-def _sound(container: Any, source: Any, name: str) -> Any:
-    """A stream like the source's sound, or None where there is none that fits."""
-    stream = source.streams.best("audio")
-    if stream is None:
+def _track(container: Any, source: Any, name: str) -> Any:
+    """The sound that players take, or the first that fits better; None where there is none."""
+    best = source.streams.best("audio")
+    if best is None:
         return None
-    if stream.codec_context.name not in container.supported_codecs:
+
+    def unfit(stream: Any) -> tuple[bool, bool, bool]:
         kind = stream.codec_context.name
+        # Of uncompressed sound MP4 can hold some kinds only.
+        return (
+            kind not in container.supported_codecs,
+            kind.startswith("pcm_"),
+            stream.index != best.index,
+        )
+
+    found = min(source.streams.audio, key=unfit)
+    if unfit(found)[0]:
+        kind = best.codec_context.name
         logger.warning("%s: its sound (%s) is left out: MP4 cannot hold it", printable(name), kind)
         return None
-    return container.add_stream_from_template(stream)
+    return found
 
 
 def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any, end: float | None) -> Iterator[Any]:
@@ -264,9 +276,9 @@ def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any, end: float | None)
                 yield packet
 
 
-def _of_sound(av: Any, source: Any, stream: Any, sound: Sound) -> Iterator[Any]:
+def _of_sound(av: Any, heard: Any, stream: Any, sound: Sound) -> Iterator[Any]:
     clock, last = Clock(Fraction(sound.zero)), -1
-    for packet in _until_damage(av, source.demux(source.streams.best("audio"))):
+    for packet in _until_damage(av, heard.container.demux(heard)):
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is None:
             continue

@@ -244,6 +244,29 @@ def test_sound_that_the_file_cannot_hold_is_left_out(tmp_path, caplog):
     assert indices(tmp_path / "whole.mp4") == list(range(5))
 
 
+def test_of_several_sounds_the_first_that_fits_goes_along(tmp_path, caplog):
+    """Players would take the uncompressed one, which MP4 cannot hold."""
+    source = tmp_path / "two.mkv"
+    with av.open(str(source), "w") as container:
+        kinds = {"aac": "mono", "pcm_s16le": "5.1"}
+        streams = [container.add_stream(c, rate=48000, layout=kinds[c]) for c in kinds]
+        streams[1].disposition = av.stream.Disposition.default
+        for stream in streams:
+            wave = np.zeros((1, 1024 * stream.channels), np.int16)
+            frame = av.AudioFrame.from_ndarray(wave, "s16", stream.layout.name)
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    with av.open(str(source)) as container:
+        assert container.streams.best("audio").codec_context.name == "pcm_s16le"
+    piece = Piece(write(tmp_path / "1.mp4", range(5)), 0.0, 5)
+    join([piece], tmp_path / "whole.mp4", PICTURES, Sound(str(source)))
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        (copied,) = container.streams.audio
+        assert copied.codec_context.name == "aac"
+    assert not caplog.text
+
+
 def test_sound_goes_along_whatever_the_encoding_of_its_title(tmp_path):
     source = sounding(tmp_path / "sound.mp4", title="cafe")
     source.write_bytes(source.read_bytes().replace(b"cafe", "café".encode("latin-1")))
