@@ -174,7 +174,10 @@ def _leaves(content: Any, parents: tuple[str, ...], source: str) -> Iterator[Cla
         for inner in content:
             if inner in (None, [], {}):
                 raise VocabularyError(f"{source}: an entry of a list holds no class name")
-            yield from _leaves(inner, parents, source)
+            if isinstance(inner, str):  # a name of its own, which may hold a comma
+                yield class_name(inner, parents)
+            else:
+                yield from _leaves(inner, parents, source)
     elif isinstance(content, str):
         if "," in content:  # as in the lines of other files: most often brackets are missing
             raise VocabularyError(

@@ -81,10 +81,12 @@ class StoreFolder(OutputFolder):
         """Make the place ready for a run, or for its continuation. Raises UsageError."""
         with _before_a_run():
             self._fetch_journals()
-            if self.store.size(layout.CLASSES) >= 0:
-                self.store.get(layout.CLASSES, self.root / layout.CLASSES)
+            notes = (layout.CLASSES, layout.RUNS_OF_CLASSES)
+            for name in notes:
+                if self.store.size(name) >= 0:
+                    self.store.get(name, self.root / name)
             super().open(vocabulary, run=run, metadata=metadata, overwrite=overwrite)
-            self._upload([layout.CLASSES])
+            self._upload(notes)
 
     def join(self, vocabulary: Vocabulary, *, run: str, metadata: dict[str, str]) -> None:
         """Write to a place that another process of the same run has opened. Raises UsageError."""
@@ -159,7 +161,8 @@ class StoreFolder(OutputFolder):
             self._discard(entry)
         for file in self.journal.files():
             file.unlink()
-        for name in (*layout.RUN_FILES, *self._journals_there()):
+        (self.root / layout.RUNS_OF_CLASSES).unlink(missing_ok=True)
+        for name in (*layout.RUN_FILES, layout.RUNS_OF_CLASSES, *self._journals_there()):
             self.store.remove(name)
 
     def _journals_there(self) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 
 from ovseg_cli.errors import UsageError
+from ovseg_cli.layout import RUNS_OF_CLASSES
 from ovseg_cli.storage.store import Store
 from ovseg_cli.storage.store_folder import StoreFolder
 
@@ -303,6 +304,19 @@ def test_names_that_changed_are_said_of_a_store_too(memory, tmp_path, program):
         arguments = ["segment", f"{memory}/in", "--classes", names, "-o", f"{memory}/out"]
         ended = program(*arguments, "--resume")
         assert ended.code == 0 and ("was made with other names" in ended.err) == said
+
+
+def test_a_folder_whose_names_have_changed_goes_on_by_url(tmp_path, program):
+    """What tells whose names the ids are goes along: else export takes none of the new results."""
+    make_photos(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    for names, place in (("sky", "out"), ("sky,tree", "out"), ("sky,cow", out.as_uri())):
+        arguments = ["segment", "in", "--classes", names, "-o", place, "--save", "labels"]
+        assert program(*arguments, "--resume").code == 0
+    ended = program("export", "out", "--to", "coco")
+    assert ended.code == 0 and "2 photos" in ended.err
+    assert program(*arguments[:-3], out.as_uri(), *arguments[-2:], "--overwrite").code == 0
+    assert not (out / RUNS_OF_CLASSES).exists()
 
 
 def test_an_interrupted_run_goes_on(memory, tmp_path, segment, monkeypatch):
