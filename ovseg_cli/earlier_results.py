@@ -73,8 +73,7 @@ def remove_all(root: Path, journal: Journal, part: str) -> None:
     if part:
         remove([journal.own])
         return
-    of_the_run = (*layout.RUN_FILES, layout.RUNS_OF_CLASSES)
-    remove([*(root / name for name in of_the_run), *parts.records(root)])
+    remove([*(root / name for name in layout.RUN_FILES), *parts.records(root)])
     remove([*_half_written(root, journal), *journal.files()])
 
 

@@ -162,7 +162,7 @@ class StoreFolder(OutputFolder):
         for file in self.journal.files():
             file.unlink()
         (self.root / layout.RUNS_OF_CLASSES).unlink(missing_ok=True)
-        for name in (*layout.RUN_FILES, layout.RUNS_OF_CLASSES, *self._journals_there()):
+        for name in (*layout.RUN_FILES, *self._journals_there()):
             self.store.remove(name)
 
     def _journals_there(self) -> list[str]:
