@@ -13,9 +13,9 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.exemplars import Exemplar
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.prompts import TextEncoder
-from ovseg_cli.nouns import common_nouns
+from ovseg_cli.names.nouns import common_nouns
+from ovseg_cli.names.rivals import competing
 from ovseg_cli.printable import printable
-from ovseg_cli.rivals import competing
 from ovseg_cli.scoring import Scorer
 from ovseg_cli.text_cache import text_features
 from ovseg_cli.vocabulary import Vocabulary

@@ -12,7 +12,7 @@ from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.json_files import write_json
 from ovseg_cli.media.images import ImageInput, read_image
 from ovseg_cli.media.inputs import InputState
-from ovseg_cli.output import OutputFolder
+from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 

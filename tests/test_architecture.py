@@ -12,15 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "ovseg_cli"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 LEAVES = {
-    *("errors", "frame", "json_files", "layout", "links", "noted_areas", "printable"),
-    *("segmentation", "vocabulary", "vocabulary_files", "whole_files"),
+    *("errors", "frame", "json_files", "links", "printable", "segmentation", "vocabulary"),
+    *("vocabulary_files", "whole_files"),
 }
 # What the files of a room may import of the package, beside the leaves and their own room.
 # A file of the top level is its own room.
 ALLOWED = {
     "errors": set(),
     "json_files": {"whole_files"},
-    "layout": set(),
     "links": {"errors", "printable"},
     "whole_files": {"errors", "printable"},
     "printable": set(),
@@ -28,40 +27,18 @@ ALLOWED = {
     "vocabulary_files": {"errors", "printable", "vocabulary"},
     "frame": set(),
     "segmentation": {"vocabulary"},
-    "noted_areas": {"segmentation"},
-    "shard": set(),
+    "names": set(),
     "cores": set(),
-    "read_ahead": set(),
-    "budget": set(),
-    "results": {"journal", "media"},
     "legend": set(),
     "render": {"legend"},
     "png": set(),
     "exports": {"png", "render"},
-    "journal": {"journal_entry"},
-    "journal_entry": set(),
-    "run_lock": set(),
-    "parts": {"media", "shard"},
-    "merge_checks": {"finished_run", "journal", "parts"},
-    "merging": {"finished_run", "journal", "merge_checks", "parts", "tables"},
-    "tables": {"journal", "render"},
-    "superseded": {"exports", "journal_entry"},
-    "earlier_results": {"exports", "journal", "parts"},
-    "output": {
-        *("earlier_results", "exports", "journal", "media", "run_lock", "superseded", "tables"),
-    },
-    "batch_options": {"media"},
-    "finished_inputs": {"journal_entry", "media"},
-    "batch": {
-        *("batch_options", "budget", "finished_inputs", "media", "output", "read_ahead"),
-        "results",
-    },
     "media": set(),
     "model": set(),
-    "clips": {
-        *("exports", "legend", "media", "model", "read_ahead", "render", "results", "segmenter"),
-        "tables",
-    },
+    "run_folder": {"exports", "media", "render"},
+    "batch": {"media", "run_folder"},
+    "masks": {"batch", "importing", "media", "model"},
+    "clips": {"batch", "exports", "legend", "media", "model", "render", "run_folder", "segmenter"},
     "data": {"media"},
     "catalogue": set(),
     "weights": {"catalogue", "model"},
@@ -69,18 +46,8 @@ ALLOWED = {
     "web_answers": set(),
     "download": {"catalogue", "importing", "web_answers", "weights"},
     "text_cache": {"model"},
-    "nouns": set(),
-    "vocabulary_check": {"nouns", "plurals"},
-    "naming": {"vocabulary_check"},
     "exemplars": {"media"},
-    "class_features": {
-        *("exemplars", "model", "nouns", "rivals", "scoring", "text_cache", "weights"),
-    },
-    "plurals": set(),
-    "rivals": {"plurals"},
-    "regions": set(),
-    "mask_files": {"media"},
-    "sam_masks": {"importing", "model", "results"},
+    "class_features": {"exemplars", "model", "names", "scoring", "text_cache", "weights"},
     "prepared": {"model"},
     "outside_masks": {"prepared"},
     "scoring": {"model", "outside_masks", "prepared"},
@@ -90,74 +57,39 @@ ALLOWED = {
         *("class_features", "exemplars", "media", "model", "outside_masks", "scoring"),
     },
     "loading": {"model", "onnx_runtime", "scoring", "segmenter", "weights"},
-    "evaluation": {"data", "exports", "legend", "render", "tables"},
-    "training": {"data", "importing", "model", "plurals", "weights", "evaluation"},
+    "evaluation": {"data", "exports", "legend", "render", "run_folder"},
+    "training": {"data", "evaluation", "importing", "model", "names", "weights"},
     "benchmark": {
-        *(
-            "segmenter",
-            "batch",
-            "batch_options",
-            "cores",
-            "data",
-            "media",
-            "model",
-            "prepared",
-            "scoring",
-        ),
-        *("exports", "legend", "loading", "output"),
+        *("batch", "cores", "data", "exports", "legend", "loading", "media", "model", "prepared"),
+        *("run_folder", "scoring", "segmenter"),
     },
-    "storage": {"earlier_results", "exports", "journal", "media", "output", "tables"},
-    "engines": {
-        *("batch", "batch_options", "cores", "exports", "media", "output", "results", "storage"),
-    },
-    "finished_run": {"exports", "journal", "journal_entry", "tables"},
-    "formats": {"exports", "finished_run", "media", "png"},
+    "storage": {"exports", "media", "run_folder"},
+    "engines": {"batch", "cores", "exports", "media", "run_folder", "storage"},
+    "formats": {"exports", "media", "png", "run_folder"},
     "report": {
-        *("cores", "data", "evaluation", "exports", "finished_run", "legend", "media"),
-        *("render", "tables"),
+        *("cores", "data", "evaluation", "exports", "legend", "media", "render", "run_folder"),
     },
     "cli": {
-        *(
-            "batch",
-            "batch_options",
-            "benchmark",
-            "catalogue",
-            "clips",
-            "cores",
-            "download",
-            "evaluation",
-            "exports",
-            "finished_run",
-            "formats",
-            "importing",
-            "journal",
-            "loading",
-            "mask_files",
-            "media",
-            "output",
-            "regions",
-            "results",
-            "sam_masks",
-        ),
-        *("data", "report", "outside_masks", "segmenter", "shard", "tables", "training", "weights"),
-        *("exemplars", "merging", "naming", "nouns", "parts", "rivals", "run_lock"),
-        *("earlier_results", "engines", "onnx_export", "storage", "vocabulary_check"),
+        *("batch", "benchmark", "catalogue", "clips", "cores", "data", "download", "engines"),
+        *("evaluation", "exemplars", "exports", "formats", "importing", "loading", "masks"),
+        *("media", "names", "onnx_export", "outside_masks", "report", "run_folder", "segmenter"),
+        *("storage", "training", "weights"),
     },
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.
 ONLY_IN = {
     "torch": {"class_features", "clips", "importing", "loading", "model", "scoring", "segmenter",
               "text_cache", "training", "weights", "data", "benchmark", "onnx_export",
-              "onnx_runtime", "outside_masks", "prepared", "sam_masks"},
+              "onnx_runtime", "outside_masks", "prepared", "masks/sam_masks.py"},
     "onnx": {"onnx_export"},
     "onnxruntime": {"onnx_export", "onnx_runtime"},
     "open_clip": {"catalogue", "model"},
-    "PIL": {"prepared", "clips", "mask_files", "regions", "sam_masks", "media", "render", "legend",
+    "PIL": {"prepared", "clips", "masks", "media", "render", "legend",
             "exports", "png", "formats", "data", "evaluation", "segmenter", "benchmark", "report"},
     "cv2": {"media"},
     "av": {"media"},
-    "skimage": {"regions"},
-    "transformers": {"sam_masks"},
+    "skimage": {"masks/regions.py"},
+    "transformers": {"masks/sam_masks.py"},
     "click": {"cli"},
     "rich": {"cli/console.py"},
     "tqdm": {"cli/console.py"},
@@ -219,12 +151,25 @@ def test_nothing_is_allowed_that_nobody_needs():
     assert not {lib: may - users[lib] for lib, may in ONLY_IN.items() if may - users[lib]}
 
 
+def test_no_room_needs_itself_through_others():
+    rooms = {}
+    for file in FILES:
+        rooms.setdefault(room_of(file), set()).update(rooms_imported(file))
+    del rooms["__init__"]  # its public names are loaded when they are asked for
+    while rooms:
+        settled = [room for room, known in rooms.items() if not known & set(rooms) - {room}]
+        assert settled, f"these need each other: {', '.join(sorted(rooms))}"
+        for room in settled:
+            del rooms[room]
+
+
 def test_contributors_are_told_where_to_look():
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
     table = text.partition("## Where to look\n")[2].partition("\n## ")[0]
-    told = re.findall(r"`(\w+)`", table)
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert sorted(told) == sorted(modules)
+    told = re.findall(r"`(\w+/?)`", table)
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(told) == sorted(files | rooms)
 
 
 def test_errors_import_nothing():
@@ -262,7 +207,7 @@ def test_help_loads_nothing_heavy(arguments):
 
 
 def test_photos_are_read_and_written_without_torch_and_cv2():
-    loaded = modules_after("import ovseg_cli.batch, ovseg_cli.exports, ovseg_cli.media.images")
+    loaded = modules_after("import ovseg_cli.batch.run, ovseg_cli.exports, ovseg_cli.media.images")
     assert not loaded & {"torch", "cv2", "open_clip", "rich", "tqdm"}
 
 

@@ -17,20 +17,21 @@ from finished_runs import MadeRun
 from PIL import Image
 from small_models import PYRAMID
 
-from ovseg_cli import exemplars, mask_files, vocabulary_files, weights
+from ovseg_cli import exemplars, vocabulary_files, weights
 from ovseg_cli.data import stored_labels
 from ovseg_cli.data.image_set import read_image_set
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import CheckpointError, InputError, UsageError, VocabularyError
-from ovseg_cli.finished_run import read_run
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import read_tensors
-from ovseg_cli.mask_files import MOST, MaskFiles
+from ovseg_cli.masks import mask_files
+from ovseg_cli.masks.mask_files import MOST, MaskFiles
 from ovseg_cli.media.images import HEAVY_PIXELS, MAX_PIXELS, read_image, read_values
 from ovseg_cli.media.video import open_video
 from ovseg_cli.model.build import build
 from ovseg_cli.report.thumbnails import write_thumbnails
+from ovseg_cli.run_folder.finished_run import read_run
 
 # What Pillow and torch say about such files; the command line silences it, too.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

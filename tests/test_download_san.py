@@ -18,7 +18,7 @@ from ovseg_cli.cli.main import ovseg
 from ovseg_cli.importing import import_checkpoint
 from ovseg_cli.loading import load_model
 from ovseg_cli.model.san import SANConfig
-from ovseg_cli.run_lock import holding
+from ovseg_cli.run_folder.run_lock import holding
 
 FILES = {"san-vit-b-16": "san_vit_b_16.pth", "san-vit-l-14": "san_vit_large_14.pth"}
 

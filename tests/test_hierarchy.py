@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from ovseg_cli import tables
 from ovseg_cli.errors import VocabularyError
-from ovseg_cli.journal import Entry
+from ovseg_cli.run_folder import tables
+from ovseg_cli.run_folder.journal import Entry
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.vocabulary import ClassName, Vocabulary
 from ovseg_cli.vocabulary_files import read

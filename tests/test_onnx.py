@@ -21,12 +21,12 @@ from ovseg_cli import weights
 from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.loading import load_model
+from ovseg_cli.masks.regions import find_regions
 from ovseg_cli.media.images import read_image
 from ovseg_cli.model.build import build
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.score_map import full_scores
 from ovseg_cli.onnx_export import PARTS, described, export
-from ovseg_cli.regions import find_regions
 from ovseg_cli.segmenter import Segmenter
 from ovseg_cli.vocabulary import Vocabulary
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ovseg_cli.batch_options import auto_batch_size, auto_streams
+from ovseg_cli.batch.options import auto_batch_size, auto_streams
 from ovseg_cli.benchmark.figure import HIGHER, LOWER, Figure
 from ovseg_cli.benchmark.fresh import in_fresh_process
 from ovseg_cli.benchmark.made_up import write_photos

@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 
-from ovseg_cli import batch, batch_options, exports, scoring, segmenter
+from ovseg_cli import exports, scoring, segmenter
+from ovseg_cli.batch import options as batch_options
+from ovseg_cli.batch import run as batch
 from ovseg_cli.benchmark.figure import HIGHER, LOWER, Figure
 from ovseg_cli.benchmark.spans import Span, Tracer
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.output import OutputFolder
+from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 
 SAVE = ("overlay", "labels")

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ovseg_cli import batch_options
+from ovseg_cli.batch import options as batch_options
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.options import with_shown
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.naming import Proposal, evenly, propose
-from ovseg_cli.nouns import common_nouns
+from ovseg_cli.names.naming import Proposal, evenly, propose
+from ovseg_cli.names.nouns import common_nouns
 from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import Vocabulary
 

@@ -97,16 +97,16 @@ class Compute:
     def _mask_source(self) -> MaskSource | None:
         """Where regions come from instead of the model."""
         if self.proposals == "regions":
-            from ovseg_cli.regions import find_regions
+            from ovseg_cli.masks.regions import find_regions
 
             return find_regions
         if self.proposals is not None and self.proposals.startswith(MASK_FILES):
-            from ovseg_cli.mask_files import MaskFiles
+            from ovseg_cli.masks.mask_files import MaskFiles
 
             return MaskFiles(Path(self.proposals.removeprefix(MASK_FILES)))
         if self.proposals is not None and self.proposals.startswith(SAM):
             from ovseg_cli.loading import choose_device
-            from ovseg_cli.sam_masks import SamMasks
+            from ovseg_cli.masks.sam_masks import SamMasks
 
             checkpoint = Path(self.proposals.removeprefix(SAM))
             return SamMasks(checkpoint, str(choose_device(self.device)))

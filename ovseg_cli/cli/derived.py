@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ovseg_cli.layout import EXPORTS, PAGE
+from ovseg_cli.run_folder.layout import EXPORTS, PAGE
 
 
 def discard_derived(out: Path) -> None:

@@ -12,7 +12,7 @@ import click
 
 from ovseg_cli.cli.options import Command
 from ovseg_cli.errors import UsageError
-from ovseg_cli.shard import Shard
+from ovseg_cli.run_folder.shard import Shard
 
 if TYPE_CHECKING:
     from ovseg_cli.formats import Format

@@ -11,8 +11,8 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import Place, common_options, max_pixels_option
 from ovseg_cli.errors import InputError, OvsegError, UsageError
-from ovseg_cli.layout import EXPORTS
 from ovseg_cli.printable import printable
+from ovseg_cli.run_folder.layout import EXPORTS
 
 if TYPE_CHECKING:
     from ovseg_cli.formats import Format
@@ -119,10 +119,10 @@ def write_formats(
     max_pixels: as of `LabelledRun`; wait: for the end of another that writes to `folder`, who is
     an error else. Raises OvsegError; where one format fails, the others are written before.
     """
-    from ovseg_cli.finished_run import read_classes
     from ovseg_cli.formats.labelled import LabelledRun
     from ovseg_cli.links import refuse_links_within
-    from ovseg_cli.run_lock import holding
+    from ovseg_cli.run_folder.finished_run import read_classes
+    from ovseg_cli.run_folder.run_lock import holding
 
     classes = read_classes(out)
     for entry in formats:  # before the work on any

@@ -14,7 +14,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable
 
 if TYPE_CHECKING:
-    from ovseg_cli.merging import Merged
+    from ovseg_cli.run_folder.merging import Merged
 
 
 @click.command("merge", short_help="Join the parts of a run divided by --shard.")
@@ -51,8 +51,8 @@ def command(outs: tuple[Path, ...], output: Path | None, files: str, overwrite: 
     Example:
       ovseg merge part-*/ -o whole
     """
-    from ovseg_cli import merging
-    from ovseg_cli.run_lock import WHOLE, holding
+    from ovseg_cli.run_folder import merging
+    from ovseg_cli.run_folder.run_lock import WHOLE, holding
 
     merged = merging.merge(outs)
     folders = {part.out for part in merged.parts}
@@ -75,8 +75,8 @@ def _is_same(folder: Path, other: Path) -> bool:
 
 def _fill(merged: Merged, target: Path, files: str, overwrite: bool) -> None:
     """Make a folder of results that the journal of the joined run, and maybe its files, are in."""
-    from ovseg_cli import merging
-    from ovseg_cli.output import OutputFolder
+    from ovseg_cli.run_folder import merging
+    from ovseg_cli.run_folder.output import OutputFolder
 
     folder = OutputFolder(target, [])
     if not overwrite and folder.holds_results():
@@ -100,9 +100,9 @@ def _write(merged: Merged, target: Path) -> int:
     """Write the tables and run.json; returns the exit code."""
     import shlex
 
-    from ovseg_cli import merging
     from ovseg_cli.json_files import write_json
-    from ovseg_cli.layout import REPORT
+    from ovseg_cli.run_folder import merging
+    from ovseg_cli.run_folder.layout import REPORT
 
     merging.write_tables(merged, target)
     arguments = click.get_current_context().obj or ()

@@ -186,7 +186,7 @@ def _here(name: str) -> "ModelEntry | None":
 def _alone(name: str) -> Iterator[None]:
     """Download a model while the block runs: one process at a time, for all go on with one file."""
     from ovseg_cli import weights
-    from ovseg_cli.run_lock import holding
+    from ovseg_cli.run_folder.run_lock import holding
 
     with ExitStack() as stack:
         try:

@@ -15,7 +15,7 @@ import click
 from ovseg_cli import vocabulary_files
 from ovseg_cli.cli import console
 from ovseg_cli.errors import UsageError
-from ovseg_cli.shard import Shard
+from ovseg_cli.run_folder.shard import Shard
 from ovseg_cli.vocabulary import Vocabulary, parse
 
 if TYPE_CHECKING:

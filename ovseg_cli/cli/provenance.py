@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovseg_cli import __version__
 from ovseg_cli.cli.compute import Compute
-from ovseg_cli.journal import run_fingerprint
+from ovseg_cli.run_folder.journal import run_fingerprint
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.vocabulary import Vocabulary
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ovseg_cli import __version__, batch_options
+from ovseg_cli import __version__
+from ovseg_cli.batch import options as batch_options
+from ovseg_cli.batch.results import ImageResult
 from ovseg_cli.cli.provenance import Provenance
-from ovseg_cli.results import ImageResult
 
 if TYPE_CHECKING:
     from ovseg_cli.cli.segment_plan import Plan

@@ -10,12 +10,12 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import Place, common_options, max_pixels_option
 from ovseg_cli.errors import UsageError
-from ovseg_cli.layout import PAGE
 from ovseg_cli.printable import printable
+from ovseg_cli.run_folder.layout import PAGE
 
 if TYPE_CHECKING:
-    from ovseg_cli.finished_run import FinishedRun
     from ovseg_cli.report.accuracy import Accuracy
+    from ovseg_cli.run_folder.finished_run import FinishedRun
 
 
 @click.command("report", short_help="One HTML page of a finished run.")
@@ -56,10 +56,10 @@ def command(
     Example:
       ovseg report results
     """
-    from ovseg_cli.finished_run import of_clips, read_run
     from ovseg_cli.media.images import MAX_PIXELS
     from ovseg_cli.report.page import thumbnails_folder, write_page
     from ovseg_cli.report.thumbnails import write_thumbnails
+    from ovseg_cli.run_folder.finished_run import of_clips, read_run
 
     target = output or out / PAGE
     if target.is_dir():

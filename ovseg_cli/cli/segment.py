@@ -22,7 +22,7 @@ from ovseg_cli.cli.segment_inputs import find
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.shard import SLURM_INDEX, Shard
+from ovseg_cli.run_folder.shard import SLURM_INDEX, Shard
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ def command(
     """
     from ovseg_cli.cli import segment_run
     from ovseg_cli.cli.segment_plan import Plan
-    from ovseg_cli.earlier_results import ResultsThere
     from ovseg_cli.exports import OVERLAY, select
     from ovseg_cli.formats import FORMATS
-    from ovseg_cli.parts import division_of
+    from ovseg_cli.run_folder.earlier_results import ResultsThere
+    from ovseg_cli.run_folder.parts import division_of
+    from ovseg_cli.run_folder.tables import STATS
     from ovseg_cli.storage.destination import Destination
-    from ovseg_cli.tables import STATS
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")

@@ -104,8 +104,8 @@ def _without_results(
 
 def _made_by_others(places: Iterable[str], texts: Iterable[str]) -> set[str]:
     """Which folders of photos lie in results of a run, unless one of the inputs leads there."""
-    from ovseg_cli.earlier_results import result_folders
-    from ovseg_cli.layout import STATE
+    from ovseg_cli.run_folder.earlier_results import result_folders
+    from ovseg_cli.run_folder.layout import STATE
 
     names = {folder.name for folder in result_folders(Path())}
     made: dict[str, list[Path]] = {}

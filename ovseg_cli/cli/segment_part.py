@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ovseg_cli import parts
 from ovseg_cli.errors import OutputError, UsageError
+from ovseg_cli.run_folder import parts
 
 if TYPE_CHECKING:
     from ovseg_cli.cli.segment_plan import Plan

@@ -9,8 +9,8 @@ from ovseg_cli.cli.engine_options import Engine
 from ovseg_cli.cli.options import ErrorLimit
 from ovseg_cli.formats import Format
 from ovseg_cli.media.images import ImageInput
-from ovseg_cli.output import OutputFolder
-from ovseg_cli.shard import Division, Shard
+from ovseg_cli.run_folder.output import OutputFolder
+from ovseg_cli.run_folder.shard import Division, Shard
 from ovseg_cli.storage.destination import Destination
 from ovseg_cli.vocabulary import Vocabulary
 

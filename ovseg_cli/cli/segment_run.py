@@ -8,7 +8,9 @@ from contextlib import closing, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ovseg_cli import batch, batch_options
+from ovseg_cli.batch import options as batch_options
+from ovseg_cli.batch import run as batch
+from ovseg_cli.batch.results import ImageResult, RunReport
 from ovseg_cli.cli import console, segment_part
 from ovseg_cli.cli.derived import discard_derived
 from ovseg_cli.cli.export import write_formats
@@ -21,13 +23,12 @@ from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY
 from ovseg_cli.formats.options import ExportOptions
-from ovseg_cli.layout import EXPORTS
 from ovseg_cli.media.images import MAX_PIXELS, read_image
 from ovseg_cli.media.window import Window
 from ovseg_cli.printable import printable
-from ovseg_cli.results import ImageResult, RunReport
+from ovseg_cli.run_folder.layout import EXPORTS
+from ovseg_cli.run_folder.tables import ClassTotal, areas_of
 from ovseg_cli.segmentation import percentage
-from ovseg_cli.tables import ClassTotal, areas_of
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter

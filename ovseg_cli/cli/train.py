@@ -10,7 +10,7 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.options import Place, common_options
 from ovseg_cli.errors import OvsegError
-from ovseg_cli.run_lock import WHOLE, holding
+from ovseg_cli.run_folder.run_lock import WHOLE, holding
 
 if TYPE_CHECKING:
     from ovseg_cli.training.engine import Progress
@@ -85,8 +85,8 @@ def command(
                       may name other splits than train
       val.txt         those on which the model is scored
     """
+    from ovseg_cli.batch.results import is_out_of_memory
     from ovseg_cli.loading import choose_device
-    from ovseg_cli.results import is_out_of_memory
     from ovseg_cli.training.stages import Run, run_stage
     from ovseg_cli.weights import MODEL_FILE
 

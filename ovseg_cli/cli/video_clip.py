@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg_cli import batch_options
+from ovseg_cli.batch import options as batch_options
+from ovseg_cli.batch.results import is_run_wide, reason_of
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
@@ -32,7 +33,6 @@ from ovseg_cli.media.video import open_video
 from ovseg_cli.media.video_source import Video, without_credentials
 from ovseg_cli.media.window import Window
 from ovseg_cli.printable import printable
-from ovseg_cli.results import is_run_wide, reason_of
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter

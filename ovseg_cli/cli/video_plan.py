@@ -13,13 +13,13 @@ from ovseg_cli.clips.choice import Choice
 from ovseg_cli.clips.folder import ClipFolder
 from ovseg_cli.clips.names import clip_names, is_clip_name, is_stream
 from ovseg_cli.errors import UsageError
-from ovseg_cli.journal import Journal
-from ovseg_cli.layout import CLASSES, CLIPS, REPORT, STATE
 from ovseg_cli.media.camera import CAMERA
 from ovseg_cli.media.video import check_source
 from ovseg_cli.media.video_source import without_credentials
 from ovseg_cli.printable import printable
-from ovseg_cli.tables import holds_other_names
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.layout import CLASSES, CLIPS, REPORT, STATE
+from ovseg_cli.run_folder.tables import holds_other_names
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import require_writable
 

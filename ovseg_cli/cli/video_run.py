@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from ovseg_cli import batch_options, tables
+from ovseg_cli.batch import options as batch_options
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.video_clip import Clip
@@ -13,7 +13,8 @@ from ovseg_cli.clips.names import clip_names
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.media.window import Window
-from ovseg_cli.run_lock import holding
+from ovseg_cli.run_folder import tables
+from ovseg_cli.run_folder.run_lock import holding
 
 
 def execute(plan: Plan) -> int:

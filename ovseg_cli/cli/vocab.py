@@ -45,7 +45,7 @@ def check_command(
       ovseg vocab check names.txt
     """
     from ovseg_cli.loading import load_model
-    from ovseg_cli.vocabulary_check import check
+    from ovseg_cli.names.vocabulary_check import check
     from ovseg_cli.vocabulary_files import read
 
     if (file is None) == (vocabulary is None):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from ovseg_cli.cli import console
+from ovseg_cli.names.rivals import competing
 from ovseg_cli.printable import printable
-from ovseg_cli.rivals import competing
 from ovseg_cli.vocabulary import Vocabulary
 
 _LATIN = re.compile("[A-Za-z]")

@@ -23,13 +23,13 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import LABELS, OVERLAY, UNLABELED_16, WRITERS, write_png
 from ovseg_cli.frame import Frame
 from ovseg_cli.json_files import read_json, write_json
-from ovseg_cli.layout import CLIPS, PARENTS
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.video_parts import Sound
-from ovseg_cli.noted_areas import noted
 from ovseg_cli.printable import printable
+from ovseg_cli.run_folder.layout import CLIPS, PARENTS
+from ovseg_cli.run_folder.noted_areas import noted
+from ovseg_cli.run_folder.tables import STATS
 from ovseg_cli.segmentation import Segmentation
-from ovseg_cli.tables import STATS
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import output_errors
 

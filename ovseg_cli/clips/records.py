@@ -8,9 +8,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ovseg_cli.json_files import parse_json
-from ovseg_cli.noted_areas import NotedAreas, are_sound, class_areas, ids_fit
+from ovseg_cli.run_folder.noted_areas import NotedAreas, are_sound, class_areas, ids_fit
+from ovseg_cli.run_folder.tables import Row, parent_areas, shares, write_table
 from ovseg_cli.segmentation import ClassArea
-from ovseg_cli.tables import Row, parent_areas, shares, write_table
 from ovseg_cli.vocabulary import Vocabulary
 
 LONGEST = 1e10  # seconds: streams may count from 1970

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any, Protocol
 
+from ovseg_cli.batch.read_ahead import ReadAhead
+from ovseg_cli.batch.results import is_out_of_memory
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.opencv import load_opencv
-from ovseg_cli.read_ahead import ReadAhead
-from ovseg_cli.results import is_out_of_memory
 from ovseg_cli.segmentation import Segmentation
 
 PIXELS_AT_A_STAGE = 64_000_000  # read ahead, being computed, being written: each about

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ovseg_cli.batch.results import is_run_wide
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.state import ClipState
 from ovseg_cli.errors import OutputError
@@ -24,7 +25,6 @@ from ovseg_cli.media.video_parts import (
     join,
 )
 from ovseg_cli.printable import printable
-from ovseg_cli.results import is_run_wide
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path

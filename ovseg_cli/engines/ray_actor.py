@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ovseg_cli import batch, batch_options
+from ovseg_cli.batch import options as batch_options
+from ovseg_cli.batch import run as batch
+from ovseg_cli.batch.results import ImageResult
 from ovseg_cli.cores import keep_freed_memory, share_cores
 from ovseg_cli.engines.ray_cluster import load_ray
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.exports import Writer
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.media.inputs import InputState
-from ovseg_cli.results import ImageResult
 from ovseg_cli.storage.destination import Destination
 
 PORTION = 64  # photos that are given to an actor at once, at most

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ovseg_cli.batch.results import ImageResult
 from ovseg_cli.engines.ray_actor import (
     LOOK_SECONDS,
     PORTION,
@@ -24,8 +25,7 @@ from ovseg_cli.engines.ray_actor import (
 from ovseg_cli.engines.ray_cluster import Pool, alive, connected, load_ray, plan_pool
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.media.images import ImageInput
-from ovseg_cli.output import OutputFolder
-from ovseg_cli.results import ImageResult
+from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.destination import Destination
 
 PACKED_PORTION = 1024  # as PORTION, where results go to tar shards, which end with a portion

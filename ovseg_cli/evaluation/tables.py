@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ovseg_cli.evaluation.run import Evaluation
-from ovseg_cli.tables import write_table
+from ovseg_cli.run_folder.tables import write_table
 
 CLASS_COLUMNS = ("class", "iou", "boundary_iou", "accuracy", "true_pixels", "predicted_pixels")
 PHOTO_COLUMNS = ("photo", "mIoU", "pixel_accuracy", "mean_confidence")

@@ -10,7 +10,6 @@ import numpy as np
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, WRITERS, Writer
-from ovseg_cli.finished_run import vocabulary_of
 from ovseg_cli.formats import coco, cutout, geo, label_studio, svg, voc, yolo
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
@@ -20,6 +19,7 @@ from ovseg_cli.json_files import read_json
 from ovseg_cli.links import first_link
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.printable import printable
+from ovseg_cli.run_folder.finished_run import vocabulary_of
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.whole_files import is_possible, remove, stays_inside
 

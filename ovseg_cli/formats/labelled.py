@@ -12,11 +12,17 @@ from PIL.PngImagePlugin import PngImageFile
 
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16
-from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, RunClass, of_clips, read_run
 from ovseg_cli.links import refuse_links, refuse_links_within
 from ovseg_cli.media.images import is_turned, read_image
 from ovseg_cli.media.inputs import InputState
 from ovseg_cli.printable import printable
+from ovseg_cli.run_folder.finished_run import (
+    FinishedPhoto,
+    FinishedRun,
+    RunClass,
+    of_clips,
+    read_run,
+)
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.whole_files import stays_inside
 

@@ -16,15 +16,15 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from ovseg_cli import __version__
-from ovseg_cli.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.json_files import open_regular
 from ovseg_cli.links import first_link
 from ovseg_cli.media.folders import is_image_name
 from ovseg_cli.printable import printable
 from ovseg_cli.report.accuracy import Accuracy
 from ovseg_cli.report.thumbnails import Thumbnails, remove_others
+from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun
+from ovseg_cli.run_folder.tables import parent_areas
 from ovseg_cli.segmentation import UNLABELED, ClassArea, class_name
-from ovseg_cli.tables import parent_areas
 from ovseg_cli.whole_files import atomic_path, remove
 
 # Of JPEG, for a page to hold its own thumbnails: those of some 500 photos. As base64 they make a

@@ -18,12 +18,12 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError
 from ovseg_cli.exports import label_kind
-from ovseg_cli.finished_run import FinishedPhoto, FinishedRun, vocabulary_of
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import MIN_WIDTH
 from ovseg_cli.links import refuse_links, refuse_links_within
 from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
 from ovseg_cli.render import tinted
+from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun, vocabulary_of
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.whole_files import atomic_path, remove
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ovseg_cli.earlier_results import result_folders
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import WRITERS, Writer
-from ovseg_cli.layout import STATE
 from ovseg_cli.media.inputs import ImageInput
-from ovseg_cli.output import OutputFolder
+from ovseg_cli.run_folder.earlier_results import result_folders
+from ovseg_cli.run_folder.layout import STATE
+from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.packed_folder import PackedFolder, is_own_archive
 from ovseg_cli.storage.packed_store import PackedStore
 from ovseg_cli.storage.store import Store, is_url, on_disk

@@ -19,14 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovseg_cli import layout, tables
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import Writer
 from ovseg_cli.frame import Frame
-from ovseg_cli.journal import Entry
 from ovseg_cli.media.inputs import ImageInput, InputState
-from ovseg_cli.output import OutputFolder
 from ovseg_cli.printable import printable
+from ovseg_cli.run_folder import layout, tables
+from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation, class_name
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path, output_errors

@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from ovseg_cli import layout, tables
-from ovseg_cli.earlier_results import files_of
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import WRITERS, Writer
-from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput
-from ovseg_cli.output import OutputFolder
+from ovseg_cli.run_folder import layout, tables
+from ovseg_cli.run_folder.earlier_results import files_of
+from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.store import Store
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import output_errors

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.plurals import plural, singulars
+from ovseg_cli.names.plurals import plural, singulars
 from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.wordnet import Synset, read_nouns
 

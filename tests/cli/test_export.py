@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 
 from ovseg_cli.formats import FORMATS
 from ovseg_cli.formats.labelled import LabelledRun
-from ovseg_cli.layout import EXPORTS
-from ovseg_cli.run_lock import holding
+from ovseg_cli.run_folder.layout import EXPORTS
+from ovseg_cli.run_folder.run_lock import holding
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_parts_wait_for_an_export_that_is_under_way(segment, photos, tmp_path):
                 awaited.set()
 
     handler = Awaited()
-    logging.getLogger("ovseg_cli.run_lock").addHandler(handler)
+    logging.getLogger("ovseg_cli.run_folder.run_lock").addHandler(handler)
 
     def other():
         with holding(tmp_path / "out/exports", EXPORTS):
@@ -216,7 +216,7 @@ def test_parts_wait_for_an_export_that_is_under_way(segment, photos, tmp_path):
     finally:
         awaited.set()
         thread.join()
-        logging.getLogger("ovseg_cli.run_lock").removeHandler(handler)
+        logging.getLogger("ovseg_cli.run_folder.run_lock").removeHandler(handler)
     assert len(coco_maps(tmp_path / "out/exports/coco/instances.json")) == 4
 
 

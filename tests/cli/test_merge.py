@@ -8,7 +8,7 @@ import shutil
 import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 
-from ovseg_cli import merge_checks, merging
+from ovseg_cli.run_folder import merge_checks, merging
 
 TABLES = ("stats.csv", "summary.csv", "classes.json")
 CLASSES = ["--classes", "sky,road,car|automobile"]

@@ -18,8 +18,8 @@ from PIL import Image
 
 import ovseg_cli
 from ovseg_cli.errors import UsageError
-from ovseg_cli.journal import Journal
-from ovseg_cli.output import OutputFolder
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.output import OutputFolder
 
 CLASSES = ["--classes", "sky,road,car"]
 ARGUMENTS = ["segment", "photos", *CLASSES, "-o", "out"]

@@ -9,7 +9,8 @@ import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 
-from ovseg_cli import __version__, batch, cores
+from ovseg_cli import __version__, cores
+from ovseg_cli.batch import run as batch
 from ovseg_cli.cli import console, segment_run
 
 

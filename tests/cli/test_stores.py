@@ -12,7 +12,7 @@ import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.layout import RUNS_OF_CLASSES
+from ovseg_cli.run_folder.layout import RUNS_OF_CLASSES
 from ovseg_cli.storage.store import Store
 from ovseg_cli.storage.store_folder import StoreFolder
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ovseg_cli.run_lock import WHOLE, holding
+from ovseg_cli.run_folder.run_lock import WHOLE, holding
 from ovseg_cli.training import stages
 from ovseg_cli.training.engine import Progress
 

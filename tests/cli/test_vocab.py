@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ovseg_cli.cli.main import ovseg
-from ovseg_cli.nouns import common_nouns
-from ovseg_cli.vocabulary_check import ClassCheck, Neighbour
+from ovseg_cli.names.nouns import common_nouns
+from ovseg_cli.names.vocabulary_check import ClassCheck, Neighbour
 from ovseg_cli.vocabulary_files import read
 
 
@@ -48,7 +48,7 @@ def test_json(vocab):
 
 def test_no_similarity_is_less_than_nothing_by_its_sign_alone(vocab, monkeypatch):
     found = ClassCheck("car", (Neighbour("sky", -0.00001),), ())
-    monkeypatch.setattr("ovseg_cli.vocabulary_check.check", lambda *_: [found])
+    monkeypatch.setattr("ovseg_cli.names.vocabulary_check.check", lambda *_: [found])
     assert vocab("--classes", "car, sky")[1] == "car\tsky 0.00\n"
     nearest = json.loads(vocab("--classes", "car, sky", "--json")[1])["nearest"]
     assert str(nearest[0][1]) == "0.0"

@@ -17,14 +17,15 @@ import pytest
 from mock_segmenter import MockModel, MockSegmenter, files_below, make_photo, make_photos
 
 import ovseg_cli
-from ovseg_cli import batch, batch_options
+from ovseg_cli.batch import options as batch_options
+from ovseg_cli.batch import run as batch
 from ovseg_cli.cli.main import ovseg
 from ovseg_cli.engines import ray_actor, ray_cluster, ray_data
 from ovseg_cli.engines.ray_cluster import Pool, connected, load_ray, plan_pool
 from ovseg_cli.errors import OvsegError, UsageError
 from ovseg_cli.exports import select
 from ovseg_cli.media.images import find_images
-from ovseg_cli.output import OutputFolder
+from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.destination import Destination
 from ovseg_cli.vocabulary import Vocabulary
 

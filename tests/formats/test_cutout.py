@@ -6,8 +6,8 @@ from finished_runs import blobs, photo_at
 from PIL import Image
 
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.journal import Entry, Journal
 from ovseg_cli.media.images import read_image
+from ovseg_cli.run_folder.journal import Entry, Journal
 
 
 @pytest.mark.parametrize("name", ["天空", "CIEL", " ciel "])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ovseg_cli.errors import InputError, OutputError, UsageError
 from ovseg_cli.formats import FORMATS, discard_exports, select
-from ovseg_cli.journal import Entry, Journal
+from ovseg_cli.run_folder.journal import Entry, Journal
 
 
 def files_in(folder):

@@ -225,7 +225,7 @@ def _models(folder: Path) -> Read:
 
 
 def _masks(folder: Path) -> Read:
-    from ovseg_cli.mask_files import MaskFiles
+    from ovseg_cli.masks.mask_files import MaskFiles
 
     ids = np.arange(24 * 36, dtype=np.uint16).reshape(24, 36) // 100
     Image.fromarray(ids.astype(np.uint8)).save(folder / "8.png")
@@ -244,7 +244,7 @@ def _sam_folders(folder: Path) -> Read:
     """A Segment-Anything model as transformers keeps it."""
     from small_models import save_small_sam
 
-    from ovseg_cli.sam_masks import SamMasks
+    from ovseg_cli.masks.sam_masks import SamMasks
 
     save_small_sam(folder)
     return lambda: SamMasks(folder, "cpu")
@@ -330,15 +330,15 @@ def _runs(folder: Path) -> Read:
 
     from ovseg_cli.cli.report import PAGE
     from ovseg_cli.exports import select
-    from ovseg_cli.finished_run import read_run
     from ovseg_cli.formats import FORMATS, export
     from ovseg_cli.formats.labelled import LabelledRun
     from ovseg_cli.formats.options import ExportOptions
     from ovseg_cli.media.images import ImageInput
-    from ovseg_cli.output import OutputFolder
     from ovseg_cli.report.page import write_page
     from ovseg_cli.report.thumbnails import write_thumbnails
-    from ovseg_cli.tables import areas_of
+    from ovseg_cli.run_folder.finished_run import read_run
+    from ovseg_cli.run_folder.output import OutputFolder
+    from ovseg_cli.run_folder.tables import areas_of
     from ovseg_cli.vocabulary import ClassName
 
     names = [ClassName("sky"), ClassName("road", parents=("ground",)), ClassName("car")]
@@ -471,7 +471,7 @@ def _tars(folder: Path) -> Read:
 
 def _parts(folder: Path) -> Read:
     """The parts of a divided run, as `ovseg merge` reads them."""
-    from ovseg_cli.merging import merge, write_photos, write_tables
+    from ovseg_cli.run_folder.merging import merge, write_photos, write_tables
 
     photos = folder / "out" / "photos"
     photos.mkdir(parents=True)

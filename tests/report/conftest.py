@@ -9,11 +9,11 @@ import pytest
 from mock_segmenter import MockModel, MockSegmenter, colored
 
 from ovseg_cli.exports import select
-from ovseg_cli.journal import Entry
 from ovseg_cli.media.images import ImageInput, read_image
 from ovseg_cli.media.inputs import InputState
-from ovseg_cli.output import OutputFolder
-from ovseg_cli.tables import write_classes
+from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.output import OutputFolder
+from ovseg_cli.run_folder.tables import write_classes
 from ovseg_cli.vocabulary import Vocabulary
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import UsageError
-from ovseg_cli.finished_run import FinishedPhoto, read_run
-from ovseg_cli.journal import Entry
 from ovseg_cli.report import accuracy
+from ovseg_cli.run_folder.finished_run import FinishedPhoto, read_run
+from ovseg_cli.run_folder.journal import Entry
 
 
 @pytest.fixture

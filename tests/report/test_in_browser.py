@@ -14,10 +14,10 @@ import pytest
 from hostile_names import HOSTILE
 from mock_segmenter import colored, make_photo
 
-from ovseg_cli.finished_run import read_run
 from ovseg_cli.report.accuracy import Accuracy
 from ovseg_cli.report.page import EMBEDDED_BYTES, thumbnails_folder, write_page
 from ovseg_cli.report.thumbnails import Thumbnails, write_thumbnails
+from ovseg_cli.run_folder.finished_run import read_run
 
 NAMES = "[...document.querySelectorAll('.card h3')].map(title => title.textContent)"
 

@@ -12,7 +12,6 @@ import pytest
 from hostile_names import HOSTILE
 from mock_segmenter import make_photo
 
-from ovseg_cli.finished_run import read_run
 from ovseg_cli.report.page import (
     SCRIPTS,
     contents,
@@ -22,6 +21,7 @@ from ovseg_cli.report.page import (
     write_page,
 )
 from ovseg_cli.report.thumbnails import Thumbnails, write_thumbnails
+from ovseg_cli.run_folder.finished_run import read_run
 
 
 class Elements(HTMLParser):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_cli.finished_run import read_run
 from ovseg_cli.render import palette
 from ovseg_cli.report.thumbnails import LONGER_SIDE, remove_others, write_thumbnails
+from ovseg_cli.run_folder.finished_run import read_run
 
 
 def pixels(path):

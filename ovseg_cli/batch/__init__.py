@@ -1,0 +1,1 @@
+"""Many photos through a segmenter, within time and memory."""

@@ -1,0 +1,72 @@
+"""What becomes of the inputs of a run, and why some fail."""
+
+import errno
+from dataclasses import dataclass, field
+
+from ovseg_cli.errors import OutputError, OvsegError
+from ovseg_cli.media.images import ImageInput
+from ovseg_cli.printable import printable
+from ovseg_cli.run_folder.journal import Entry
+
+_RUN_WIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What became of one input."""
+
+    image: ImageInput
+    status: str  # "done", "skipped" (finished by an earlier run) or "failed"
+    entry: Entry | None = None  # what is noted of it, unless it failed
+    seconds: float = 0.0  # reading, its share of the model's time, writing
+    reason: str = ""  # why it failed
+
+
+@dataclass
+class RunReport:
+    """Counts of a run; `exit_code` is what the command ends with."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)  # path, reason
+
+    def add(self, result: ImageResult) -> None:
+        """Count one more input."""
+        self.done += result.status == "done"
+        self.skipped += result.status == "skipped"
+        if result.status == "failed":
+            self.failed += 1
+            self.failures.append((result.image.name, result.reason))
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where an input failed."""
+        return 1 if self.failed else 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or the model's library found no memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(sign in text for sign in ("out of memory", "not enough memory", "can't allocate"))
+    )
+
+
+def is_run_wide(error: Exception) -> bool:
+    """Whether no other result could be written either: a disk that is full or read-only."""
+    number = getattr(error.__cause__, "errno", None)
+    return isinstance(error, OutputError) and number in _RUN_WIDE
+
+
+def reason_of(
+    error: Exception, name: str, size_hw: tuple[int, int] | None = None, kind: str = "photo"
+) -> str:
+    """Why an input failed, in words to be read beside its name."""
+    if isinstance(error, OvsegError):
+        return str(error).removeprefix(f"{printable(name)}: ")
+    if is_out_of_memory(error):
+        size = f" of {size_hw[1]}x{size_hw[0]} pixels" if size_hw else ""
+        return f"not enough memory for this {kind}{size}; --device cpu may have more"
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"

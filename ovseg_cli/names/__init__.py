@@ -1,0 +1,1 @@
+"""What may be wrong with names, which compete with them, and which a photo may have."""
