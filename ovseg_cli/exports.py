@@ -145,7 +145,7 @@ def _write_masks(
         with output_errors(target):
             target.mkdir(parents=True, exist_ok=True)  # also where every pixel is unlabelled
             for old in set(target.glob("*.png")).difference(files):
-                if re.fullmatch(r"\d+(-.*)?\.png", old.name) and old.is_file():
+                if is_mask(old.name) and old.is_file():
                     old.unlink()
     except BaseException:
         remove(files)
@@ -177,6 +177,11 @@ def _write_npz(
 def _ids(segmentation: Segmentation, kind: type[np.unsignedinteger]) -> np.ndarray:
     """The label map in 8 or 16 bits; UNLABELED = -1 becomes the greatest value, 255 or 65535."""
     return segmentation.labels.astype(kind)
+
+
+def is_mask(name: str) -> bool:
+    """Whether a file is called as the mask of a class is."""
+    return re.fullmatch(r"\d+(-.*)?\.png", name, re.ASCII) is not None
 
 
 def slug(name: str) -> str:

@@ -1,6 +1,7 @@
 """Foreign text as terminals, logs and messages may show it."""
 
 import unicodedata
+from collections.abc import Sequence
 
 _JOINERS = "\u200c\u200d"  # format characters that Persian, Hindi and emoji need
 
@@ -16,6 +17,12 @@ def quoted(phrase: str) -> str:
     """For messages: on one line, and not longer than a line."""
     shown = printable(phrase)
     return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'
+
+
+def some_of(texts: Sequence[str], most: int = 5) -> str:
+    """The first few, printable, with commas between, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(map(printable, texts[:most])) + more
 
 
 def is_control(character: str) -> bool:

@@ -153,11 +153,13 @@ class TestMasks:
     def test_masks_of_an_earlier_result_go_and_other_things_stay(self, tmp_path):
         folder = tmp_path / "a"
         (folder / "7-nested").mkdir(parents=True)
-        for name in ("9-old.png", "12.png", "notes.png", "7-nested/0-sky.png"):
+        for name in ("9-old.png", "12.png", "notes.png", "١-x.png", "7-nested/0-sky.png"):
             (folder / name).write_bytes(b"")
         write("masks", folder, 2)
         left = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
-        assert left == {"0-class-0.png", "1-class-1.png", "notes.png", "7-nested/0-sky.png"}
+        assert left == {
+            *("0-class-0.png", "1-class-1.png", "notes.png", "١-x.png", "7-nested/0-sky.png"),
+        }
 
     def test_nothing_labelled(self, tmp_path):
         frame, segmentation = photo_and_result()

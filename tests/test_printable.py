@@ -1,6 +1,6 @@
 import pytest
 
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, some_of
 
 
 class TestPrintable:
@@ -21,3 +21,9 @@ class TestPrintable:
     )
     def test_what_steers_a_terminal_is_escaped(self, text, expected):
         assert printable(text) == expected
+
+
+def test_the_first_few_of_many():
+    assert some_of([]) == ""
+    assert some_of(["a", "b"], 2) == "a, b"
+    assert some_of(["a", "b\x1b", "c", "d"], 2) == "a, b\\x1b and 2 more"

@@ -8,7 +8,8 @@ from ovseg_cli.media.images import ImageInput
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder.journal import Entry
 
-_RUN_WIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_RUN_WIDE = (*_FULL, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,16 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def is_run_wide(error: Exception) -> bool:
     """Whether no other result could be written either: a disk that is full or read-only."""
-    number = getattr(error.__cause__, "errno", None)
-    return isinstance(error, OutputError) and number in _RUN_WIDE
+    return isinstance(error, OutputError) and _number(error) in _RUN_WIDE
+
+
+def remedy_of(error: OutputError, again: str) -> str:
+    """What helps where a result could not be written; again: how the run goes on afterwards."""
+    return f"{'make room' if _number(error) in _FULL else 'mend that'}, then {again}"
+
+
+def _number(error: Exception) -> int | None:
+    return getattr(error.__cause__, "errno", None)
 
 
 def reason_of(

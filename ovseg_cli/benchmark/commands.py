@@ -24,6 +24,7 @@ from ovseg_cli.benchmark.plan import NAMES, Load, Plan
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.media.images import read_image
+from ovseg_cli.run_folder.layout import REPORT
 
 PHOTO_HW = (360, 480)
 
@@ -87,7 +88,7 @@ class _Segment:
 
     def run_seconds(self) -> float:
         """What the last run took from its first photo to its last, by its own record."""
-        record = json.loads((self.out / "run.json").read_text("utf-8"))
+        record = json.loads((self.out / REPORT).read_text("utf-8"))
         return float(record["timing"]["run_seconds"])
 
 

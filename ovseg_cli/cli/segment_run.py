@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovseg_cli.batch import options as batch_options
 from ovseg_cli.batch import run as batch
-from ovseg_cli.batch.results import ImageResult, RunReport
+from ovseg_cli.batch.results import ImageResult, RunReport, remedy_of
 from ovseg_cli.cli import console, segment_part
 from ovseg_cli.cli.derived import discard_derived
 from ovseg_cli.cli.export import write_formats
@@ -32,6 +32,8 @@ from ovseg_cli.segmentation import percentage
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter
+
+_AGAIN = "run the same command with --resume"
 
 
 def list_work(plan: Plan) -> None:
@@ -138,7 +140,7 @@ class _Run:
             return "interrupted", console.BROKEN_PIPE
         except OutputError as error:
             console.trace(error)
-            console.error(f"{error}\nmake room, then run the same command with --resume")
+            console.error(f"{error}\n{remedy_of(error, _AGAIN)}")
             return "stopped", 1
         finally:
             results.close()
@@ -202,7 +204,7 @@ class _Run:
                 self.part.end(described)
         except OutputError as error:
             console.trace(error)
-            console.error(f"{error}\nmake room, then run the same command with --resume")
+            console.error(f"{error}\n{remedy_of(error, _AGAIN)}")
             return False
         return True
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovseg_cli.batch import options as batch_options
-from ovseg_cli.batch.results import is_run_wide, reason_of
+from ovseg_cli.batch.results import is_run_wide, reason_of, remedy_of
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
@@ -94,7 +94,7 @@ class Clip:
                 self.fail(reason_of(error, self.shown, kind="clip"))
                 self.last = isinstance(error, OutputError) and is_run_wide(error)
             if isinstance(error, OutputError):
-                console.note(f"make room or mend it, then {self.remedy}")
+                console.note(remedy_of(error, self.remedy))
             elif origin is not None:
                 self.note_nothing(status, origin)
         self.say_end(status)

@@ -26,7 +26,8 @@ from ovseg_cli.json_files import read_json, write_json
 from ovseg_cli.links import refuse_links
 from ovseg_cli.media.video_parts import Sound
 from ovseg_cli.printable import printable
-from ovseg_cli.run_folder.layout import CLIPS, PARENTS
+from ovseg_cli.run_folder.layout import CLIPS, PARENTS, REPORT
+from ovseg_cli.run_folder.layout import STATS as STATS_FILE
 from ovseg_cli.run_folder.noted_areas import noted
 from ovseg_cli.run_folder.tables import STATS
 from ovseg_cli.segmentation import Segmentation
@@ -38,7 +39,7 @@ SAVES = (OVERLAY, LABELS, LABELS_VIDEO, STATS, TIMELINE, "palette", "masks", "co
 _SUFFIXES = {
     OVERLAY: "overlay.mp4",
     LABELS_VIDEO: "labels.mkv",
-    STATS: "stats.csv",
+    STATS: STATS_FILE,
     TIMELINE: "timeline.png",
 }  # of others: their name, a folder with a result of each frame
 
@@ -79,7 +80,7 @@ class ClipFolder:
     @property
     def report(self) -> Path:
         """Where run.json of the clip goes."""
-        return self._file("run.json")
+        return self._file(REPORT)
 
     def targets(self) -> dict[str, Path]:
         """What is written: name in --save -> file or folder."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from ovseg_cli.errors import OutputError
+from ovseg_cli.exports import is_mask
 from ovseg_cli.whole_files import is_temporary
 
 _FRAME = re.compile(r"\d{6,}", re.ASCII)  # as NUMBER in state.py makes it
-_MASK = re.compile(r"\d+(-.*)?\.png", re.ASCII)  # of a class, as in exports.py
 
 
 def is_folder(path: Path) -> bool:
@@ -47,7 +47,7 @@ def remove_frames(folder: Path, suffix: str, keep: Container[str] = ()) -> None:
     if not suffix:
         for path in _listed(folder):
             if is_frame(path.name) and is_folder(path):
-                _clear(path, lambda name: _MASK.fullmatch(name) is not None)
+                _clear(path, is_mask)
     _clear(folder, is_frame)
 
 

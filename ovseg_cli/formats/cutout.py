@@ -10,7 +10,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import write_png
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, some_of
 
 
 def write_cutout(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterator[Path]:
@@ -33,5 +33,5 @@ def _class_id(run: LabelledRun, name: str) -> int:
     for class_id, entry in enumerate(run.classes):
         if wanted in (phrase.casefold() for phrase in entry.phrases):
             return class_id
-    known = ", ".join(map(printable, run.names[:20])) + (", ..." if len(run.names) > 20 else "")
+    known = some_of(run.names, 20)
     raise UsageError(f"--class {printable(name)}: the run has no such class; it has {known}")

@@ -11,7 +11,7 @@ from ovseg_cli.errors import CheckpointError
 from ovseg_cli.model.config import ModelConfig
 from ovseg_cli.model.convert import convert, convert_clip, is_plain_clip
 from ovseg_cli.model.san_checkpoint import convert_san, is_san
-from ovseg_cli.model.strict import some_of
+from ovseg_cli.printable import some_of
 
 Converter = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[ModelConfig, dict[str, Tensor]]]
 # How a format is recognised, and its converter; what is none of these should be DeOP's.

@@ -17,6 +17,7 @@ from ovseg_cli.errors import CheckpointError, UsageError
 from ovseg_cli.model.build import config_from_dict, skeleton
 from ovseg_cli.model.config import ModelConfig
 from ovseg_cli.model.shapes import Shapes
+from ovseg_cli.printable import some_of
 
 
 def shapes_of(state_dict: Mapping[str, Any], kind: str) -> Shapes:
@@ -100,9 +101,3 @@ def _check_loadable(config: ModelConfig) -> None:
 def told(faults: Mapping[str, list[str]]) -> str:
     """Each kind of fault with the first few tensors that have it; empty where none has any."""
     return "; ".join(f"{fault}: {some_of(names)}" for fault, names in faults.items() if names)
-
-
-def some_of(names: list[str], limit: int = 5) -> str:
-    """The first few names, with commas between, and how many more there are."""
-    more = [f"and {len(names) - limit} more"] if len(names) > limit else []
-    return ", ".join(names[:limit] + more)

@@ -91,12 +91,14 @@ def usual_cosine(features: np.ndarray) -> float:
 
 def _similarity(features: Sequence[np.ndarray], usual: float) -> np.ndarray:
     """(K, K); -inf where a class has no phrase that can be encoded."""
-    count = len(features)
-    found = np.full((count, count), -np.inf)
-    for i, one in enumerate(features):
-        for j, other in enumerate(features[: i + 1]):
-            if len(one) and len(other):
-                found[i, j] = found[j, i] = ((one @ other.T).max() - usual) / (1 - usual)
+    found = np.full((len(features), len(features)), -np.inf)
+    encoded = [number for number, one in enumerate(features) if len(one)]
+    if encoded:
+        phrases = np.concatenate([features[number] for number in encoded])
+        starts = np.cumsum([0, *(len(features[number]) for number in encoded[:-1])])
+        best = np.maximum.reduceat(phrases @ phrases.T, starts, axis=0)
+        best = np.maximum.reduceat(best, starts, axis=1)
+        found[np.ix_(encoded, encoded)] = (best - usual) / (1 - usual)
     return found
 
 

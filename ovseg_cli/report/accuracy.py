@@ -12,7 +12,7 @@ from ovseg_cli.data.pixel_set import PixelSet, read_ids
 from ovseg_cli.errors import UsageError
 from ovseg_cli.evaluation import ConfusionMatrix
 from ovseg_cli.exports import UNLABELED_16
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.segmentation import UNLABELED
 
@@ -67,8 +67,9 @@ def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
     other = _other_class(run)
     if not classes:
         raise UsageError(
-            f"no class of the run is one of {printable(data.name)}: "
-            f"{_listed([entry.name for entry in run.classes])} and {_listed(data.names)}"
+            f"no class of the run is one of {printable(data.name)}: it has "
+            f"{some_of([entry.name for entry in run.classes], 8)}; "
+            f"the set has {some_of(data.names, 8)}"
         )
     if data.has_other and other is not None and other not in classes:
         classes[other] = data.other
@@ -135,8 +136,3 @@ def _other_class(run: FinishedRun) -> int | None:
         if name in names:
             return names.index(name)
     return None
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(printable, names[:8]))
-    return shown + (", ..." if len(names) > 8 else "")

@@ -4,12 +4,12 @@ Every input of the whole list must be in exactly one part, and every part finish
 model, names and options. Each check raises UsageError.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.finished_run import is_end_of, read_classes, recorded_failures
 from ovseg_cli.run_folder.journal import Entry
 from ovseg_cli.run_folder.parts import Part
@@ -36,7 +36,7 @@ def check_numbers(parts: Sequence[Part]) -> None:
     if missing:
         noun = "part" if len(missing) == 1 else "parts"
         raise UsageError(
-            f"{noun} {_some(map(str, missing), len(missing))} of {count} missing: "
+            f"{noun} {some_of([str(number) for number in missing], _SHOWN)} of {count} missing: "
             "name the folders of all parts"
         )
 
@@ -175,7 +175,7 @@ def check_complete(
         if len(rels) > sum(map(len, unheard[part.shard.index].values())):
             raise UsageError(
                 f"{part.name} has not finished {len(rels)} of its inputs "
-                f"({_some(rels, len(rels))}): run it again with --resume"
+                f"({some_of(rels, _SHOWN)}): run it again with --resume"
             )
 
 
@@ -193,8 +193,3 @@ def _strike(whole: str, failed: dict[str, list[str]]) -> None:
     struck = next((path for path in paths if is_end_of(path, whole)), None)
     if struck is not None:
         paths.remove(struck)
-
-
-def _some(names: Iterator[str] | Sequence[str], count: int) -> str:
-    shown = [printable(name) for name, _ in zip(names, range(_SHOWN), strict=False)]
-    return ", ".join(shown) + (", ..." if count > _SHOWN else "")

@@ -97,7 +97,8 @@ def agree(out: Path, shard: Shard, division: Division, *, anew: bool = False) ->
     """
     target = _division(out, shard.count)
     if anew and _is_alone(out, shard):
-        target.unlink(missing_ok=True)
+        with output_errors(target):
+            target.unlink(missing_ok=True)
     mine = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         write_json(mine, [str(border) for border in division.borders])

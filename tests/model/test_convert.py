@@ -213,7 +213,7 @@ def test_many_faults_are_counted(checkpoint):
     faulty |= {f"optimizer.{i}": torch.zeros(1) for i in range(7)}
     with pytest.raises(CheckpointError) as caught:
         convert(faulty, OPTIONS)
-    assert "optimizer.4, and 2 more" in str(caught.value)
+    assert "optimizer.4 and 2 more" in str(caught.value)
 
 
 def test_harmless_entries_of_released_files_are_passed_over(checkpoint):

@@ -59,6 +59,14 @@ def test_a_name_that_is_too_long_is_said_and_the_others_go_on():
     assert [other.name for other in found["car"].nearest] == ["tree"]
 
 
+def test_a_class_is_no_other_s_for_what_cannot_be_told_of_it():
+    long = "a very long name of a thing that nobody can name shortly"
+    found = checked(long, "car|lorry", f"{long} twice", "tree", "automobile|bus")
+    assert found["car"].nearest[0].name == "automobile"
+    assert found["automobile"].nearest[0].name == "car"
+    assert {other.name for other in found["tree"].nearest} == {"car", "automobile"}
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("buidling", "building"), ("traffic ligth", "traffic light"), ("Umbrela", "umbrella")],

@@ -99,7 +99,9 @@ def test_photos_are_matched_by_rel_and_else_by_a_stem_that_is_unique():
 
 def test_no_class_in_common(photo, make_run, tmp_path):
     a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
-    with pytest.raises(UsageError, match="no class of the run is one of truth: sky and Road, auto"):
+    with pytest.raises(
+        UsageError, match="no class of the run is one of truth: it has sky; the set has Road, auto"
+    ):
         measured(make_run([(a, "a")], ["sky"]), tmp_path / "truth")
 
 
