@@ -122,8 +122,8 @@ def _scores(model: Network, images: Tensor, text: TextFeatures, sizes: Sequence[
     for size in sizes:
         seen = model.normalise(F.interpolate(images, (size, size), mode="bilinear"))
         for mirrored in (False, True):
-            patches = model.patch_features(seen.flip(-1) if mirrored else seen).float()
-            logits = model.class_logits(F.normalize(patches, dim=-1), text).float()
+            patches = model.patch_features(seen.flip(-1) if mirrored else seen)
+            logits = model.patch_logits(patches, text).float()
             surer = logits[..., :-1].amax(-1) - logits[..., -1]
             surer = surer.flip(-1) if mirrored else surer
             total += F.interpolate(surer[:, None], side, mode="bilinear")[:, 0]
