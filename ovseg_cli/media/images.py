@@ -260,13 +260,14 @@ def read_values(
 
 
 def _upright_rgb(image: Image.Image, exif: bool) -> Image.Image:
-    stored = _orientation(image)
+    # Asked of a PNG, Pillow would load it there, and what is damaged would pass the second time.
+    stored = _orientation(image) if image.format == "TIFF" else None
     image.load()
-    left = _orientation(image)  # PNG: known only now; TIFF: gone, since Pillow has turned it
+    left = _orientation(image)  # TIFF: gone, since Pillow has turned it
     rgb = _rgb(image)
     if exif:
         return rgb.transpose(_TURNS[left]) if left in _TURNS else rgb
-    if image.format == "TIFF" and left == 1 and stored in _TURNS:
+    if left == 1 and stored in _TURNS:
         return rgb.transpose(_TURNS[_OPPOSITE.get(stored, stored)])
     return rgb
 

@@ -181,6 +181,18 @@ class TestOrientation:
         path = saved(tmp_path / "a.png", photo, exif=exif)
         np.testing.assert_array_equal(read_image(path).pixels, photo)
 
+    @pytest.mark.parametrize("exif", [True, False])
+    @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+    def test_a_png_whose_pixels_are_damaged_is_no_photo(self, tmp_path, share, exif):
+        noise = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
+        path = tmp_path / "a.png"
+        Image.fromarray(noise).save(path)
+        content = bytearray(path.read_bytes())
+        content[int(share * len(content))] ^= 0xFF
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="a.png"):
+            read_image(path, exif=exif)
+
     def test_damaged_exif_does_not_cost_the_photo(self, tmp_path, photo):
         path = saved(tmp_path / "a.png", photo, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1\x12")
         np.testing.assert_array_equal(read_image(path).pixels, photo)
