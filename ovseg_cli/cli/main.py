@@ -58,6 +58,14 @@ class Program(click.Group):
             ctx.fail(f"there is no command {printable(word)}{_meant(word)}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Click itself would leave with 1, which is said of inputs that failed."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            console.close_output()
+            return console.BROKEN_PIPE
+
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
         """Run, say what went wrong, exit: the one place where errors become exit codes."""
         args = sys.argv[1:] if args is None else list(args)

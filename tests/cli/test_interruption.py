@@ -84,6 +84,15 @@ def test_after_a_kill_resume_gives_what_a_whole_run_gives(start, out, tmp_path):
     assert {name: data for name, data in resumed.items() if not name.endswith(".tmp")} == whole
 
 
+def test_a_reader_of_a_list_that_goes_away(start, out):
+    process = start(*ARGUMENTS, "--dry-run")
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(timeout=30) == 141
+    assert "Traceback" not in err and "Exception" not in err
+    assert not out.exists()
+
+
 def test_a_reader_that_goes_away(start, out):
     process = start(*ARGUMENTS, "--json", seconds=0.02)
     json.loads(process.stdout.readline())
