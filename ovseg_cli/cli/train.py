@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--out",
-    required=True,
     type=Place(path_type=Path),
     metavar="DIR",
-    help="Checkpoints, log.jsonl and the finished model.safetensors; a run found there goes on.",
+    help="Checkpoints, log.jsonl and the finished model.safetensors; a run found there goes on.  "
+    "[default: runs/ and the name of the TOML file]",
 )
 @click.option(
     "--init",
@@ -65,7 +65,7 @@ def command(
     stage: str,
     config: Path,
     data: Path,
-    out: Path,
+    out: Path | None,
     init: Path | None,
     device: str,
     overrides: tuple[str, ...],
@@ -90,6 +90,7 @@ def command(
     from ovseg_cli.training.stages import Run, run_stage
     from ovseg_cli.weights import MODEL_FILE
 
+    out = out or Path("runs", config.stem)
     run = Run(data=data, out=out, init=init, device=choose_device(device))
     console.note(f"stage {stage} on {run.device}, into {out}")
     try:

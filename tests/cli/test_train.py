@@ -43,6 +43,18 @@ def test_a_run_leaves_what_it_wrote_and_no_lock(train, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.safetensors"]
 
 
+def test_without_a_folder_it_is_called_as_the_recipe(program, fake, tmp_path, monkeypatch):
+    def run_stage(name, config, run, overrides):
+        (run.out / "model.safetensors").touch()
+        return iter(())
+
+    fake.choose_device = torch.device
+    monkeypatch.setattr(stages, "run_stage", run_stage)
+    ended = program("train", "dense", "--config", "recipes/small-dense.toml", "--device", "cpu")
+    assert ended.code == 0
+    assert (tmp_path / "runs/small-dense/model.safetensors").exists()
+
+
 def test_a_folder_that_is_a_file(train, tmp_path):
     (tmp_path / "run").write_text("")
     ended = train()
