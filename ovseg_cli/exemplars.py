@@ -11,27 +11,29 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import naming, read_image, read_values
-from ovseg_cli.printable import printable
+from ovseg_cli.media.images import naming, read_image, read_opacity, read_values
+from ovseg_cli.printable import printable, quoted
 from ovseg_cli.vocabulary import ClassName, Vocabulary, comparable
 
 MOST_PIXELS = 80_000_000  # of a mask: with its picture it takes up to 21 bytes a pixel
-_BOX = re.compile(r"\d{1,9},\d{1,9},\d{1,9},\d{1,9}")
+HALF = 128  # of 255: what is less opaque is no part of an exemplar
+_NUMBERS = re.compile(r"[\d\s.+-]*,[\d\s,.+-]*")  # what is meant for a box, be it one or not
+_BOX = re.compile(r"\s*,\s*".join([r"([0-9]{1,9})"] * 4))
 
 
 @dataclass(frozen=True)
 class Exemplar:
     """A picture of a class, and where in it the class is: everywhere, in a mask or in a box.
 
-    Raises UsageError for a mask and a box, and for a box that is none.
+    What the picture leaves transparent (below half) is no part of it in any case. Raises UsageError for a mask and a box, and for a box that is none.
     """
 
     name: str
     picture: Path
     mask: Path | None = None  # of the same size, neither black nor transparent where the class is
-    box: tuple[int, int, int, int] | None = None  # left, top, width, height, pixels
+    box: tuple[int, int, int, int] | None = None  # left, top, width, height, pixels; may reach out
 
     def __post_init__(self) -> None:
         for field in ("picture", "mask"):
@@ -56,53 +58,70 @@ class Exemplar:
         return content.hexdigest()[:16]
 
     def load(self) -> tuple[Frame, np.ndarray]:
-        """The picture, and where the class is: (H, W) bool. Raises InputError, UsageError."""
-        frame = read_image(self.picture)
-        inside: np.ndarray = np.ones(frame.size_hw, bool)
-        if self.mask is not None:
-            inside = _marked(self.mask)
-            if inside.shape != frame.size_hw:
-                sizes = [f"{width}x{height}" for height, width in (inside.shape, frame.size_hw)]
-                shown = printable(str(self.mask))
-                raise UsageError(f"{shown}: of {sizes[0]} pixels, the picture of {sizes[1]}")
-        elif self.box is not None:
-            left, top, width, height = self.box
-            inside[:] = False
-            inside[top : top + height, left : left + width] = True
+        """The picture, and where the class is: (H, W) bool.
+
+        Raises UsageError for files that are no pictures and where nothing of the class is left.
+        """
+        try:
+            frame = read_image(self.picture)
+            opacity = read_opacity(self.picture)
+            inside = self._marked(frame.size_hw)
+        except InputError as error:
+            raise UsageError(f"exemplar of {printable(self.name)}: {error}") from error
+        height, width = frame.size_hw
+        shown = f"{printable(str(self.picture))} ({width}x{height} pixels)"
         if not inside.any():
-            width, height = frame.size_hw[::-1]
+            raise UsageError(f"exemplar of {printable(self.name)}: nothing of {shown} is marked")
+        if opacity is not None:
+            inside = inside & (opacity >= HALF)
+        if not inside.any():
+            where = "" if self.mask is None and self.box is None else " where it is marked"
             raise UsageError(
-                f"--exemplar {self.name}: nothing of {printable(str(self.picture))} "
-                f"({width}x{height} pixels) is marked"
+                f"exemplar of {printable(self.name)}: {shown} is transparent everywhere{where}"
             )
         return frame, inside
 
+    def reaches_out(self, size_hw: tuple[int, int]) -> bool:
+        """Whether a part of the box lies outside of a picture of this size."""
+        if self.box is None:
+            return False
+        left, top, width, height = self.box
+        return top + height > size_hw[0] or left + width > size_hw[1]
+
+    def _marked(self, size_hw: tuple[int, int]) -> np.ndarray:
+        """What the mask or box marks of a picture of this size, (H, W) bool."""
+        if self.mask is not None:
+            inside = _marked(self.mask)
+            if inside.shape != size_hw:
+                sizes = [f"{width}x{height}" for height, width in (inside.shape, size_hw)]
+                shown = printable(str(self.mask))
+                raise InputError(f"{shown}: of {sizes[0]} pixels, the picture of {sizes[1]}")
+            return inside
+        if self.box is None:
+            return np.ones(size_hw, bool)
+        left, top, width, height = self.box
+        inside = np.zeros(size_hw, bool)
+        inside[top : top + height, left : left + width] = True
+        return inside
+
 
 def _marked(mask: Path) -> np.ndarray:
-    """Where a picture is neither black nor transparent, (H, W) bool.
-
-    Raises InputError, and UsageError for one with transparency that is to be turned.
-    """
+    """Where a picture is neither black nor transparent, (H, W) bool, upright. Raises InputError."""
     with naming(str(mask)):
         stored = read_values(mask, max_pixels=MOST_PIXELS)
     if stored.ndim == 2 and stored.itemsize > 1:  # ids: small ones are black in 8 bits
         return np.asarray(stored != 0)
     del stored
     red, green, blue = np.moveaxis(read_image(mask).pixels, -1, 0)
-    seen = (red | green | blue) > 0  # upright, and white where it is transparent
-    with naming(str(mask)):
-        opaque = read_values(mask, "RGBA", max_pixels=MOST_PIXELS)[..., 3] > 0
-    if opaque.all():
-        return np.asarray(seen)
-    if opaque.shape != seen.shape:  # `read_values` heeds no orientation
-        raise UsageError(f"{printable(str(mask))}: save the mask upright, without an orientation")
-    return np.asarray(seen & opaque)
+    seen = (red | green | blue) > 0  # white where it is transparent
+    opacity = read_opacity(mask, max_pixels=MOST_PIXELS)
+    return np.asarray(seen if opacity is None else seen & (opacity > 0))
 
 
 def parse_exemplar(text: str) -> Exemplar:
     """Read "NAME=PICTURE", "NAME=PICTURE:MASK" or "NAME=PICTURE:X,Y,W,H".
 
-    Raises UsageError for anything else and for files that are not there.
+    Raises UsageError for anything else, for files that are not there, and for a box that is none.
     """
     name, equals, rest = (part.strip() for part in text.partition("="))
     if not name or not equals or not rest:
@@ -116,10 +135,9 @@ def parse_exemplar(text: str) -> Exemplar:
     before, colon, after = rest.rpartition(":")
     # Unlike Path.is_file, False also for a name that is too long.
     if colon and before and not os.path.isfile(rest):
-        picture = before
-        if _BOX.fullmatch(after):
-            left, top, width, height = map(int, after.split(","))
-            box = left, top, width, height
+        picture, after = before, after.strip()
+        if _NUMBERS.fullmatch(after) and not os.path.isfile(after):
+            box = _box(name, after)
         else:
             mask = Path(after)
     for path in filter(None, (Path(picture), mask)):
@@ -127,6 +145,17 @@ def parse_exemplar(text: str) -> Exemplar:
             shown = printable(str(path))
             raise UsageError(f"exemplar of {printable(name)}: no such picture: {shown}")
     return Exemplar(name, Path(picture), mask, box)
+
+
+def _box(name: str, text: str) -> tuple[int, int, int, int]:
+    found = _BOX.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"exemplar of {printable(name)}: a box is X,Y,WIDTH,HEIGHT in whole pixels from the "
+            f"left upper corner, such as 10,20,100,80, not {quoted(text)}"
+        )
+    left, top, width, height = map(int, found.groups())
+    return left, top, width, height
 
 
 def with_exemplars(vocabulary: Vocabulary | None, exemplars: Iterable[Exemplar]) -> Vocabulary:

@@ -152,7 +152,7 @@ def test_a_mask_of_an_exemplar_has_a_lower_limit(tmp_path, monkeypatch):
     Image.new("L", (6, 4), 9).save(tmp_path / "a.png")
     monkeypatch.setattr(exemplars, "MOST_PIXELS", 23)
     shown = exemplars.Exemplar("mug", tmp_path / "a.png", tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"a\.png: 6×4 pixels are too many"):
+    with pytest.raises(UsageError, match=r"a\.png: 6×4 pixels are too many"):
         shown.load()
     monkeypatch.setattr(exemplars, "MOST_PIXELS", 24)
     assert shown.load()[1].all()

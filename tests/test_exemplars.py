@@ -24,6 +24,7 @@ def files(tmp_path, monkeypatch):
     Image.fromarray(mask * 0).save("black.png")
     Image.fromarray(mask[:20]).save("small.png")
     Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save("a:b.png")
+    Image.fromarray(mask).save("7,8.png")
     return tmp_path
 
 
@@ -33,7 +34,9 @@ def files(tmp_path, monkeypatch):
         ("my mug=mug.png", "mug.png", None, None),
         (" my mug = mug.png:mask.png", "mug.png", "mask.png", None),
         ("my mug=mug.png:5,10,20,8", "mug.png", None, (5, 10, 20, 8)),
+        ("my mug=mug.png: 5, 10 ,20, 8", "mug.png", None, (5, 10, 20, 8)),
         ("my mug=a:b.png", "a:b.png", None, None),
+        ("my mug=mug.png:7,8.png", "mug.png", "7,8.png", None),
     ],
 )
 def test_what_is_typed(files, text, picture, mask, box):
@@ -52,10 +55,12 @@ def test_what_is_typed(files, text, picture, mask, box):
         ("mug=", "is no exemplar"),
         ("mug=absent.png", "no such picture: absent.png"),
         ("mug=mug.png:absent.png", "no such picture: absent.png"),
-        ("mug=mug.png:1,2,3", "no such picture: 1,2,3"),
+        ("mug=mug.png:1,2,3", 'mug: a box is X,Y,WIDTH,HEIGHT in whole pixels .*, not "1,2,3"'),
+        ("mug=mug.png:-5,10,20,20", 'a box is X,Y,WIDTH,HEIGHT .*, not "-5,10,20,20"'),
+        ("mug=mug.png:1.5,10,20,20", "a box is X,Y,WIDTH,HEIGHT"),
         ("mug=" + "x" * 300, "no such picture: xxx"),
         ("mug=mug.png:" + "x" * 300, "no such picture: xxx"),
-        ("mug=mug.png:1,1,1," + "9" * 5000, "no such picture: 1,1,1,999"),
+        ("mug=mug.png:1,1,1," + "9" * 5000, r'not "1,1,1,999.*\.\.\."$'),
         ("mug=a\x1b[31m.png", r"no such picture: a\\x1b\[31m.png"),
         ("mug|cup=mug.png", r"mug\|cup: one name of a class, without synonyms"),
     ],
@@ -198,13 +203,50 @@ def test_a_class_is_shown_under_its_own_name(name):
 
 
 def test_a_transparent_mask_that_is_to_be_turned(files):
+    """Clockwise: its upper half is the right one of the picture."""
     content = np.zeros((40, 30, 4), np.uint8)
     content[:20] = 255
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(content).save("turned.png", exif=exif)
-    with pytest.raises(UsageError, match=r"turned\.png: save the mask upright"):
-        parse_exemplar("mug=mug.png:turned.png").load()
+    inside = parse_exemplar("mug=mug.png:turned.png").load()[1]
+    assert inside.shape == (30, 40) and inside[:, 20:].all() and not inside[:, :20].any()
+    frame, inside = parse_exemplar("mug=turned.png").load()
+    assert inside.shape == frame.size_hw == (30, 40)
+    assert inside[:, 20:].all() and not inside[:, :20].any()
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P"])
+def test_what_a_picture_leaves_transparent_is_no_part_of_the_class(files, kind):
+    """As of what `ovseg export --to cutout` writes; a mask or a box counts besides."""
+    if kind == "P":
+        content = Image.fromarray(np.repeat([[0], [1]], [20, 10], 0).astype(np.uint8).repeat(40, 1))
+        content.putpalette([9, 9, 9, 200, 90, 90])
+        content.save("cut.png", transparency=0)
+    else:
+        values = np.full((30, 40, len(kind)), 200, np.uint8)
+        values[:20, :, -1] = 127  # below half
+        values[20:, :, -1] = 128
+        Image.fromarray(values).save("cut.png")
+    inside = parse_exemplar("mug=cut.png").load()[1]
+    assert not inside[:20].any() and inside[20:].all()
+    boxed = parse_exemplar("mug=cut.png:5,10,10,15").load()[1]
+    assert boxed[20:25, 5:15].all() and boxed.sum() == 50
+    with pytest.raises(UsageError, match="cut.png .* is transparent everywhere where it is marked"):
+        parse_exemplar("mug=cut.png:mask.png").load()  # rows 10 to 19
+
+
+def test_a_picture_that_is_transparent_everywhere(files):
+    Image.fromarray(np.full((30, 40, 4), (9, 9, 9, 0), np.uint8)).save("glass.png")
+    with pytest.raises(UsageError, match=r"mug: glass\.png \(40x30 pixels\) is transparent every"):
+        parse_exemplar("mug=glass.png").load()
+
+
+@pytest.mark.parametrize("part", ["text.png", "mug.png:text.png"])
+def test_a_file_that_is_no_picture(files, part):
+    (files / "text.png").write_text("This is no picture at all.")
+    with pytest.raises(UsageError, match=r"exemplar of mug: text\.png: "):
+        parse_exemplar(f"mug={part}").load()
 
 
 def test_of_several_pictures_the_mean_counts(mini, shown):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ovseg_cli import vocabulary_files
+from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import MASK_FILES, SAM, Compute
 from ovseg_cli.cli.options import Command, Real, read_exemplars
 from ovseg_cli.errors import UsageError
+from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ovseg_cli.exemplars import Exemplar
 
 
 class ProposalsType(click.ParamType):
@@ -161,6 +167,20 @@ _OPTIONS = (
         "export-model'. pip install 'ovseg-cli[onnx]'.",
     ),
 )
+
+
+def _check_pictures(exemplars: Sequence[Exemplar]) -> None:
+    """Before anything else is loaded: raise UsageError for what cannot be used."""
+    for shown in exemplars:
+        frame, _ = shown.load()
+        if shown.reaches_out(frame.size_hw):
+            height, width = frame.size_hw
+            console.warning(
+                f"--exemplar {printable(shown.name)}: the box reaches out of the picture of "
+                f"{width}x{height} pixels: it is cut off there"
+            )
+
+
 # The fields of `Compute` whose options bear their names and give their values.
 _AS_TYPED = [
     field.name
@@ -182,11 +202,13 @@ def compute_options(command: Command) -> Command:
     ) -> Any:
         if overlap is not None and options["tile"] is None:
             raise UsageError("--overlap without --tile N: there are no windows to overlap")
+        exemplars = read_exemplars(exemplar)
+        _check_pictures(exemplars)
         compute = Compute(
             **{field: options.pop(field) for field in _AS_TYPED},
             overlap=Compute.overlap if overlap is None else overlap,
             templates=None if templates is None else vocabulary_files.templates(templates),
-            exemplars=read_exemplars(exemplar),
+            exemplars=exemplars,
         )
         return command(*args, compute=compute, **options)
 

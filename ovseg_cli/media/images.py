@@ -21,7 +21,7 @@ from ovseg_cli.media.conversion import by_strips, grey, over_white, strips, valu
 from ovseg_cli.media.inputs import ImageInput, find_images, open_photo
 from ovseg_cli.printable import printable
 
-__all__ = ["MAX_PIXELS", "ImageInput", "find_images", "read_image", "read_values"]
+__all__ = ["MAX_PIXELS", "ImageInput", "find_images", "read_image", "read_opacity", "read_values"]
 
 MAX_PIXELS = 178_956_970  # what Pillow itself would refuse
 # Less of those whose decoders take 16 bytes a pixel and more, where nobody asks for another limit:
@@ -257,6 +257,24 @@ def read_values(
         if image.width * image.height > _limit(image, max_pixels):
             raise InputError(f"{image.width}×{image.height} pixels are too many")
         return np.array(image if mode is None else image.convert(mode))
+
+
+def read_opacity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
+    """How opaque a picture is, upright as `read_image` has it: (H, W) uint8, 0 = transparent.
+
+    None where it is opaque by its kind. Raises InputError, and nothing else.
+    """
+    with naming(str(path)), open_photo(path) as file:
+        image = _open(file)
+        if image.width * image.height > _limit(image, max_pixels):
+            raise InputError(f"{image.width}×{image.height} pixels are too many")
+        image.load()  # a PNG may say only behind its pixels that it is to be turned
+        if not image.has_transparency_data or image.mode.startswith("I"):
+            return None
+        stored = image if "A" in image.getbands() else image.convert("RGBA")
+        turn = _TURNS.get(_orientation(image))
+        opacity = stored.getchannel("A")
+        return np.array(opacity if turn is None else opacity.transpose(turn))
 
 
 def _upright_rgb(image: Image.Image, exif: bool) -> Image.Image:

@@ -567,6 +567,26 @@ def test_what_a_picture_shows_is_part_of_how_results_were_made(
     assert done(names, shown) == first
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize("shown", ["text.png", "photos/00.png:text.png", "photos/00.png:small.png"])
+def test_pictures_that_cannot_be_used_are_found_before_anything_is_loaded(
+    segment, photos, tmp_path, fake, shown, more
+):
+    (tmp_path / "text.png").write_text("This is no picture at all.")
+    make_photo(tmp_path / "small.png", (5, 3))
+    ended = segment(photos, "--exemplar", f"mug={shown}", *more)
+    assert ended.code == 2 and not fake.loaded
+    assert "exemplar of mug: " in ended.err
+
+
+def test_a_box_that_reaches_out_of_its_picture_is_said(segment, photos):
+    for width, said in (("5", False), ("500", True)):
+        box = f"mug={photos}/00.png:0,0,{width},5"
+        ended = segment(photos, "--exemplar", box, "--overwrite", "--dry-run")
+        assert ended.code == 0
+        assert ("--exemplar mug: the box reaches out of the picture" in ended.err) == said
+
+
 @pytest.mark.parametrize("proposals", ["regions", "file:masks"])
 def test_regions_from_elsewhere(segment, photos, tmp_path, fake, proposals):
     (tmp_path / "masks").mkdir()
