@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovseg_cli import weights
 from ovseg_cli.errors import UsageError
-from ovseg_cli.exemplars import Exemplar
+from ovseg_cli.exemplars import Exemplar, require_classes
 from ovseg_cli.model.network import TextFeatures
 from ovseg_cli.model.prompts import TextEncoder
 from ovseg_cli.names.nouns import common_nouns
@@ -34,8 +34,8 @@ def class_features(
 
     checksum: of the model, for the cache of text features. Of classes that are `pictured` only
     pictures count. rivals: the names of which those that mean no own class follow as more classes.
-    Raises VocabularyError for a name that the model cannot read, InputError for a
-    picture that cannot be read, UsageError for a class without words and pictures.
+    Raises VocabularyError for a name that the model cannot read, UsageError for a picture that
+    cannot be used or shows none of the classes, and for a class without words and pictures.
     """
     folder = weights.home() / "text"
     own = _own_features(encoder, vocabulary, checksum, folder, scorer, exemplars)
@@ -57,24 +57,30 @@ def _own_features(
     exemplars: Sequence[Exemplar],
 ) -> TextFeatures:
     """Of the classes of the result."""
-    spoken = text_features(encoder, vocabulary, checksum, folder).to(scorer.device)
-    if not exemplars and not any(entry.pictured for entry in vocabulary.classes):
-        return spoken
+    # Of a class that pictures alone show the name may be none that the encoder can read.
+    words_of = [entry for entry in vocabulary.classes if not entry.pictured]
+    spoken: list[Tensor] = []
+    if words_of:
+        told = Vocabulary(words_of, vocabulary.templates)
+        found = text_features(encoder, told, checksum, folder).to(scorer.device)
+        if not exemplars and len(told) == len(vocabulary):
+            return found
+        spoken = list(found.features)
+    require_classes(vocabulary, exemplars)
     shown: dict[str, list[Tensor]] = {}
     if exemplars:
         nouns = Vocabulary(common_nouns(), vocabulary.templates)
         words = text_features(encoder, nouns, checksum, folder).features.to(scorer.device)
     for exemplar in exemplars:
-        if exemplar.name not in vocabulary.names:
-            raise UsageError(f"there is no class {printable(exemplar.name)} for its picture")
         row = scorer.exemplar(*exemplar.load(), words)
         shown.setdefault(exemplar.name, []).append(row)
     rows: list[Tensor] = []
     class_of: list[int] = []
     position = 0
     for number, entry in enumerate(vocabulary.classes):
-        own = [] if entry.pictured else list(spoken.features[position:][: len(entry.phrases)])
-        position += len(entry.phrases)
+        count = 0 if entry.pictured else len(entry.phrases)
+        own = spoken[position : position + count]
+        position += count
         if entry.name in shown:
             own.append(torch.stack(shown[entry.name]).mean(0))
         if not own:

@@ -18,6 +18,7 @@ from ovseg_cli.printable import printable, quoted
 from ovseg_cli.vocabulary import ClassName, Vocabulary, comparable
 
 MOST_PIXELS = 80_000_000  # of a mask: with its picture it takes up to 21 bytes a pixel
+_SHOWN = 40  # class names in a message
 HALF = 128  # of 255: what is less opaque is no part of an exemplar
 _NUMBERS = re.compile(r"[\d\s.+-]*,[\d\s,.+-]*")  # what is meant for a box, be it one or not
 _BOX = re.compile(r"\s*,\s*".join([r"([0-9]{1,9})"] * 4))
@@ -27,7 +28,8 @@ _BOX = re.compile(r"\s*,\s*".join([r"([0-9]{1,9})"] * 4))
 class Exemplar:
     """A picture of a class, and where in it the class is: everywhere, in a mask or in a box.
 
-    What the picture leaves transparent (below half) is no part of it in any case. Raises UsageError for a mask and a box, and for a box that is none.
+    What the picture leaves transparent (below half) is no part of it in any case. Raises
+    UsageError for a mask and a box, and for a box that is none.
     """
 
     name: str
@@ -175,3 +177,15 @@ def with_exemplars(vocabulary: Vocabulary | None, exemplars: Iterable[Exemplar])
                 f"{printable(called[comparable(entry.name)])}"
             )
     return Vocabulary((*known, *new), None if vocabulary is None else vocabulary.templates)
+
+
+def require_classes(vocabulary: Vocabulary, exemplars: Iterable[Exemplar]) -> None:
+    """Raise UsageError for a picture of what is none of the classes."""
+    for exemplar in exemplars:
+        if exemplar.name not in vocabulary.names:
+            listed = ", ".join(map(printable, vocabulary.names[:_SHOWN]))
+            more = ", ..." if len(vocabulary) > _SHOWN else ""
+            raise UsageError(
+                f"there is no class {printable(exemplar.name)} for its picture; there are: "
+                f"{listed}{more}"
+            )

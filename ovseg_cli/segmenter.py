@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ovseg_cli.class_features import class_features
 from ovseg_cli.errors import UsageError
+from ovseg_cli.exemplars import Exemplar
 from ovseg_cli.frame import Frame
 from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.network import Network
@@ -25,7 +26,6 @@ from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from ovseg_cli.exemplars import Exemplar
     from ovseg_cli.model.config import ModelConfig
 
 Photo: TypeAlias = str | Path | Image.Image | np.ndarray
@@ -68,6 +68,7 @@ class Model:
         overlap: float = OVERLAP,
         refine: bool = False,
         masks: MaskSource | None = None,
+        exemplars: Sequence[Exemplar] = (),
         rivals: Sequence[str] | Vocabulary | None = None,
     ) -> Segmentation:
         """Label every pixel of a photo.
@@ -84,6 +85,7 @@ class Model:
             overlap=overlap,
             refine=refine,
             masks=masks,
+            exemplars=exemplars,
             rivals=rivals,
         )
         return segmenter(image)
@@ -132,7 +134,8 @@ class Segmenter:
         vocabulary (see `rivals.competing`); what they win belongs to `other` or stays unlabelled,
         and their scores count in the sum Σ_k S_k.
         Raises VocabularyError for a name the model cannot read, UsageError for a threshold, tile
-        or overlap out of range.
+        or overlap out of range and for a picture that cannot be used, TypeError for exemplars that
+        are none.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"a threshold lies between 0 and 1, not at {threshold}")
@@ -167,7 +170,7 @@ class Segmenter:
                 vocabulary,
                 model.checksum,
                 self._scorer,
-                exemplars,
+                _exemplars(exemplars),
                 None if rivals is None else _vocabulary(rivals),
             )
 
@@ -179,7 +182,11 @@ class Segmenter:
         return self.segment([_frame(image, self.input_size)])[0]
 
     def phrase_features(self) -> np.ndarray:
-        """The names and synonyms as the model knows them, in order: unit rows (P, C)."""
+        """What stands for the classes, in order: rows (P, C), the vocabulary's dimensions.
+
+        Of each class first its name and synonyms, unit rows, unless it is `pictured`; then, where
+        exemplars show it, the mean of its pictures, which is of no certain length.
+        """
         own = self._text.only(range(self._names))
         found: np.ndarray = own.features.cpu().numpy()
         return found
@@ -217,6 +224,19 @@ class Segmenter:
 
 def _vocabulary(names: Sequence[str] | Vocabulary) -> Vocabulary:
     return names if isinstance(names, Vocabulary) else Vocabulary(names)
+
+
+def _exemplars(given: Sequence[Exemplar]) -> Sequence[Exemplar]:
+    """What was given; raises TypeError for one alone, and for what is none."""
+    listed = not isinstance(given, str) and isinstance(given, Sequence)
+    wrong = [entry for entry in given if not isinstance(entry, Exemplar)] if listed else [given]
+    if wrong:
+        raise TypeError(
+            'exemplars are a list such as [ovseg_cli.Exemplar("mug", "mug.png")], not '
+            + ("a list with " if listed else "")
+            + type(wrong[0]).__name__
+        )
+    return given
 
 
 def _frame(

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ovseg_cli import load_model
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import UsageError, VocabularyError
 from ovseg_cli.exemplars import Exemplar, parse_exemplar, with_exemplars
 from ovseg_cli.frame import Frame
 from ovseg_cli.segmenter import Segmenter
@@ -157,8 +157,43 @@ def test_a_class_that_nothing_shows(mini, shown):
     vocabulary = Vocabulary(["sky", ClassName("mug", pictured=True)])
     with pytest.raises(UsageError, match="no picture shows the class mug"):
         Segmenter(mini, vocabulary)
-    with pytest.raises(UsageError, match="there is no class upper for its picture"):
+    with pytest.raises(UsageError, match="no class upper for its picture; there are: sky"):
         Segmenter(mini, Vocabulary(["sky"]), exemplars=shown)
+
+
+def test_a_class_that_only_a_picture_shows_may_have_any_name(mini, shown):
+    """It is a label, and none of the words that the model reads: CLIP's text holds 77 tokens."""
+    long = " ".join(["thing"] * 200)
+    with pytest.raises(VocabularyError):
+        Segmenter(mini, [long])
+    picture = Exemplar(long, shown[0].picture, box=shown[0].box)
+    vocabulary = with_exemplars(Vocabulary(["a tree|tree", "grass"]), [picture])
+    found = Segmenter(mini, vocabulary, exemplars=[picture])._text
+    assert found.class_of.tolist() == [0, 0, 1, 2]
+    alone = with_exemplars(None, [picture])
+    torch.testing.assert_close(
+        Segmenter(mini, alone, exemplars=[picture])._text.features[0], found.features[3]
+    )
+
+
+def test_pictures_for_one_photo_alone(mini, shown):
+    vocabulary = with_exemplars(None, shown)
+    found = mini.segment(scene(), vocabulary, exemplars=shown)
+    assert (found.labels == Segmenter(mini, vocabulary, exemplars=shown)(scene()).labels).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (Exemplar("upper", "scene.png"), "not Exemplar"),
+        ("upper=scene.png", "not str"),
+        (["upper=scene.png"], "not a list with str"),
+        (None, "not NoneType"),
+    ],
+)
+def test_exemplars_that_are_none(mini, given, reason):
+    with pytest.raises(TypeError, match=rf"a list such as \[ovseg_cli.Exemplar\(.*, {reason}"):
+        mini.segment(scene(), ["upper"], exemplars=given)
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA"])
