@@ -97,7 +97,7 @@ class Tolerance(click.ParamType):
     show_default=True,
     help="With --compare: how much slower, or larger, is no regression yet.",
 )
-@compute_options
+@compute_options(names=False)
 @common_options
 def command(
     inputs: tuple[str, ...],

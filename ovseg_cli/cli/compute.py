@@ -66,9 +66,16 @@ class Compute:
     def segmenter(
         self, vocabulary: Vocabulary, *, other: str | None = None, threshold: float | None = None
     ) -> Segmenter:
-        """The model, loaded, with a vocabulary."""
+        """The model, loaded, with a vocabulary.
+
+        Raises UsageError, before that takes its time, for a picture of none of the classes.
+        """
         from ovseg_cli import loading, segmenter
 
+        if self.exemplars:
+            from ovseg_cli.exemplars import require_classes
+
+            require_classes(vocabulary, self.exemplars)
         masks = self._mask_source()
         model = loading.load_model(
             self.model,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ class RivalsType(click.ParamType):
             return None
         if value.startswith("@"):
             return vocabulary_files.read(value[1:])
+        if "." in value or os.path.isfile(value):  # as no preset has it
+            self.fail(f"{value!r} is no preset: names in a file are given as @{value}", param, ctx)
         return vocabulary_files.preset(value)
 
 
@@ -59,7 +62,7 @@ model_option = click.option(
     show_default=True,
     help="A model of 'ovseg models list', or a file.",
 )
-_OPTIONS = (
+_MODEL_OPTIONS = (
     model_option,
     click.option(
         "--device",
@@ -142,31 +145,86 @@ _OPTIONS = (
         "or a file with one a line, {} for the name. Their features are averaged.  "
         "[default: what the model was trained with]",
     ),
-    click.option(
-        "--exemplar",
-        multiple=True,
-        metavar="NAME=PICTURE[:MASK|:X,Y,W,H]",
-        help="Show a class by a picture, beside its words or, where NAME is none of the classes, "
-        "instead: the part that MASK (a picture) or a box of pixels marks. May be repeated.",
-    ),
-    click.option(
-        "--rivals",
-        type=RivalsType(),
-        metavar="PRESET|@FILE",
-        help="Let these names compete for pixels, too: what they win gets none of your classes but "
-        "--other, if given, else stays unlabelled. Names that mean one of your classes are left "
-        "out.",
-    ),
-    click.option(
-        "--runtime",
-        metavar="torch|onnx|FILE.onnx",
-        default="torch",
-        show_default=True,
-        help="What computes the model's passes: PyTorch, or onnxruntime on the CPU, for which the "
-        "model is exported once into the user's folder, or is read from a file of 'ovseg "
-        "export-model'. pip install 'ovseg-cli[onnx]'.",
-    ),
 )
+_RUNTIME_OPTION = click.option(
+    "--runtime",
+    metavar="torch|onnx|FILE.onnx",
+    default="torch",
+    show_default=True,
+    help="What computes the model's passes: PyTorch, or onnxruntime on the CPU, for which the "
+    "model is exported once into the user's folder, or is read from a file of 'ovseg "
+    "export-model'. pip install 'ovseg-cli[onnx]'.",
+)
+
+# The fields of `Compute` whose options bear their names and give their values.
+_AS_TYPED = [
+    field.name
+    for field in fields(Compute)
+    if field.name not in ("overlap", "templates", "exemplars")
+]
+
+
+def compute_options(
+    *, names: bool = True, new_classes: bool = True
+) -> Callable[[Command], Command]:
+    """The options of `Compute`; the command gets `compute`.
+
+    names: False for a command that is told no classes: it refuses what goes with them, and its
+    help leaves that out. new_classes: whether a picture may show a class that no word names.
+    """
+    if new_classes:
+        beside = "beside its words or, where NAME is none of the classes, instead"
+    else:
+        beside = "beside its words; NAME is one of the classes, as the model is told it"
+    options = (
+        *_MODEL_OPTIONS,
+        click.option(
+            "--exemplar",
+            multiple=True,
+            metavar="NAME=PICTURE[:MASK|:X,Y,W,H]",
+            hidden=not names,
+            help=f"Show a class by a picture, {beside}: the part that MASK (a picture of the same "
+            "size, neither black nor transparent there) or a box (left, top, width and height in "
+            "pixels) marks. What PICTURE leaves transparent is no part of it. May be repeated.",
+        ),
+        click.option(
+            "--rivals",
+            type=RivalsType(),
+            metavar="PRESET|@FILE",
+            hidden=not names,
+            help="Let these names compete for pixels, too: what they win gets none of your classes "
+            "but --other, if given, else stays unlabelled. Names that mean one of your classes are "
+            "left out.",
+        ),
+        _RUNTIME_OPTION,
+    )
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def with_compute(
+            *args: Any,
+            overlap: float | None,
+            templates: str | None,
+            exemplar: tuple[str, ...],
+            **given: Any,
+        ) -> Any:
+            if overlap is not None and given["tile"] is None:
+                raise UsageError("--overlap without --tile N: there are no windows to overlap")
+            exemplars = read_exemplars(exemplar)
+            _check_pictures(exemplars)
+            compute = Compute(
+                **{field: given.pop(field) for field in _AS_TYPED},
+                overlap=Compute.overlap if overlap is None else overlap,
+                templates=None if templates is None else vocabulary_files.templates(templates),
+                exemplars=exemplars,
+            )
+            return command(*args, compute=compute, **given)
+
+        for option in reversed(options):
+            with_compute = option(with_compute)
+        return with_compute  # type: ignore[return-value]
+
+    return add
 
 
 def _check_pictures(exemplars: Sequence[Exemplar]) -> None:
@@ -179,39 +237,3 @@ def _check_pictures(exemplars: Sequence[Exemplar]) -> None:
                 f"--exemplar {printable(shown.name)}: the box reaches out of the picture of "
                 f"{width}x{height} pixels: it is cut off there"
             )
-
-
-# The fields of `Compute` whose options bear their names and give their values.
-_AS_TYPED = [
-    field.name
-    for field in fields(Compute)
-    if field.name not in ("overlap", "templates", "exemplars")
-]
-
-
-def compute_options(command: Command) -> Command:
-    """The options of `Compute`; the command gets `compute`."""
-
-    @wraps(command)
-    def with_compute(
-        *args: Any,
-        overlap: float | None,
-        templates: str | None,
-        exemplar: tuple[str, ...],
-        **options: Any,
-    ) -> Any:
-        if overlap is not None and options["tile"] is None:
-            raise UsageError("--overlap without --tile N: there are no windows to overlap")
-        exemplars = read_exemplars(exemplar)
-        _check_pictures(exemplars)
-        compute = Compute(
-            **{field: options.pop(field) for field in _AS_TYPED},
-            overlap=Compute.overlap if overlap is None else overlap,
-            templates=None if templates is None else vocabulary_files.templates(templates),
-            exemplars=exemplars,
-        )
-        return command(*args, compute=compute, **options)
-
-    for option in reversed(_OPTIONS):
-        with_compute = option(with_compute)
-    return with_compute  # type: ignore[return-value]

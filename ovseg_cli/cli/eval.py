@@ -114,7 +114,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="How many of them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@compute_options
+@compute_options(new_classes=False)
 @common_options
 def command(**options: Any) -> int:
     """Segment the photos of a labelled set with its own names and count what is right.

@@ -54,7 +54,7 @@ DEFAULT_SAVE = "overlay,labels,stats"
 @max_pixels_option(
     help="Photos of more pixels fail.  [default: about 179 million; WebP, JPEG 2000, AVIF: 80]",
 )
-@compute_options
+@compute_options()
 @work_options
 @engine_options
 @tar_size_option

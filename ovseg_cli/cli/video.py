@@ -114,7 +114,7 @@ class Seconds(click.ParamType):
     "their past at most; more with --smooth above 0.98, for at most 300 frames are seen again.",
 )
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run's results first.")
-@compute_options
+@compute_options()
 @batch_size_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per frame on standard output.")
 @click.option("--show", is_flag=True, help="Show the tinted frames in a window; q ends the clip.")

@@ -84,7 +84,7 @@ def _rounded(value: float, digits: int) -> float:
 @command.command("propose", short_help="Names by what photos show.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
-@compute_options
+@compute_options(names=False)
 @common_options
 def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) -> int:
     """Print class names for photos of which nobody says what they show, one a line.

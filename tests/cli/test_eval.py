@@ -403,6 +403,10 @@ def test_ways_that_are_finished_are_shown_when_the_next_one_fails(
         (["--tune", "--threshold", "0"], "--tune and --threshold exclude each other"),
         (["--predictions", ".", "--tune"], "--predictions and --tune exclude each other"),
         (["--predictions", ".", "--rename", "cat=x"], "--predictions and --rename exclude"),
+        (
+            ["--exemplar", "mug=pets/images/a.png"],
+            "no class mug for its picture; there are: cat, dog",
+        ),
     ],
 )
 def test_options_that_do_not_go(program, labelled, fake, arguments, message):

@@ -75,6 +75,24 @@ def test_what_goes_with_classes_is_refused_where_they_are_looked_for(valley, cap
     assert end.value.code == 2 and not out and f"--{option} goes with classes" in err
 
 
+@pytest.mark.parametrize("command", [["vocab", "propose"], ["bench"], ["segment"], ["eval"]])
+def test_options_that_go_with_classes_are_shown_where_there_are_classes(capfd, command):
+    with pytest.raises(SystemExit):
+        ovseg.main([*command, "--help"], prog_name="ovseg")
+    shown = " ".join(capfd.readouterr().out.split())
+    assert "--runtime" in shown
+    has_classes = command[0] in ("segment", "eval")
+    assert ("--exemplar" in shown) == ("--rivals" in shown) == has_classes
+    assert ("none of the classes, instead" in shown) == (command == ["segment"])
+
+
+def test_a_file_of_rivals_is_given_with_an_at(valley, capfd):
+    arguments = ["segment", valley, "--classes", "sky", "--rivals", "names.txt", "--dry-run"]
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(arguments, prog_name="ovseg")
+    assert end.value.code == 2 and "given as @names.txt" in capfd.readouterr().err
+
+
 def test_a_file_that_is_not_there(vocab):
     code, _, err = vocab("absent.txt")
     assert code == 2 and "absent.txt" in err
