@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,16 +34,20 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 def read_json(path: Path) -> Any:
     """What a file holds. Raises OSError, and ValueError for whatever is wrong with its content."""
-    content = read_bounded(path, MOST_BYTES)
-    if _opened(content) > MOST_PARTS:
+    return parse_json(read_bounded(path, MOST_BYTES))
+
+
+def parse_json(
+    text: str | bytes, read_object: Callable[[list[tuple[str, Any]]], dict[str, Any]] = dict
+) -> Any:
+    """What a text holds; raises ValueError, also for one that holds too much or too deeply.
+
+    read_object: makes an object of its names and values, in order.
+    """
+    if _opened(text) > MOST_PARTS:
         raise ValueError(f"it holds more than {MOST_PARTS} lists and objects")
-    return parse_json(content)
-
-
-def parse_json(text: str | bytes) -> Any:
-    """What a text holds; raises ValueError, also for one that is nested too deeply."""
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=None if read_object is dict else read_object)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if _opened(text) <= DEEPEST:  # of short lines, of which there are many

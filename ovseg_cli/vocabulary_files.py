@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_cli.errors import VocabularyError
+from ovseg_cli.json_files import parse_json
 from ovseg_cli.printable import printable, quoted
 from ovseg_cli.vocabulary import ClassName, Vocabulary, check_classes, class_name
 
@@ -23,6 +24,8 @@ def read(path: str | Path) -> Vocabulary:
     A line that ends in a colon is no class but what the lines indented below it are kinds of. In a
     file whose name ends in .yaml, .yml or .json that is a mapping: `vehicle: [car, bus, truck]`.
     """
+    if not str(path).strip():
+        raise VocabularyError("the file of class names has an empty name; is a variable not set?")
     suffix, shown = Path(path).suffix.lower(), printable(str(path))
     if suffix in (".csv", ".tsv"):
         raise VocabularyError(
@@ -31,8 +34,8 @@ def read(path: str | Path) -> Vocabulary:
     text = _read_text(path, "class names")
     if suffix in (".yaml", ".yml"):
         return _parse_yaml(text, shown)
-    if suffix == ".json":  # which is YAML, but for tabs between values
-        return _parse_yaml(text.expandtabs(), shown)
+    if suffix == ".json":
+        return _parse_json(text, shown)
     return _parse_lines(text, shown)
 
 
@@ -138,30 +141,50 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
                     raise VocabularyError(f'{source} line {line}: "<<" is no class name')
                 if key.value in seen:
                     line = key.start_mark.line + 1
-                    raise VocabularyError(
-                        f"{source} line {line}: {quoted(key.value)} stands there again; "
-                        "put all that belongs to it in one place"
-                    )
+                    raise VocabularyError(_again(f"{source} line {line}", key.value))
                 seen.add(key.value)
             return node
 
     try:
-        content = yaml.load(text, Loader)
-        leaves = () if content is None else _leaves(content, (), source)
-        classes = list(islice(leaves, MOST_CLASSES + 1))
+        return _nested(yaml.load(text, Loader), source)
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise VocabularyError(f"{source}: not valid YAML or JSON: {error}") from error
+        raise VocabularyError(f"{source}: not valid YAML: {error}") from error
     except RecursionError as error:
-        raise VocabularyError(
-            f"{source}: not valid YAML or JSON: it is nested too deeply"
-        ) from error
+        raise VocabularyError(f"{source}: not valid YAML: it is nested too deeply") from error
+
+
+def _parse_json(text: str, source: str) -> Vocabulary:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Refuses a name that stands twice in one object: only the last would count."""
+        found: dict[str, Any] = {}
+        for name, inner in pairs:
+            if name in found:
+                raise VocabularyError(_again(source, name))
+            found[name] = inner
+        return found
+
+    try:
+        content = parse_json(text, once) if text.strip() else None
+    except ValueError as error:
+        raise VocabularyError(f"{source}: not valid JSON: {error}") from error
+    return _nested(content, source)
+
+
+def _again(where: str, name: str) -> str:
+    return f"{where}: {quoted(name)} stands there again; put all that belongs to it in one place"
+
+
+def _nested(content: Any, source: str) -> Vocabulary:
+    """The classes of a file that nests mappings and lists; None = it holds nothing."""
+    leaves = () if content is None else _leaves(content, (), source)
+    classes = list(islice(leaves, MOST_CLASSES + 1))
     if len(classes) > MOST_CLASSES:  # a few lines whose references each repeat the one before
         raise VocabularyError(f"{source}: it holds more than {MOST_CLASSES} classes")
     return _checked(classes, range(1, len(classes) + 1), "position", source)
 
 
 def _leaves(content: Any, parents: tuple[str, ...], source: str) -> Iterator[ClassName]:
-    """The classes of a YAML file in order: mappings lead to kinds, lists and texts are classes.
+    """The classes of YAML or JSON in order: mappings lead to kinds, lists and texts are classes.
 
     Raises VocabularyError for what leads to none. So references that multiply it end at once.
     """

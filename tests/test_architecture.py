@@ -24,7 +24,7 @@ ALLOWED = {
     "whole_files": {"errors", "printable"},
     "printable": set(),
     "vocabulary": {"errors", "printable"},
-    "vocabulary_files": {"errors", "printable", "vocabulary"},
+    "vocabulary_files": {"errors", "json_files", "printable", "vocabulary"},
     "frame": set(),
     "segmentation": {"vocabulary"},
     "names": set(),

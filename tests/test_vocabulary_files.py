@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from ovseg_cli.errors import VocabularyError
@@ -68,8 +70,34 @@ class TestRead:
         file.write_text('[\n\t"sky",\n\t"car|auto",\n\t"caf\\u00e9"\n]\n')
         assert read(file) == Vocabulary(["sky", "car|auto", "caf\u00e9"])
         file.write_text('["sky",')
-        with pytest.raises(VocabularyError, match=r"names\.json: not valid YAML or JSON"):
+        with pytest.raises(VocabularyError, match=r"names\.json: not valid JSON"):
             read(file)
+
+    def test_what_json_escapes(self, tmp_path):
+        """Half a pair each, as Python's own writer has it by default."""
+        file = tmp_path / "names.json"
+        file.write_text(json.dumps({"\U0001f600 face": ["\U0001f600 head", "a\tb"]}))
+        assert read(file).names == ("\U0001f600 head", "a\tb")
+        assert read(file).classes[0].parents == ("\U0001f600 face",)
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ('{"a": ["x"], "a": ["y"]}', '"a" stands there again'),
+            ("[" * 200 + '"x"' + "]" * 200, "not valid JSON: it is nested too deeply"),
+            ("[" * 200_000, "not valid JSON: "),
+            ("[" + "9" * 5000 + "]", "not valid JSON: "),
+            ("[3]", '"3" is no text'),
+            ("[NaN]", "is no text"),
+            ('["\\ud83d"]', "is not text in UTF-8"),
+            ("[sky, road]", "not valid JSON"),
+            ("", "no class names given"),
+        ],
+    )
+    def test_json_that_is_no_list_of_names(self, tmp_path, text, reason):
+        (tmp_path / "names.json").write_text(text)
+        with pytest.raises(VocabularyError, match=reason):
+            read(tmp_path / "names.json")
 
     @pytest.mark.parametrize("name", ["names.csv", "names.TSV"])
     def test_a_table_is_no_list_of_names(self, tmp_path, name):
