@@ -52,14 +52,12 @@ class Plan:
     folder: Path  # takes photos and results
 
 
-def chosen_sections(text: str) -> tuple[str, ...]:
-    """The sections in a list with commas; raises UsageError."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def require_sections(names: Iterable[str]) -> None:
+    """Raise UsageError for what is none of the sections."""
     unknown = [name for name in names if name not in SECTIONS]
-    if unknown or not names:
+    if unknown:
         listed = ", ".join(SECTIONS)
-        raise UsageError(f"--only {text!r}: the sections of the benchmark are {listed}")
-    return names
+        raise UsageError(f"--only {unknown[0]!r}: the sections of the benchmark are {listed}")
 
 
 def measure(plan: Plan, sections: Iterable[str]) -> Iterator[Figure]:

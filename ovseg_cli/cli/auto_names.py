@@ -14,8 +14,9 @@ from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.names.naming import Proposal, evenly, propose
 from ovseg_cli.names.nouns import common_nouns
+from ovseg_cli.names.plurals import singulars
 from ovseg_cli.printable import printable
-from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary import Vocabulary, comparable
 
 if TYPE_CHECKING:
     from ovseg_cli.frame import Frame
@@ -26,19 +27,28 @@ _CLIP_FRAMES = 16  # of each clip that are looked at
 
 
 def auto_vocabulary(
-    compute: Compute, frames: Iterable[Frame], unread: list[InputError] | None = None
+    compute: Compute,
+    frames: Iterable[Frame],
+    unread: list[InputError] | None = None,
+    other: str | None = None,
 ) -> Vocabulary:
     """The names proposed for some photos, said in a form to be edited, and those of exemplars.
 
-    unread as of `propose`. Raises UsageError where nothing is proposed.
+    unread as of `propose`; other: of --other. Proposals that mean what is typed there or shown by
+    an exemplar are left out, in the plural, too. Raises UsageError where nothing is proposed.
     """
     unread = [] if unread is None else unread
-    names = [proposal.name for proposal in proposals(compute, frames, unread)]
-    if not names:
+    typed = [shown.name for shown in compute.exemplars] + ([] if other is None else [other])
+    meant = {form for phrase in typed for form in singulars(comparable(phrase))}
+    found = [proposal.name for proposal in proposals(compute, frames, unread)]
+    names = [name for name in found if meant.isdisjoint(singulars(comparable(name)))]
+    vocabulary = with_shown(Vocabulary(names) if names else None, compute.exemplars)
+    if not found or vocabulary is None:
         why = f" ({unread[0]})" if unread else ""
         raise UsageError(f"no names could be proposed{why}: name the classes with --classes")
-    console.note(f'names proposed, a start to be edited: --classes "{", ".join(names)}"')
-    return with_shown(Vocabulary(names), compute.exemplars) or Vocabulary(names)
+    if names:
+        console.note(f'names proposed, a start to be edited: --classes "{", ".join(names)}"')
+    return vocabulary
 
 
 def proposals(
@@ -68,20 +78,28 @@ def sample_photos(
             unread.append(error)
 
 
-def sample_clips(clips: Sequence[str]) -> Iterator[Frame]:
-    """Some frames of each; raises UsageError for a stream, which cannot be looked at twice."""
+def sample_clips(clips: Sequence[str], unread: list[InputError] | None = None) -> Iterator[Frame]:
+    """Some frames of each; unread takes why clips could not be read, or not on to their end.
+
+    Raises UsageError for a stream, which cannot be looked at twice.
+    """
     from ovseg_cli.clips.names import is_stream
     from ovseg_cli.media.video import open_video
     from ovseg_cli.media.video_source import without_credentials
 
+    unread = [] if unread is None else unread
+    for source in filter(is_stream, clips):  # before the others are looked at
+        shown = printable(without_credentials(source))
+        raise UsageError(f"--classes auto cannot look ahead in {shown}")
     for source in clips:
-        if is_stream(source):
-            shown = printable(without_credentials(source))
-            raise UsageError(f"--classes auto cannot look ahead in {shown}")
-        with open_video(source) as video:
-            every = max(1, (video.info.frames or 0) // _CLIP_FRAMES)
-            for frame in video.frames():
-                if frame.index % every == 0:
-                    yield frame
-                if frame.index >= every * (_CLIP_FRAMES - 1):
-                    break
+        try:
+            with open_video(source) as video:
+                every = max(1, (video.info.frames or 0) // _CLIP_FRAMES)
+                for frame in video.frames():
+                    if frame.index % every == 0:
+                        yield frame
+                    if frame.index >= every * (_CLIP_FRAMES - 1):
+                        break
+        except InputError as error:
+            console.trace(error)
+            unread.append(error)

@@ -9,9 +9,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ovseg_cli.benchmark.plan import DEFAULT, SECTIONS, chosen_sections
+from ovseg_cli.benchmark.plan import DEFAULT, SECTIONS, require_sections
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options
+from ovseg_cli.cli.option_types import Listed
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.cli.suffixed import Suffixed
 from ovseg_cli.errors import UsageError
@@ -42,6 +43,7 @@ class Tolerance(click.ParamType):
 @click.argument("inputs", nargs=-1, metavar="[PHOTO...]")
 @click.option(
     "--only",
+    type=Listed("names"),
     metavar="LIST",
     help=f"Sections to measure, separated by commas: {', '.join(SECTIONS)}.  "
     f"[default: {','.join(DEFAULT)}]",
@@ -101,7 +103,7 @@ class Tolerance(click.ParamType):
 @common_options
 def command(
     inputs: tuple[str, ...],
-    only: str | None,
+    only: tuple[str, ...] | None,
     one_pass: bool,
     profile: bool,
     photos: int | None,
@@ -137,7 +139,8 @@ def command(
         raise UsageError("--trace is the timeline of --profile: add that")
     if only is not None and one_pass:
         raise UsageError("--one-pass is --only one-pass: leave out one of them")
-    sections = ("one-pass",) if one_pass else DEFAULT if only is None else chosen_sections(only)
+    sections = ("one-pass",) if one_pass else only or DEFAULT
+    require_sections(sections)
     if inputs and not profile and "models" not in sections:
         raise UsageError("photos are for --profile and --only models; other sections make them up")
     request = bench_run.Request(

@@ -13,7 +13,8 @@ import click
 from ovseg_cli import vocabulary_files
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import MASK_FILES, SAM, Compute
-from ovseg_cli.cli.options import Command, Real, read_exemplars
+from ovseg_cli.cli.option_types import Real
+from ovseg_cli.cli.options import Command, read_exemplars
 from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import Vocabulary

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ovseg_cli.cli.option_types import counted
 from ovseg_cli.cli.options import Command
 from ovseg_cli.errors import UsageError
 from ovseg_cli.run_folder.shard import Shard
@@ -29,9 +30,10 @@ class Bytes(click.ParamType):
         if isinstance(value, int):
             return value
         found = re.fullmatch(r"([0-9]+)\s*([kMGT]?)B?", value, re.IGNORECASE)
-        if not found or int(found[1]) < 1:
-            self.fail(f"{value!r} is no size such as 500MB or 2GB", param, ctx)
-        return int(found[1]) * 1000 ** " kmgt".index(found[2].lower() or " ")
+        number = counted(found[1]) if found else 0
+        if not found or not number:
+            self.fail(f"{value[:40]!r} is no size such as 500MB or 2GB", param, ctx)
+        return number * 1000 ** " kmgt".index(found[2].lower() or " ")
 
 
 tar_size_option = click.option(

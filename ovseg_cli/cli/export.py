@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import Place, common_options, max_pixels_option
+from ovseg_cli.cli.option_types import Listed, Place
+from ovseg_cli.cli.options import common_options, max_pixels_option
 from ovseg_cli.errors import InputError, OvsegError, UsageError
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder.layout import EXPORTS
@@ -40,6 +41,7 @@ class _Folder(click.Path):
 @click.option(
     "--to",
     "names",
+    type=Listed("coco"),
     metavar="FORMATS",
     required=True,
     help="Separated by commas: coco, coco-panoptic, yolo, voc, cvat, label-studio, svg, geojson, "
@@ -70,7 +72,7 @@ class _Folder(click.Path):
 @max_pixels_option(help="Label maps of more pixels fail.  [default: 100 million]")
 @common_options
 def command(
-    out: Path, names: str, output: Path | None, max_pixels: int | None, **options: Any
+    out: Path, names: tuple[str, ...], output: Path | None, max_pixels: int | None, **options: Any
 ) -> None:
     """Write the results of `ovseg segment` in OUT as files that other programs read.
 
@@ -98,9 +100,7 @@ def command(
     from ovseg_cli.formats.labelled import MAX_PIXELS
     from ovseg_cli.formats.options import ExportOptions
 
-    formats = select(name.strip() for name in names.split(",") if name.strip())
-    if not formats:
-        raise UsageError("--to names no format: name one, such as coco")
+    formats = select(names)
     folder = output or out / EXPORTS
     write_formats(out, formats, folder, ExportOptions(**options), max_pixels or MAX_PIXELS)
 

@@ -9,7 +9,8 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.derived import discard_derived
-from ovseg_cli.cli.options import Place, common_options
+from ovseg_cli.cli.option_types import Place
+from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial, wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ovseg_cli import vocabulary_files
 from ovseg_cli.cli import console
-from ovseg_cli.errors import UsageError
-from ovseg_cli.run_folder.shard import Shard
+from ovseg_cli.cli.option_types import BatchSize, ErrorLimitType, Place, Real, ShardType
+from ovseg_cli.errors import UsageError, VocabularyError
+from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import Vocabulary, parse
 
 if TYPE_CHECKING:
@@ -42,90 +39,6 @@ def with_shown(vocabulary: Vocabulary | None, exemplars: Sequence[Exemplar]) -> 
     from ovseg_cli.exemplars import with_exemplars
 
     return with_exemplars(vocabulary, exemplars)
-
-
-class Real(click.FloatRange):
-    """A number within bounds; click's own type takes nan, too, which lies in none."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Check what was typed."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is no finite number", param, ctx)
-        return number
-
-
-class Place(click.Path):
-    """Where results go; not the current folder because a variable is empty."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Check what was typed."""
-        option = param.opts[0] if param else "a place"
-        if isinstance(value, str) and not value.strip():
-            raise UsageError(f"{option}: an empty name; is a variable not set? (. is this folder)")
-        if value == "-":
-            raise UsageError(
-                f"{option}: results are files, standard output holds none; name a place"
-            )
-        return super().convert(value, param, ctx)
-
-
-class BatchSize(click.ParamType):
-    """auto (None) or a number of photos."""
-
-    name = "batch size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
-        """Check what was typed."""
-        if value is None or isinstance(value, int):
-            return value
-        if value == "auto":
-            return None
-        if value.isdecimal() and int(value) > 0:
-            return int(value)
-        self.fail(f"{value!r} is neither 'auto' nor a number from 1", param, ctx)
-
-
-class ShardType(click.ParamType):
-    """I/N, or slurm, as a Shard."""
-
-    name = "part"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Shard:
-        """Check what was typed."""
-        if isinstance(value, Shard):
-            return value
-        try:
-            return Shard.of_slurm(os.environ) if value == "slurm" else Shard.parse(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-@dataclass(frozen=True)
-class ErrorLimit:
-    """How many failures end a run."""
-
-    number: int
-    percent: bool = False  # of the inputs
-
-    def of(self, inputs: int) -> int:
-        """The limit of a run of so many inputs, at least 1."""
-        return max(1, -(-inputs * self.number // 100)) if self.percent else self.number
-
-
-class ErrorLimitType(click.ParamType):
-    """N or P% as an ErrorLimit."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> ErrorLimit:
-        """Check what was typed."""
-        if isinstance(value, ErrorLimit):
-            return value
-        digits, percent = value.removesuffix("%").strip(), value.endswith("%")
-        if digits.isdecimal() and 1 <= int(digits) <= (100 if percent else int(digits)):
-            return ErrorLimit(int(digits), percent)
-        self.fail(f"{value!r} is neither a number from 1 nor 1% to 100%", param, ctx)
 
 
 AUTO = "auto"  # in --classes: names are proposed
@@ -160,7 +73,11 @@ def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[C
         def with_vocabulary(
             *args: Any, classes: str | None, vocab: str | None, preset: str | None, **options: Any
         ) -> Any:
-            wanted = auto and classes is not None and classes.strip() == AUTO
+            wanted = classes is not None and classes.strip() == AUTO
+            if wanted and not auto:
+                raise UsageError(
+                    f"--classes {AUTO} is for names by photos, which 'ovseg vocab propose' looks at"
+                )
             vocabulary = None
             shown = options.get("exemplar", ())
             if not wanted or vocab or preset:
@@ -171,6 +88,18 @@ def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[C
         return with_vocabulary  # type: ignore[return-value]
 
     return add
+
+
+def with_other(vocabulary: Vocabulary, other: str | None) -> Vocabulary:
+    """The vocabulary with the class of --other, if any; raises UsageError where it can be none."""
+    if other is None:
+        return vocabulary
+    if not other.strip():
+        raise UsageError("--other: an empty name; is a variable not set?")
+    try:
+        return vocabulary.with_class(other)
+    except VocabularyError as error:
+        raise UsageError(f"--other {printable(other)}: {error}") from error
 
 
 def outcome_options(output: str) -> Callable[[Command], Command]:
@@ -293,7 +222,7 @@ def _vocabulary(
     if preset is not None:
         return vocabulary_files.preset(preset)
     if vocab is not None:
-        return vocabulary_files.read(Path(vocab))
+        return vocabulary_files.read(vocab)
     assert classes is not None
     return listed_names(classes)
 
@@ -301,4 +230,4 @@ def _vocabulary(
 def listed_names(text: str) -> Vocabulary:
     """Names separated by commas, or those in the file of @FILE."""
     shown = text.lstrip()
-    return vocabulary_files.read(Path(shown[1:])) if shown.startswith("@") else parse(text)
+    return vocabulary_files.read(shown[1:]) if shown.startswith("@") else parse(text)

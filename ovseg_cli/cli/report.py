@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import Place, common_options, max_pixels_option
+from ovseg_cli.cli.option_types import Place
+from ovseg_cli.cli.options import common_options, max_pixels_option
 from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder.layout import PAGE

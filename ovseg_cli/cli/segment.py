@@ -11,11 +11,13 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.engine_options import Engine, choose_place, engine_options, tar_size_option
+from ovseg_cli.cli.option_types import Listed
 from ovseg_cli.cli.options import (
     common_options,
     max_pixels_option,
     outcome_options,
     vocabulary_options,
+    with_other,
     work_options,
 )
 from ovseg_cli.cli.segment_inputs import find
@@ -39,6 +41,8 @@ DEFAULT_SAVE = "overlay,labels,stats"
 @outcome_options(DEFAULT_OUTPUT)
 @click.option(
     "--save",
+    "names",
+    type=Listed("labels"),
     metavar="NAMES",
     default=DEFAULT_SAVE,
     show_default=True,
@@ -72,7 +76,7 @@ def command(
     compute: Compute,
     engine: Engine,
     shard: Shard | None,
-    save: str,
+    names: tuple[str, ...],
     recursive: bool,
     null: bool,
     as_json: bool,
@@ -122,9 +126,8 @@ def command(
 
         unread: list[InputError] = []
         sample = sample_photos(found, not options["no_exif"], unread)
-        vocabulary = auto_vocabulary(compute, sample, unread)
-    labelled = vocabulary if other is None else vocabulary.with_class(other)
-    names = tuple(name.strip() for name in save.split(",") if name.strip())
+        vocabulary = auto_vocabulary(compute, sample, unread, other)
+    labelled = with_other(vocabulary, other)
     if show and OVERLAY not in names:
         raise UsageError(f"--show shows the overlays: add {OVERLAY} to --save")
     writers = select(names, labelled, others=[STATS, *FORMATS])

@@ -52,6 +52,9 @@ def find(
 
 
 def _listed_paths(null: bool) -> list[str]:
+    from ovseg_cli.media.pipe import check_standard_input
+
+    check_standard_input()
     data = sys.stdin.buffer.read()
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.engine_options import Engine
-from ovseg_cli.cli.options import ErrorLimit
+from ovseg_cli.cli.option_types import ErrorLimit
 from ovseg_cli.formats import Format
 from ovseg_cli.media.images import ImageInput
 from ovseg_cli.run_folder.output import OutputFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ovseg_cli.cli.options import Place
+from ovseg_cli.cli.option_types import Place
 from ovseg_cli.errors import UsageError
 
 

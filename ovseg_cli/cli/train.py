@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ovseg_cli.cli import console
-from ovseg_cli.cli.options import Place, common_options
+from ovseg_cli.cli.option_types import Place
+from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.run_folder.run_lock import WHOLE, holding
 

@@ -9,15 +9,16 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options
+from ovseg_cli.cli.option_types import Listed, Real
 from ovseg_cli.cli.options import (
-    Real,
     batch_size_option,
     common_options,
     outcome_options,
     vocabulary_options,
+    with_other,
 )
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.vocabulary import Vocabulary
 
 DEFAULT_OUTPUT = "ovseg-video"
@@ -52,6 +53,8 @@ class Seconds(click.ParamType):
 @outcome_options(DEFAULT_OUTPUT)
 @click.option(
     "--save",
+    "saves",
+    type=Listed("labels"),
     metavar="NAMES",
     default=DEFAULT_SAVE,
     show_default=True,
@@ -124,7 +127,7 @@ def command(
     vocabulary: Vocabulary | None,
     other: str | None,
     compute: Compute,
-    save: str,
+    saves: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Give every pixel of videos one of your class names, steady over time.
@@ -165,9 +168,9 @@ def command(
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_clips
 
-        vocabulary = auto_vocabulary(compute, sample_clips(clips))
-    labelled = vocabulary if other is None else vocabulary.with_class(other)
-    saves = tuple(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
+        unread: list[InputError] = []
+        vocabulary = auto_vocabulary(compute, sample_clips(clips, unread), unread, other)
+    labelled = with_other(vocabulary, other)
     check_saves(saves, labelled)
     plan = video_plan.Plan(
         clips=clips,

@@ -9,7 +9,7 @@ import click
 from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options, model_option
-from ovseg_cli.cli.options import AUTO, common_options, vocabulary_options
+from ovseg_cli.cli.options import common_options, vocabulary_options
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import Vocabulary
@@ -50,10 +50,6 @@ def check_command(
 
     if (file is None) == (vocabulary is None):
         raise UsageError("name the classes once: FILE, --classes, --vocab or --preset")
-    if (click.get_current_context().params["classes"] or "").strip() == AUTO:
-        raise UsageError(
-            f"--classes {AUTO} is for names by photos, which 'ovseg vocab propose' looks at"
-        )
     names = vocabulary or read(file or "")
     text = load_model(model, "cpu").network.text
 

@@ -29,7 +29,9 @@ def standard_input(stop: Callable[[], bool]) -> BinaryIO | Pipe:
 def check_standard_input() -> None:
     """Raise UsageError where it is closed."""
     if sys.stdin is None:
-        raise UsageError("-: standard input is closed: pipe a video into it, or name a file")
+        raise UsageError(
+            "-: standard input is closed: pipe what is to be read into it, or name a file"
+        )
 
 
 class Pipe:

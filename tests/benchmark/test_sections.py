@@ -145,14 +145,13 @@ def test_made_up_photos_are_the_same_each_time_and_have_structure():
     assert first[600:].std() > 5
 
 
-@pytest.mark.parametrize("text", ["", ",", "names,nonsense", "profile"])
-def test_a_section_that_is_none(text):
-    with pytest.raises(UsageError, match="start, throughput, names, masks"):
-        plan_module.chosen_sections(text)
+def test_a_section_that_is_none():
+    plan_module.require_sections(["sizes", "names"])
+    with pytest.raises(UsageError, match="'nonsense': .* start, throughput, names, masks"):
+        plan_module.require_sections(["names", "nonsense"])
 
 
 def test_sections_are_measured_once_and_in_order(monkeypatch):
-    assert plan_module.chosen_sections(" sizes,names , sizes") == ("sizes", "names")
     calls = []
     monkeypatch.setattr(costs, "names", lambda plan: calls.append("names") or [1, 2])
     monkeypatch.setattr(costs, "sizes", lambda plan: calls.append("sizes") or [3])

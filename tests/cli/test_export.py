@@ -116,7 +116,7 @@ def test_another_folder_and_options(program, segment, photos, tmp_path):
     ("arguments", "said"),
     [
         (["out", "--to", "coko"], "there is no format 'coko'; there are: coco"),
-        (["out", "--to", ","], "--to names no format"),
+        (["out", "--to", ","], "--to names nothing: name one, such as coco"),
         (["out"], "--to"),
         (["missing", "--to", "coco"], "no such folder: missing"),
         (["memory://o", "--to", "coco"], "memory://o: formats are made of label maps in a folder,"),

@@ -24,6 +24,12 @@ def type_in(monkeypatch, tmp_path):
     return run
 
 
+def test_names_are_not_proposed_without_photos(type_in, tmp_path, capsys):
+    assert type_in("export-model", "mini", "--to", "onnx", "--classes", "auto") == 2
+    assert "--classes auto is for names by photos" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.onnx"))
+
+
 def test_a_file_is_written_told_of_and_run(type_in, tmp_path, capsys):
     export = ("export-model", "mini", "--to", "onnx", "--size", "64")
     assert type_in(*export, "--classes", "sky, road, car|automobile") == 0

@@ -1,4 +1,5 @@
 import csv
+import functools
 import json
 import os
 import sys
@@ -193,6 +194,43 @@ class TestSave:
         ended = segment(photos, "--save", "labels,nonsense")
         assert ended.code == 2
         assert "nonsense" in ended.err and "overlay" in ended.err and "stats" in ended.err
+
+    @pytest.mark.parametrize("names", ["", " , "])
+    def test_no_name(self, segment, photos, tmp_path, fake, names):
+        """As of a variable of the shell that is not set: nothing would be left of the work."""
+        ended = segment(photos, "--save", names)
+        assert ended.code == 2 and "--save names nothing: name one, such as labels" in ended.err
+        assert not fake.loaded and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--other", ""], "--other: an empty name"),
+        (["--other", "Road"], '--other Road: class name "road" occurs 2 times'),
+        (["--batch-size", "9" * 5000], "is neither 'auto' nor a number from 1"),
+        (["--max-errors", "9" * 5000], "is neither a number from 1 nor 1% to 100%"),
+        (["--max-errors", "9" * 5000 + "%"], "is neither a number from 1 nor 1% to 100%"),
+        (["--tar-size", "9" * 5000], "is no size such as 500MB or 2GB"),
+    ],
+)
+def test_values_that_cannot_be_meant(segment, photos, fake, arguments, reason):
+    ended = segment(photos, *arguments)
+    assert ended.code == 2 and reason in " ".join(ended.err.split())
+    assert len(ended.err) < 2000 and not fake.loaded
+
+
+@pytest.mark.parametrize(("option", "value"), [("--vocab", ""), ("--classes", "@")])
+def test_a_file_of_names_without_a_name(segment, photos, option, value):
+    ended = segment(photos, option, value, classes=None)
+    assert ended.code == 2 and "the file of class names has an empty name" in ended.err
+
+
+def test_a_list_of_inputs_from_a_standard_input_that_is_closed(start):
+    command = ("segment", "-", "--classes", "sky", "-o", "out")
+    process = start(*command, preexec_fn=functools.partial(os.close, 0))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "standard input is closed" in err
 
 
 class TestJson:

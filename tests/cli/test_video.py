@@ -324,6 +324,8 @@ def test_results_do_not_take_the_place_of_inputs(video, clip, tmp_path, name, mo
         (["."], "no numbered pictures in this folder"),
         (["clip.mp4", "--save", "film"], "does not know 'film'"),
         (["clip.mp4", "--smooth", "1"], "--smooth"),
+        (["clip.mp4", "--save", " , "], "--save names nothing"),
+        (["clip.mp4", "--other", ""], "--other: an empty name"),
     ],
 )
 def test_wrong_usage(video, clip, tmp_path, arguments, reason):
@@ -331,6 +333,18 @@ def test_wrong_usage(video, clip, tmp_path, arguments, reason):
     assert ended.code == 2
     assert reason in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_that_cannot_be_looked_at_leaves_the_names_to_the_others(clip, tmp_path):
+    from ovseg_cli.cli.auto_names import sample_clips
+    from ovseg_cli.errors import InputError
+
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(clip.read_bytes()[:200])
+    unread = []
+    seen = list(sample_clips([str(bad), str(clip)], unread))
+    assert len(seen) == len(list(sample_clips([str(clip)]))) > 0
+    assert [type(error) for error in unread] == [InputError] and "bad.mp4" in str(unread[0])
 
 
 def test_a_standard_input_that_is_closed(start, tmp_path):
@@ -608,7 +622,9 @@ def test_a_password_in_an_address_is_nowhere(video, clip, serve, tmp_path, monke
         assert "PW" not in json.dumps(told)
         assert told["origin"]["source"] == told["clip"]["source"]
         assert told["origin"]["source"].endswith(f"/{name}.mp4")
-    monkeypatch.setattr("ovseg_cli.cli.auto_names.auto_vocabulary", lambda _, frames: [*frames])
+    monkeypatch.setattr(
+        "ovseg_cli.cli.auto_names.auto_vocabulary", lambda _, frames, *more: [*frames]
+    )
     for more in (["--resume"], ["--classes", "auto"]):
         ended = video(address.format("clip"), *more)
         assert ended.code == 2 and "127.0.0.1" in ended.err and "PW" not in ended.err

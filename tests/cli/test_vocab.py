@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg_cli.cli import auto_names
+from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.main import ovseg
+from ovseg_cli.cli.options import read_exemplars
+from ovseg_cli.errors import UsageError
+from ovseg_cli.names.naming import Proposal
 from ovseg_cli.names.nouns import common_nouns
 from ovseg_cli.names.vocabulary_check import ClassCheck, Neighbour
 from ovseg_cli.vocabulary_files import read
@@ -127,6 +132,33 @@ def test_segment_with_proposed_names(valley, capfd, tmp_path):
     assert 'names proposed, a start to be edited: --classes "' in err
     classes = json.loads((tmp_path / "out" / "classes.json").read_text())
     assert "sky" in [entry["name"] for entry in classes]
+
+
+@pytest.mark.parametrize("option", ["--other", "--exemplar"])
+def test_what_is_typed_wins_over_proposals_that_mean_the_same(
+    valley, capfd, tmp_path, monkeypatch, option
+):
+    """In whatever case and number: names that are alike would be refused after the looking."""
+    proposals = [Proposal(name, 0.3) for name in ("sky", "tree", "grass")]
+    monkeypatch.setattr(auto_names, "proposals", lambda *_: proposals)
+    for typed, left in (("Sky", ["tree", "grass"]), ("trees", ["sky", "grass"])):
+        value = typed if option == "--other" else f"{typed}={valley}:0,0,300,100"
+        arguments = ["segment", valley, "--classes", "auto", option, value]
+        with pytest.raises(SystemExit) as end:
+            ovseg.main([*arguments, "-o", str(tmp_path / typed)], prog_name="ovseg")
+        err = capfd.readouterr().err
+        assert end.value.code == 0, err
+        classes = json.loads((tmp_path / typed / "classes.json").read_text())
+        assert [entry["name"] for entry in classes] == [*left, typed]
+
+
+def test_all_that_is_proposed_may_be_typed_already(valley, monkeypatch):
+    monkeypatch.setattr(auto_names, "proposals", lambda *_: [Proposal("sky", 1.0)])
+    shown = read_exemplars([f"Sky={valley}"])
+    compute = Compute("mini", "cpu", "fp32", exemplars=shown)
+    assert auto_names.auto_vocabulary(compute, []).names == ("Sky",)
+    with pytest.raises(UsageError, match="no names could be proposed"):
+        auto_names.auto_vocabulary(Compute("mini", "cpu", "fp32"), [], other="sky")
 
 
 def test_why_nothing_is_proposed(capfd, tmp_path):
