@@ -38,7 +38,7 @@ def auto_vocabulary(
     an exemplar are left out, in the plural, too. Raises UsageError where nothing is proposed.
     """
     unread = [] if unread is None else unread
-    typed = [shown.name for shown in compute.exemplars] + ([] if other is None else [other])
+    typed = [shown.name for shown in compute.exemplars] + (other.split("|") if other else [])
     meant = {form for phrase in typed for form in singulars(comparable(phrase))}
     found = [proposal.name for proposal in proposals(compute, frames, unread)]
     names = [name for name in found if meant.isdisjoint(singulars(comparable(name)))]

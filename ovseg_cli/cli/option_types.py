@@ -41,6 +41,19 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Named(click.ParamType):
+    """A name, not none because a variable is empty."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Check what was typed."""
+        if not value.strip():
+            option = param.opts[0] if param else "a name"
+            raise UsageError(f"{option}: an empty name; is a variable not set?")
+        return str(value)
+
+
 class Listed(click.ParamType):
     """Words separated by commas, without repeats; not none because a variable is empty."""
 

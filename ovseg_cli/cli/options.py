@@ -10,7 +10,7 @@ import click
 
 from ovseg_cli import vocabulary_files
 from ovseg_cli.cli import console
-from ovseg_cli.cli.option_types import BatchSize, ErrorLimitType, Place, Real, ShardType
+from ovseg_cli.cli.option_types import BatchSize, ErrorLimitType, Named, Place, Real, ShardType
 from ovseg_cli.errors import UsageError, VocabularyError
 from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import Vocabulary, parse
@@ -94,8 +94,6 @@ def with_other(vocabulary: Vocabulary, other: str | None) -> Vocabulary:
     """The vocabulary with the class of --other, if any; raises UsageError where it can be none."""
     if other is None:
         return vocabulary
-    if not other.strip():
-        raise UsageError("--other: an empty name; is a variable not set?")
     try:
         return vocabulary.with_class(other)
     except VocabularyError as error:
@@ -109,7 +107,10 @@ def outcome_options(output: str) -> Callable[[Command], Command]:
     """
     made = (
         click.option(
-            "--other", metavar="NAME", help="Add a class that takes what fits none of the names."
+            "--other",
+            type=Named(),
+            metavar="NAME",
+            help="Add a class that takes what fits none of the names.",
         ),
         threshold_option,
         click.option(

@@ -158,7 +158,15 @@ def test_all_that_is_proposed_may_be_typed_already(valley, monkeypatch):
     compute = Compute("mini", "cpu", "fp32", exemplars=shown)
     assert auto_names.auto_vocabulary(compute, []).names == ("Sky",)
     with pytest.raises(UsageError, match="no names could be proposed"):
-        auto_names.auto_vocabulary(Compute("mini", "cpu", "fp32"), [], other="sky")
+        auto_names.auto_vocabulary(Compute("mini", "cpu", "fp32"), [], other="rest | sky")
+
+
+@pytest.mark.parametrize("option", ["--other", "--save"])
+def test_what_is_empty_is_found_before_names_are_looked_for(valley, capfd, monkeypatch, option):
+    monkeypatch.delattr(auto_names, "proposals")
+    with pytest.raises(SystemExit) as end:
+        ovseg.main(["segment", valley, "--classes", "auto", option, " "], prog_name="ovseg")
+    assert end.value.code == 2 and f"{option}" in capfd.readouterr().err
 
 
 def test_why_nothing_is_proposed(capfd, tmp_path):
