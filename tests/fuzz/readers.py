@@ -18,7 +18,7 @@ from PIL import Image
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import read_image
+from ovseg_cli.media.images import read_image, read_opacity
 
 Read = Callable[[], object]
 
@@ -99,7 +99,12 @@ def _images(folder: Path) -> Read:
     for name, (image, options) in kinds.items():
         if Path(name).suffix in Image.registered_extensions():
             image.save(folder / name, **options)
-    return each(folder.iterdir(), read_image)
+
+    def read(path: Path) -> None:
+        read_image(path)
+        read_opacity(path)
+
+    return each(folder.iterdir(), read)
 
 
 def _videos(folder: Path) -> Read:
@@ -136,6 +141,7 @@ def _vocabularies(folder: Path) -> Read:
     (folder / "kinds.yaml").write_text(
         "vehicle: [car, bus]\nplant:\n  tree: &t [oak, elm]\nx: sky\n"
     )
+    (folder / "kinds.json").write_text('{"vehicle": ["car", "b\\u00fcs"], "x": "sky"}')
     (folder / "templates.txt").write_text("a photo of a {}.\na {} in the street\n")
 
     def read(path: Path) -> None:
