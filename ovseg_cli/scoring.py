@@ -23,7 +23,7 @@ from ovseg_cli.outside_masks import MaskSource, certain_logits, pooled, require_
 from ovseg_cli.prepared import Prepared, padded, prepare, resized
 
 if TYPE_CHECKING:
-    from ovseg_cli.model.config import InputConfig
+    from ovseg_cli.model.config import InputConfig, ModelConfig
 
 OVERLAP = 0.25  # share of a window that the next one sees again
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,7 +56,8 @@ class Scorer:
         self.refine = refine
         self.masks = masks
         self.overlap = overlap
-        self.tile = None if tile is None else padded(tile, network.config.input)
+        least = math.ceil(network.config.patch_side)
+        self.tile = None if tile is None else padded(max(tile, least), network.config.input)
         self.looks = _looks(network.config.input)
         network.prepare(masks is not None)
 
@@ -107,18 +108,14 @@ class Scorer:
         images = torch.cat([p.pixels for p in prepared])
         if self.tile is not None and max(images.shape[-2:]) > self.tile:
             return [self._tiled(p, text, self.tile, mirrored) for p in prepared]
-        output, patch = self._pass(images, text, mirrored)
+        output, patch = self._pass(images, text, mirrored), self.network.config.patch_side
         return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
 
-    def _pass(
-        self, images: Tensor, text: TextFeatures, mirrored: bool
-    ) -> tuple[NetworkOutput, int]:
-        """The network's output, and the side of its patches in pixels."""
+    def _pass(self, images: Tensor, text: TextFeatures, mirrored: bool) -> NetworkOutput:
         with self._autocast():
             output = self.network(images.flip(-1) if mirrored else images, text)
         self._require_finite(output.class_logits)
-        patch = images.shape[-1] // output.grid_hw[1]
-        return unmirrored(output) if mirrored else output, patch
+        return unmirrored(output) if mirrored else output
 
     def _autocast(self) -> torch.autocast:
         dtype = PRECISIONS[self.precision]
@@ -163,7 +160,7 @@ class Scorer:
     def _patches(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """Unit features of all patches (1, h, w, C), and of those that show the photo (., ., C)."""
         patches = F.normalize(self._features(prepared.pixels).float(), dim=-1)
-        side = prepared.pixels.shape[-1] // patches.shape[2]  # of a patch, pixels
+        side = self.network.config.patch_side
         rows, columns = (math.ceil(length / side) for length in prepared.valid_hw)
         return patches, patches[0, :rows, :columns]
 
@@ -188,32 +185,48 @@ class Scorer:
 
     def _tiled(self, prepared: Prepared, text: TextFeatures, side: int, mirrored: bool) -> ScoreMap:
         """The scores of one photo, seen window by window."""
-        whole_hw = prepared.pixels.shape[-2:]
+        config, whole_hw = self.network.config, prepared.pixels.shape[-2:]
         window_hw = min(whole_hw[0], side), min(whole_hw[1], side)
-        step = self.network.config.input.size_divisibility
+        # Pixels between two scores.
+        unit = config.patch_side if config.proposals == "grid" else 1
+        step = max(1, int(config.input.size_divisibility / unit))
+        size_hw = _scores_along(whole_hw, config)
         rows, columns = (
             window_starts(whole, window, self.overlap, step)
-            for whole, window in zip(whole_hw, window_hw, strict=True)
+            for whole, window in zip(size_hw, _scores_along(window_hw, config), strict=True)
         )
-        tiles, unit = [], 1
+        # The last windows begin at a patch, too, and may end less than one beyond the input.
+        below, right = (
+            max(0, round(starts[-1] * unit) + window - whole)
+            for starts, window, whole in zip((rows, columns), window_hw, whole_hw, strict=True)
+        )
+        pixels = F.pad(prepared.pixels, (0, right, 0, below))
+        tiles = []
         for top in rows:
-            band = prepared.pixels[..., top : top + window_hw[0], :]
-            windows = torch.cat([band[..., left : left + window_hw[1]] for left in columns])
-            output, patch = self._pass(windows, text, mirrored)
-            unit = patch if output.mask_logits is None else 1  # pixels between two scores
+            y = round(top * unit)
+            band = pixels[..., y : y + window_hw[0], :]
+            across_band = (round(left * unit) for left in columns)
+            windows = torch.cat([band[..., x : x + window_hw[1]] for x in across_band])
+            output = self._pass(windows, text, mirrored)
             for i, left in enumerate(columns):
-                scores = score_map(output, i, window_hw, patch)
+                scores = score_map(output, i, window_hw, config.patch_side)
                 margins = [self.overlap * side / unit for side in window_hw]
                 down, across = (
                     ramp(torch.arange(length).float() + 0.5, length, margin)
                     for length, margin in zip(scores.size_hw, margins, strict=True)
                 )
-                tiles.append(Tile(scores, top // unit, left // unit, down, across))
-        size_hw = whole_hw[0] // unit, whole_hw[1] // unit
+                tiles.append(Tile(scores, top, left, down, across))
         span_hw = prepared.valid_hw[0] / unit, prepared.valid_hw[1] / unit
         if output.sharp:
             return SharpTiledScores(tiles, size_hw, span_hw, (margins[0], margins[1]))
         return TiledScores(tiles, size_hw, span_hw)
+
+
+def _scores_along(pixels_hw: Sequence[int], config: ModelConfig) -> tuple[int, int]:
+    """Rows and columns of the scores that an input of so many pixels gets."""
+    if config.proposals == "grid":
+        return config.patches(pixels_hw[0]), config.patches(pixels_hw[1])
+    return pixels_hw[0], pixels_hw[1]
 
 
 def _looks(config: InputConfig) -> list[Look]:

@@ -101,6 +101,10 @@ class ClipVisualConfig:
     gelu: str = "quick"  # OpenAI's approximation; "exact" in many of open_clip's own models
     kind: str = "clip"
 
+    def patches(self, length: int) -> int:
+        """Patches along an axis of so many pixels: what fills none is not seen."""
+        return length // self.patch_size
+
 
 @dataclass(frozen=True)
 class PyramidVisualConfig:
@@ -115,6 +119,11 @@ class PyramidVisualConfig:
     severance: str | None = None  # of the last transformer layer: one of SEVERANCES or LOCAL
     reduced: bool = False  # that layer gives its attention alone: no residual, no MLP
     kind: str = "pyramid"
+    patch_size: ClassVar[int] = 4  # the stride of what it gives
+
+    def patches(self, length: int) -> int:
+        """Patches along an axis of so many pixels: the last one may be seen in part."""
+        return -(-length // self.patch_size)
 
 
 @dataclass(frozen=True)
@@ -183,6 +192,15 @@ class ModelConfig:
     def has_proposals(self) -> bool:
         """Whether the model finds regions itself."""
         return True
+
+    @property
+    def patch_side(self) -> float:
+        """Of a patch of the visual encoder, pixels of the network's input."""
+        return self.visual.patch_size
+
+    def patches(self, length: int) -> int:
+        """How many of them lie along an axis of so many pixels."""
+        return self.visual.patches(length)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -53,6 +53,15 @@ class SANConfig(ModelConfig):
 
     PARTS: ClassVar[dict[str, type]] = {**ModelConfig.PARTS, "side_adapter": SideAdapterConfig}
 
+    @property
+    def patch_side(self) -> float:
+        """See `ModelConfig`; CLIP's copy of the image is smaller."""
+        return self.visual.patch_size / self.clip_scale
+
+    def patches(self, length: int) -> int:
+        """See `ModelConfig`."""
+        return self.visual.patches(int(length * self.clip_scale))
+
 
 # Patch size of a CLIP -> its copy's share of the image's size, in the published models.
 CLIP_SCALES = {16: 0.5, 14: 0.7}

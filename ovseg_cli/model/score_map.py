@@ -209,7 +209,9 @@ class MaskScores(RegionScores):
         return self.masks[:, first:last, start:end].to(self.probabilities)
 
 
-def score_map(output: NetworkOutput, index: int, valid_hw: tuple[int, int], patch: int) -> ScoreMap:
+def score_map(
+    output: NetworkOutput, index: int, valid_hw: tuple[int, int], patch: float
+) -> ScoreMap:
     """The scores of one photo of a batch.
 
     valid_hw: the photo's size in the network's input, without padding; patch: side of a patch of

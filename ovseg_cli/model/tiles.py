@@ -15,11 +15,11 @@ NEGLIGIBLE = 1e-6  # the weight of a window at its very edge
 
 
 def window_starts(length: int, window: int, overlap: float, step: int) -> list[int]:
-    """Where windows begin along an axis of `length` pixels so that they cover it.
+    """Where windows begin along an axis of `length` pixels or patches so that they cover it.
 
-    window: their length, a multiple of `step`, as `length` and all starts are; overlap: the share
-    of a window that the next one covers again, at least, 0..1. The last one ends where the axis
-    does.
+    window: their length, `step` or more; overlap: the share of a window that the next one covers
+    again, at least, 0..1. All but the last begin at multiples of `step`; that one ends where the
+    axis does.
     """
     if length <= window:
         return [0]

@@ -81,8 +81,7 @@ def region_ious(
 
     def predict(data: PixelSet, names: TextFeatures, image: Tensor, size_hw: SizeHW) -> Tensor:
         output = model(model.normalise(image), names, proposals=proposals)
-        patch = image.shape[3] // output.grid_hw[1]
-        scores = score_map(output, 0, (image.shape[2], image.shape[3]), patch)
+        scores = score_map(output, 0, (image.shape[2], image.shape[3]), model.config.patch_side)
         weight = model.config.other_weight(names.classes) if data.has_other else None
         return label_map(scores, size_hw, weight)[0]
 
