@@ -22,7 +22,7 @@ from ovseg_cli.json_files import parse_json
 from ovseg_cli.model.build import config_from_dict
 from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures, every_patch
 from ovseg_cli.model.variants import with_input
-from ovseg_cli.onnx_export import FIXED, INSTALL, LOGITS, OPSET, PARTS, Axes, export
+from ovseg_cli.onnx_export import FIXED, INSTALL, LOGITS, OPSET, PARTS, SILENT, Axes, export
 from ovseg_cli.whole_files import atomic_path
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 TORCH, ONNX = "torch", "onnx"  # runtimes; what else is named is a file
 AGAIN = "export it again with `ovseg export-model`"
-SILENT = 4  # of onnxruntime's own log; its exceptions tell the same
 FLOAT = "tensor(float)"  # as onnxruntime calls it
 COARSEST = 64  # pixels of the input between two numbers of a mask
 

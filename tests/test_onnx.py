@@ -166,6 +166,19 @@ def test_a_graph_that_is_not_the_network_is_refused(models, monkeypatch):
         export(network, "patches", entry)
 
 
+def test_a_graph_that_onnxruntime_cannot_run_is_one_message(models, monkeypatch, capfd):
+    entry, network = entry_and_network(models["plain"])
+    # The number of images as a number in the graph.
+    fixed = replace(
+        PARTS["patches"],
+        run=lambda net, x: (net.patch_features(x)[torch.tensor([int(x.shape[0]) - 1])],),
+    )
+    monkeypatch.setitem(PARTS, "patches", fixed)
+    with pytest.raises(UsageError, match="onnxruntime refuses what was exported"):
+        export(network, "patches", entry)
+    assert capfd.readouterr().err == ""  # onnxruntime's own log
+
+
 def agreement(one, other) -> float:
     assert one.vocabulary == other.vocabulary
     return float((one.labels == other.labels).mean())
@@ -226,6 +239,25 @@ def test_other_attentions_run_too(models, attention):
         for runtime in ("torch", "onnx")
     )
     assert agreement(one, other) >= 0.999
+
+
+@pytest.mark.parametrize("kind", ["deop", "plain", "san"])
+@pytest.mark.parametrize(
+    "options", [{"attention": "self"}, {"attention": "csa", "last_block": "reduced"}]
+)
+def test_layers_that_give_their_attention_alone_run_too(models, kind, options, capfd):
+    """Behind them tracing does not know any more that the number of images is open."""
+    frames = [read_image(path) for path in PHOTOS[:3]]
+    one, other = (
+        Segmenter(
+            load_model(models[kind], "cpu", size=64, proposals="grid", runtime=runtime, **options),
+            SYNONYMS,
+        )
+        for runtime in ("torch", "onnx")
+    )
+    for frame in frames:
+        assert agreement(one(frame), other(frame)) >= 0.999
+    assert "onnxruntime" not in capfd.readouterr().err
 
 
 @pytest.fixture

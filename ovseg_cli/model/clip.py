@@ -210,7 +210,8 @@ class VisualTower(nn.Module):
                 x = x + resize_positions(self.layer_positions[str(layer)], (h, w))
             x = block(x, masks, grid_hw=(h, w))
         x = self.ln_post(x[:, 1:]) @ self.proj
-        return x.reshape(x.shape[0], h, w, -1)
+        # By the images: tracing takes the batch of a reduced layer for a number (`onnx_export`).
+        return x.reshape(images.shape[0], h, w, -1)
 
     def image_features(self, images: Tensor) -> Tensor:
         """CLIP's own feature of each whole image (B, C), not normalised to unit length.
