@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from ovseg_cli import __version__
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.network import Network, TextFeatures
+from ovseg_cli.prepared import padded
 
 if TYPE_CHECKING:
     from ovseg_cli.weights import ModelEntry
@@ -32,10 +34,12 @@ OPSET = 17
 INSTALL = "pip install 'ovseg-cli[onnx]'"
 SILENT = 4  # of onnxruntime's own log; its exceptions tell the same
 TOLERANCE = 1e-3  # of a graph's numbers, relative to the largest of the network's
-# Images, phrases or masks, and height and width in steps of the size divisibility. What is traced
-# has neither a square's sides nor a square's number of patches: no position table fits it as it
-# is, so the graph holds the resizing. The other is what the graph is tried on.
+# Images, phrases or masks, and height and width in steps of what holds LEAST pixels and a patch and
+# is a multiple of the size divisibility. What is traced has neither a square's sides nor a square's
+# number of patches: no position table fits it as it is, so the graph holds the resizing. The other
+# is what the graph is tried on.
 TRACED, TRIED = (2, 3, 3, 5), (1, 2, 4, 3)
+LEAST = 32  # of smaller photos a backbone's coarsest map would be a single number
 
 Axes = tuple[str | int, ...]
 IMAGES: Axes = ("images", 3, "height", "width")
@@ -217,7 +221,7 @@ def _traced(network: Network, part: Part) -> bytes:
 
 def _example(network: Network, part: Part, sizes: tuple[int, int, int, int]) -> tuple[Tensor, ...]:
     """Random inputs of a part; sizes as of TRACED."""
-    step = network.config.input.size_divisibility
+    step = padded(max(LEAST, math.ceil(network.config.patch_side)), network.config.input)
     images, rows, height, width = sizes
     lengths = {
         "images": images,

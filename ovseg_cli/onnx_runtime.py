@@ -184,9 +184,15 @@ class OnnxNetwork(Network):
         self.config = network.config
         self.text = network.text
         self.has_regions = network.has_regions
+        self._names_by_patches = network.names_by_patches
         self._factor = float(torch.as_tensor(network.logit_factor()).detach())
         self._open = open_graph
         self._graphs: dict[str, Graph] = {}
+
+    @property
+    def names_by_patches(self) -> bool:
+        """See `Network`."""
+        return self._names_by_patches
 
     def prepare(self, masks: bool) -> None:
         """See `Network`: graphs are opened, and made where there are none yet."""

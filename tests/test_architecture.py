@@ -51,7 +51,7 @@ ALLOWED = {
     "prepared": {"model"},
     "outside_masks": {"prepared"},
     "scoring": {"model", "outside_masks", "prepared"},
-    "onnx_export": {"model", "weights"},
+    "onnx_export": {"model", "prepared", "weights"},
     "onnx_runtime": {"model", "onnx_export", "weights"},
     "segmenter": {
         *("class_features", "exemplars", "media", "model", "outside_masks", "scoring"),

@@ -260,6 +260,49 @@ def test_layers_that_give_their_attention_alone_run_too(models, kind, options, c
     assert "onnxruntime" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+@pytest.mark.parametrize("attention", ["csa", "self", "severed"])
+def test_attention_that_names_no_queries_is_refused_in_both_runtimes(models, runtime, attention):
+    """A SAN's class tokens name its queries: the attention of its patches would change nothing."""
+    model = load_model(models["san"], "cpu", size=64, attention=attention, runtime=runtime)
+    with pytest.raises(UsageError, match="class tokens name the queries.*--proposals grid"):
+        Segmenter(model, SYNONYMS)
+    grid = load_model(
+        models["san"], "cpu", size=64, attention=attention, runtime=runtime, proposals="grid"
+    )
+    Segmenter(grid, SYNONYMS)
+
+
+def without_padding(config, patch=16, **more):
+    """A model as imported with size_divisibility 0 or -1."""
+    sizes = replace(config.input, size_divisibility=1)
+    if config.visual.kind != "clip":
+        return replace(config, input=sizes, **more)
+    return replace(config, input=sizes, visual=replace(config.visual, patch_size=patch), **more)
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        *((without_padding(CLIP), part) for part in ("queries", "grid")),
+        *((without_padding(PYRAMID), part) for part in ("queries", "grid")),
+        (without_padding(PLAIN, 14), "grid"),
+        *((without_padding(SMALL_SAN, 14, clip_scale=0.7), part) for part in ("queries", "grid")),
+    ],
+)
+def test_models_without_padding_are_exported_too(models, config, part):
+    torch.manual_seed(6)
+    network = build(config)
+    content = export(network, part, weights.find(models["plain"]))
+    text = F.normalize(torch.randn(3, config.joint_width), dim=-1)
+    for height, width in ((75, 111), (130, 67)):
+        image = torch.randn(1, 3, height, width)
+        with torch.no_grad():
+            wanted = network(image, TextFeatures(text), part).class_logits
+        logits = run(content, image, text)[-1]
+        np.testing.assert_allclose(logits.reshape(wanted.shape), wanted, atol=1e-3)
+
+
 @pytest.fixture
 def file(exported, tmp_path) -> Path:
     path = tmp_path / "deop.onnx"
