@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DIGEST_KEY = "tensors_sha256"  # in our JSON
+# In our JSON; files of earlier versions lack the second.
+DIGEST_KEY, CONFIG_DIGEST_KEY = "tensors_sha256", "config_sha256"
 HEADER_KEY = "ovseg"  # of our JSON in a safetensors header
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 MODEL_FILE = "model.safetensors"  # in the folder of a training
@@ -171,11 +172,13 @@ def save(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
         if not tensor.isfinite().all():
             raise CheckpointError(f"{name} holds values that are not finite; nothing is written")
     tensors = _apart(tensors)
+    config = checkpoint.config.to_dict()
     about = {
-        "config": checkpoint.config.to_dict(),
+        "config": config,
         "description": checkpoint.description,
         "licence": checkpoint.licence,
         DIGEST_KEY: _tensors_digest(tensors),
+        CONFIG_DIGEST_KEY: _config_digest(config),
     }
     try:
         with atomic_path(path) as partial:
@@ -210,19 +213,24 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def verify(entry: ModelEntry) -> None:
-    """Raise CheckpointError unless the file's tensors are those that were saved."""
+    """Raise CheckpointError unless the file's tensors and configuration are those that were saved.
+
+    Of a file without a checksum of its configuration, the tensors alone.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    noted = _about(entry.path).get(DIGEST_KEY)
-    if noted is None:
+    about = _about(entry.path)
+    if about.get(DIGEST_KEY) is None:
         raise CheckpointError(
             f"{entry.path} holds no checksum of its tensors (an earlier version wrote it): "
             "import or train it again"
         )
     try:
-        intact = _tensors_digest(load_file(entry.path)) == noted
-    except (OSError, ValueError, SafetensorError):
+        intact = _tensors_digest(load_file(entry.path)) == about[DIGEST_KEY]
+        if CONFIG_DIGEST_KEY in about:
+            intact &= _config_digest(about.get("config")) == about[CONFIG_DIGEST_KEY]
+    except (OSError, ValueError, RecursionError, SafetensorError):
         intact = False
     if not intact:
         raise CheckpointError(f"{entry.path} is damaged: download or import it again")
@@ -306,21 +314,43 @@ def _tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _config_digest(config: Any) -> str:
+    """SHA-256 of a configuration's plain values; the order does not matter."""
+    return digest(json.dumps(config, sort_keys=True).encode())
+
+
 def _about(path: Path) -> dict[str, Any]:
-    """Our JSON of a safetensors header: 8 bytes of length, then the header's own JSON."""
+    """Our JSON of a safetensors header: 8 bytes of length, then the header's own JSON.
+
+    Raises CheckpointError where it is not one of ours, or the file not as long as its header says.
+    """
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > LARGEST_HEADER:
                 raise ValueError("its header is too long")
-            about = json.loads(json.loads(file.read(length))["__metadata__"][HEADER_KEY])
+            header = json.loads(file.read(length))
+            about = json.loads(header.pop("__metadata__")[HEADER_KEY])
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        whole = 8 + length + max(ends, default=0) == path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        struct.error,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise CheckpointError(
             f"{path} is not a model of ovseg; a checkpoint of DeOP's or SAN's authors becomes one "
             "by `ovseg models import`"
         ) from error
     if not isinstance(about, dict):
         raise CheckpointError(f"{path} is not a model of ovseg: its description is no JSON object")
+    if not whole:
+        raise CheckpointError(
+            f"{path} is damaged: it is not as long as its header says; download or import it again"
+        )
     return about

@@ -123,6 +123,73 @@ def test_a_file_cut_short_is_found(tmp_path):
         weights.verify(entry)
 
 
+def header_of(path: Path) -> tuple[dict, bytes]:
+    """A safetensors file's header, and what follows it."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def put(path: Path, header: dict, rest: bytes) -> None:
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"), [("input", "min_size", 96), ("text", "gelu", "exact")]
+)
+def test_a_changed_configuration_is_found(tmp_path, part, key, value):
+    """It would load, and label otherwise."""
+    entry = saved(tmp_path / "m.safetensors")
+    header, rest = header_of(entry.path)
+    about = json.loads(header["__metadata__"]["ovseg"])
+    put(entry.path, header, rest)
+    weights.verify(entry)  # written anew, but the same
+    about["config"][part][key] = value
+    header["__metadata__"]["ovseg"] = json.dumps(about)
+    put(entry.path, header, rest)
+    assert weights.load(entry.path).config != CONFIG
+    with pytest.raises(CheckpointError, match=f"{entry.path} is damaged"):
+        weights.verify(entry)
+
+
+def test_files_of_versions_that_noted_no_checksum_of_the_configuration(tmp_path):
+    entry = saved(tmp_path / "m.safetensors")
+    header, rest = header_of(entry.path)
+    about = json.loads(header["__metadata__"]["ovseg"])
+    del about["config_sha256"]
+    header["__metadata__"]["ovseg"] = json.dumps(about)
+    put(entry.path, header, rest)
+    weights.verify(entry)
+    put(entry.path, header, rest[:-1] + bytes([rest[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="damaged"):
+        weights.verify(entry)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda b: b[: len(b) // 2], lambda b: b[:-1], lambda b: b + b"x"]
+)
+def test_a_file_of_another_length_than_its_header_says_is_not_shown_as_a_model(
+    home, caplog, change
+):
+    entry = saved(home / "models" / "cut.safetensors")
+    header, rest = header_of(entry.path)
+    put(entry.path, header, change(rest))
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged"):
+        weights.find("cut")
+    assert "cut" not in {found.name for found in weights.available()}
+    assert "ovseg models remove cut" in caplog.text
+
+
+def test_headers_of_which_no_length_can_be_read(tmp_path):
+    entry = saved(tmp_path / "m.safetensors")
+    header, rest = header_of(entry.path)
+    for offsets in (None, [], [0], {}, "ab", ["a", "b"], [0, None], [0, 1e300]):
+        put(entry.path, header | {"a": {"data_offsets": offsets}}, rest)
+        with pytest.raises(CheckpointError, match="not a model of ovseg|damaged"):
+            weights.find(entry.path)
+
+
 def test_a_file_without_a_checksum_is_not_called_intact(tmp_path):
     about = json.dumps({"config": CONFIG.to_dict()})
     save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", {"ovseg": about})
