@@ -100,7 +100,7 @@ def check_options(
     options: Mapping[str, Any],
     known: Mapping[str, tuple[str, Callable[[Any], bool]]] = OPTIONS,
 ) -> None:
-    """Raises UsageError for an option that is unknown or of the wrong kind."""
+    """Raises UsageError for options that are unknown, of the wrong kind, or at odds."""
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise UsageError(
@@ -111,6 +111,12 @@ def check_options(
         kind, fits = known[key]
         if not fits(value):
             raise UsageError(f"{key} in the model's configuration is {value!r}, not {kind}")
+    shorter, longer = options.get("min_size"), options.get("max_size")
+    if shorter is not None and longer is not None and shorter > longer:
+        raise UsageError(
+            f"min_size {shorter} in the model's configuration is above max_size {longer}: they are "
+            "the shorter side of a photo and the most that the longer one may have"
+        )
 
 
 def derive_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:

@@ -311,7 +311,14 @@ def test_options_reach_the_configuration(checkpoint):
 )
 def test_an_option_that_no_model_file_may_have_is_named(checkpoint, key, value):
     with pytest.raises(UsageError, match=f"no model can have .*: {key} of the"):
-        convert(checkpoint, {**OPTIONS, key: value})
+        convert(checkpoint, {**OPTIONS, "max_size": 10**8, key: value})
+
+
+def test_a_shorter_side_above_the_longer_one_is_refused(checkpoint):
+    with pytest.raises(UsageError, match="min_size 500 .* above max_size 100"):
+        convert(checkpoint, {**OPTIONS, "min_size": 500, "max_size": 100})
+    config, _ = convert(checkpoint, {**OPTIONS, "min_size": 100, "max_size": 100})
+    assert (config.input.min_size, config.input.max_size) == (100, 100)
 
 
 def test_options_as_detectron2_says_them(checkpoint):
