@@ -77,6 +77,7 @@ class Subject:
     """The labelled photos and the names they are scored by."""
 
     photos: PixelSet
+    whole: PixelSet  # the same photos with all names of the set
     split: str
     names: tuple[str, ...]  # of all classes that count; background, if any, is the last
     words: list[str | ClassName]  # what the model is told for them, without background
@@ -106,16 +107,18 @@ def _opened(request: Request) -> Subject:
     entry = benchmark(request.benchmark_name) if request.benchmark_name else None
     split = request.split or (entry.splits[0] if entry else "val")
     root = request.data
-    photos = open_benchmark(entry, root, split) if entry else read_pixel_set(root, split)
-    photos.require_files()
+    whole = open_benchmark(entry, root, split) if entry else read_pixel_set(root, split)
+    whole.require_files()
+    photos = whole
     if request.only is not None:
-        photos = photos.only(own_names("--only", request.only))
+        photos = whole.only(own_names("--only", request.only))
     if request.unseen is not None:
         unseen = own_names("--unseen", request.unseen)
     else:  # a benchmark's may not be among the names that --only leaves
         unseen = entry.unseen if entry and request.only is None else ()
     return Subject(
         photos=photos,
+        whole=whole,
         split=split,
         names=(*photos.names, BACKGROUND) if photos.has_other else photos.names,
         words=renamed(photos, preset(entry.classes).classes if entry else (), request.rename),
@@ -168,7 +171,9 @@ def _predict(request: Request, subject: Subject, compute: Compute) -> Predict:
         from ovseg_cli.evaluation.predictions import PredictionFiles
 
         own_ids = request.prediction_ids == "file"
-        return PredictionFiles(request.predictions, subject.photos, own_ids=own_ids)
+        return PredictionFiles(
+            request.predictions, subject.photos, own_ids=own_ids, whole=subject.whole
+        )
     from ovseg_cli.data.pixel_set import BACKGROUND
     from ovseg_cli.evaluation.run import by_model
     from ovseg_cli.vocabulary import Vocabulary

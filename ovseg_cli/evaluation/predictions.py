@@ -16,18 +16,33 @@ class PredictionFiles:
     """FOLDER/KEY.png for every photo of a set: a `Predict` of `evaluation.run`.
 
     A file is a PNG of 8 or 16 bits a pixel (a palette's indices count), as large as the photo.
-    Its values are positions in the set's names, the number of names being background where the set
-    has it, as `ovseg segment` writes them; or with `own_ids` those of the set's own label files.
+    Its values are positions in the names of `whole`, the number of names being background where
+    that has it, as `ovseg segment` writes them; or with `own_ids` those of the set's own label
+    files. What is a class of `whole` but not of `data` is none of its names.
     255, and in files of 16 bits 65535, is unlabelled; with own_ids every value that is no class.
     Where photos are called otherwise than their keys, as in Cityscapes, a file may be called as its
     photo is: that, too, is how `ovseg segment` writes it.
     """
 
-    def __init__(self, folder: Path, data: PixelSet, *, own_ids: bool = False) -> None:
-        """Raises UsageError that names the files that are missing."""
+    def __init__(
+        self,
+        folder: Path,
+        data: PixelSet,
+        *,
+        own_ids: bool = False,
+        whole: PixelSet | None = None,
+    ) -> None:
+        """Raises UsageError that names the files that are missing.
+
+        whole: the set with all its names, where `data` has some of them alone; else `data`.
+        """
         self.folder = folder
         self.data = data
         self.own_ids = own_ids
+        whole = data if whole is None else whole
+        background = [data.other] if whole.has_other else []
+        # Position in the names of `whole` -> label, an index of `data.names` or `data.other`.
+        self._labels = np.array([*data.labels_of(np.array(whole.ids)), *background], np.int32)
         missing = [f"{key}.png" for key in data.keys if not os.path.isfile(self._file(key))]
         if missing:
             raise UsageError(
@@ -59,7 +74,7 @@ class PredictionFiles:
         return self._positions(file, stored), None
 
     def _positions(self, file: Path, stored: np.ndarray) -> np.ndarray:
-        classes = len(self.data.names) + self.data.has_other
+        classes = len(self._labels)
         labels = stored.astype(np.int32)
         unlabelled = labels == (IGNORE if stored.dtype == np.uint8 else IGNORE_16)
         if classes <= IGNORE:  # else 255 is a class in files of 16 bits
@@ -69,5 +84,4 @@ class PredictionFiles:
             raise UsageError(
                 f"{file} has the value {strange[0]}: a class is its position, 0 to {classes - 1}"
             )
-        labels[unlabelled] = UNLABELED
-        return labels
+        return np.where(unlabelled, np.int32(UNLABELED), self._labels.take(labels, mode="clip"))

@@ -177,6 +177,15 @@ def test_label_maps_with_the_set_s_own_ids(program, labelled, tmp_path):
     assert scores["iou"] == pytest.approx({"cat": 6 / 9, "dog": 2 / 3, "background": 4 / 6})
 
 
+def test_label_maps_of_which_some_names_alone_are_scored(program, labelled, tmp_path):
+    """Their positions are those among all names; cat counts as background then."""
+    folder = predictions(tmp_path / "maps", MAPS)
+    arguments = ("--predictions", folder, "--only", "dog", "--json")
+    scores = json.loads(program("eval", "--data", labelled, *arguments).out)
+    # dog as with all names; background: 15 pixels but the 3 true dogs and 2 cats called dog.
+    assert scores["iou"] == pytest.approx({"dog": 3 / 5, "background": 10 / 12})
+
+
 def test_label_maps_that_are_missing_or_do_not_fit(program, labelled, tmp_path, fake):
     folder = predictions(tmp_path / "maps", {"a": MAPS["a"]})
     ended = program("eval", "--data", labelled, "--predictions", folder)

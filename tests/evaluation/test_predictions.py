@@ -48,6 +48,22 @@ def test_background_comes_after_the_names(pets_outside, tmp_path):
     assert labels.tolist() == [[0, 1, 2], [U, 2, 0]]
 
 
+@pytest.mark.parametrize(("values", "own_ids"), [([0, 1, 2], False), ([0, 3, 7], True)])
+def test_some_names_alone_do_not_move_the_others_positions(pets, tmp_path, values, own_ids):
+    """A map of cat, dog and bird, of which first bird and then cat are scored: dog is neither."""
+    write(tmp_path / "out", [values, [255, values[2], values[0]]])
+    some = pets.only(["bird", "cat"])
+    made = PredictionFiles(tmp_path / "out", some, own_ids=own_ids, whole=pets)
+    assert made("a", PHOTO)[0].tolist() == [[1, 2, 0], [U, 0, 1]]
+
+
+def test_background_stays_none_of_some_names(pets_outside, tmp_path):
+    write(tmp_path / "out", [[0, 1, 2], [255, 2, 0]])  # dog, bird, background
+    some = pets_outside.only(["bird"])
+    labels, _ = PredictionFiles(tmp_path / "out", some, whole=pets_outside)("a", PHOTO)
+    assert labels.tolist() == [[1, 0, 1], [U, 1, 1]]
+
+
 def test_the_ids_of_the_set_s_own_files(pets, pets_outside, tmp_path):
     write(tmp_path / "out", [[0, 3, 7], [255, 5, 0]])
     labels, _ = PredictionFiles(tmp_path / "out", pets, own_ids=True)("a", PHOTO)
