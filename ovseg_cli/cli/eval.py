@@ -44,12 +44,13 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option(
     "--prediction-ids",
-    type=click.Choice(["position", "file"]),
-    default="position",
+    type=click.Choice(["names", "position", "file"]),
+    default="names",
     show_default=True,
-    help="What a value in those means: the class's position among the set's names from 0, "
-    "background coming after the last, as 'ovseg segment' writes it; or the same as in the set's "
-    "own label files.",
+    help="What a value in those means: the class that the file itself names, as those of 'ovseg "
+    "segment' do, in others as position (names); the class's position among all of the set's names "
+    "from 0, background coming after the last (position); or the same as in the set's own label "
+    "files (file).",
 )
 @click.option(
     "--unseen",

@@ -28,7 +28,7 @@ class Request:
     benchmark_name: str | None
     split: str | None
     predictions: Path | None
-    prediction_ids: str  # "position" or "file"
+    prediction_ids: str  # "names", "position" or "file"
     unseen: str | None
     only: str | None
     rename: str | None
@@ -170,10 +170,8 @@ def _predict(request: Request, subject: Subject, compute: Compute) -> Predict:
     if request.predictions is not None:
         from ovseg_cli.evaluation.predictions import PredictionFiles
 
-        own_ids = request.prediction_ids == "file"
-        return PredictionFiles(
-            request.predictions, subject.photos, own_ids=own_ids, whole=subject.whole
-        )
+        ids = request.prediction_ids
+        return PredictionFiles(request.predictions, subject.photos, ids=ids, whole=subject.whole)
     from ovseg_cli.data.pixel_set import BACKGROUND
     from ovseg_cli.evaluation.run import by_model
     from ovseg_cli.vocabulary import Vocabulary

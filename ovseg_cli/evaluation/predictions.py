@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_ids, some_of
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.evaluation.written_names import labels_of_names, written_names
 from ovseg_cli.segmentation import UNLABELED
 
 
@@ -16,10 +18,14 @@ class PredictionFiles:
     """FOLDER/KEY.png for every photo of a set: a `Predict` of `evaluation.run`.
 
     A file is a PNG of 8 or 16 bits a pixel (a palette's indices count), as large as the photo.
-    Its values are positions in the names of `whole`, the number of names being background where
-    that has it, as `ovseg segment` writes them; or with `own_ids` those of the set's own label
-    files. What is a class of `whole` but not of `data` is none of its names.
-    255, and in files of 16 bits 65535, is unlabelled; with own_ids every value that is no class.
+    What its values mean says `ids`:
+    - "names": positions in the names that the file has itself, as `ovseg segment` leaves them
+      there; in a file without them as "position".
+    - "position": positions in the names of `whole`, their number being background where it has
+      that.
+    - "file": as in the set's own label files.
+    What is a class of `whole` but not of `data` is none of its names. 255, and in files of 16 bits
+    65535, is unlabelled; with "file" every value that is no class.
     Where photos are called otherwise than their keys, as in Cityscapes, a file may be called as its
     photo is: that, too, is how `ovseg segment` writes it.
     """
@@ -29,7 +35,7 @@ class PredictionFiles:
         folder: Path,
         data: PixelSet,
         *,
-        own_ids: bool = False,
+        ids: str = "names",
         whole: PixelSet | None = None,
     ) -> None:
         """Raises UsageError that names the files that are missing.
@@ -38,11 +44,8 @@ class PredictionFiles:
         """
         self.folder = folder
         self.data = data
-        self.own_ids = own_ids
-        whole = data if whole is None else whole
-        background = [data.other] if whole.has_other else []
-        # Position in the names of `whole` -> label, an index of `data.names` or `data.other`.
-        self._labels = np.array([*data.labels_of(np.array(whole.ids)), *background], np.int32)
+        self.ids = ids
+        self.whole = data if whole is None else whole
         missing = [f"{key}.png" for key in data.keys if not os.path.isfile(self._file(key))]
         if missing:
             raise UsageError(
@@ -59,7 +62,7 @@ class PredictionFiles:
         """The labels (H, W) int32 of one photo (H, W, 3).
 
         Raises InputError for a file that cannot be read or of another size, UsageError for one
-        with a strange value: then --prediction-ids are wrong for all.
+        with a strange value or other names than the set: then --prediction-ids are wrong for all.
         """
         file = self._file(key)
         stored = read_ids(file)
@@ -68,13 +71,24 @@ class PredictionFiles:
             raise InputError(
                 f"{file} is {stored.shape[1]}×{stored.shape[0]} pixels, its photo {width}×{height}"
             )
-        if self.own_ids:
+        if self.ids == "file":
             known = self.data.labels_of(stored).astype(np.int32)
             return np.where(known == self.data.ignore, np.int32(UNLABELED), known), None
-        return self._positions(file, stored), None
+        names = written_names(file) if self.ids == "names" else None
+        if names is None:
+            return self._positions(file, stored, self._labels_of_positions()), None
+        table = labels_of_names(file, names, self.data, self.whole)
+        return self._positions(file, stored, table), None
 
-    def _positions(self, file: Path, stored: np.ndarray) -> np.ndarray:
-        classes = len(self._labels)
+    def _labels_of_positions(self) -> list[int]:
+        """For each position in the names of `whole` its label: a position, or `data.other`."""
+        labels = self.data.labels_of(np.array(self.whole.ids)).tolist()
+        return [*labels, self.data.other] if self.whole.has_other else labels
+
+    @staticmethod
+    def _positions(file: Path, stored: np.ndarray, table: Sequence[int]) -> np.ndarray:
+        """Labels (H, W) int32 of values that are positions in a table of labels."""
+        classes = len(table)
         labels = stored.astype(np.int32)
         unlabelled = labels == (IGNORE if stored.dtype == np.uint8 else IGNORE_16)
         if classes <= IGNORE:  # else 255 is a class in files of 16 bits
@@ -84,4 +98,5 @@ class PredictionFiles:
             raise UsageError(
                 f"{file} has the value {strange[0]}: a class is its position, 0 to {classes - 1}"
             )
-        return np.where(unlabelled, np.int32(UNLABELED), self._labels.take(labels, mode="clip"))
+        found = np.array(table, np.int32).take(labels, mode="clip")
+        return np.where(unlabelled, np.int32(UNLABELED), found)

@@ -215,6 +215,21 @@ def test_label_maps_as_segment_writes_them_lie_on_photos_that_a_camera_turned(
     assert json.loads(ended.out)["pixel_accuracy"] == pytest.approx(11 / 15)
 
 
+def test_label_maps_of_segment_are_read_by_the_names_in_them(program, labelled, tmp_path):
+    """The stand-in's rule goes by positions: with dog first, red 0 is dog and 1 cat."""
+    names = ("--classes", "dog,cat", "--other", "rest")
+    wrote = program("segment", labelled / "images", *names, "-o", "out")
+    assert wrote.code == 0
+    arguments = ("--predictions", tmp_path / "out" / "labels", "--json")
+    scores = json.loads(program("eval", "--data", labelled, *arguments).out)
+    # Red 0 six times: 4 cats, 2 background. Red 1 five times (one more is ignored): 3 dogs, 2 cats.
+    assert scores["iou"] == pytest.approx({"cat": 2 / 9, "dog": 0, "background": 4 / 6})
+    wrote = program("segment", labelled / "images", "--classes", "cat,cow,rest", "-o", "other")
+    ended = program("eval", "--data", labelled, "--predictions", "other/labels")
+    assert ended.code == 2
+    assert 'they lack "dog" and have "cow", "rest"' in ended.err
+
+
 @pytest.mark.parametrize("folder", ["images", "labels"])
 def test_a_photo_that_is_damaged_costs_only_itself(program, labelled, folder):
     damaged = labelled / folder / "b.png"

@@ -16,6 +16,7 @@ import numpy as np
 from fuzz import mutations
 from PIL import Image
 
+from ovseg_cli import png
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.images import read_image, read_opacity
@@ -288,7 +289,8 @@ def _labelled(folder: Path) -> Read:
     for key in "ab":
         picture().save(folder / "images" / f"{key}.jpg")
         Image.fromarray(ids.astype(np.uint8)).save(folder / "labels" / f"{key}.png")
-        Image.fromarray(ids.astype(np.uint8)).save(folder / "made" / f"{key}.png")
+        content = png.encoded_map(ids.astype(np.uint8), {"Vocabulary": '["sky", "road", "rest"]'})
+        (folder / "made" / f"{key}.png").write_bytes(content)
 
     def read() -> None:
         data = read_pixel_set(folder, "val")
