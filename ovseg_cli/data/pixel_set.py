@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ovseg_cli.data.class_ids import names_by_id
 from ovseg_cli.errors import InputError, UsageError, VocabularyError
-from ovseg_cli.json_files import read_bounded, read_json
+from ovseg_cli.json_files import read_bounded
 from ovseg_cli.media.images import read_image, read_values
-from ovseg_cli.vocabulary import Vocabulary
+from ovseg_cli.vocabulary import Vocabulary, comparable
 
 IGNORE = 255  # label of a pixel that counts neither in training nor in scores
 IGNORE_16 = 65535  # the same in sets of 255 classes and more
@@ -31,7 +32,7 @@ def _own_files(root: Path, key: str) -> tuple[Path, Path]:
 
 
 def read_ids(file: Path) -> np.ndarray:
-    """A label map of one channel, 8 or 16 bits: (H, W). Raises InputError for any other."""
+    """A label map of one channel, 1 to 16 bits: (H, W). Raises InputError for any other."""
     return checked_ids(_read(file), file)
 
 
@@ -40,6 +41,14 @@ def checked_ids(stored: np.ndarray, file: Path) -> np.ndarray:
 
     Whole numbers of more bits are taken where they all fit 16: older Pillows read PNG so.
     """
+    if stored.ndim == 3:
+        kind = {2: " (grey and transparency)", 3: " (such as RGB)", 4: " (such as RGBA)"}
+        channels = stored.shape[2]
+        raise InputError(
+            f"{file}: the label map holds colours, {channels} values a pixel"
+            f"{kind.get(channels, '')}, where the id of a class is asked for: save it as a "
+            "greyscale or palette PNG of 8 or 16 bits with the ids as values"
+        )
     if stored.ndim != 2 or stored.dtype.kind not in "ui":
         raise InputError(f"{file}: the label map is not one of 8 or 16 bits a pixel")
     if stored.dtype == np.uint8:
@@ -224,9 +233,9 @@ class PixelSet:
 def read_pixel_set(root: Path, split: str) -> PixelSet:
     """Read the lists of one split; raises UsageError where the layout is not as expected."""
     try:
-        by_id = _names_by_id(root / "classes.json")
+        by_id = names_by_id(root / "classes.json")
         keys = read_lines(root / f"{split}.txt")
-    except (OSError, ValueError, TypeError, OverflowError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"{root} is not a labelled data set (classes.json, {split}.txt, images/, labels/): "
             f"{error}"
@@ -236,7 +245,7 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
     refuse_repeated(keys, f"{root / split}.txt")
     if any(not 0 <= number < IGNORE for number in by_id):
         raise UsageError(f"{root}: a class id is not in 0..{IGNORE - 1}, as 8-bit label maps have")
-    background = [number for number, name in by_id.items() if name == BACKGROUND]
+    background = [number for number, name in by_id.items() if comparable(name) == BACKGROUND]
     named = sorted(number for number in by_id if number not in background)
     if len(named) >= IGNORE:
         raise UsageError(f"{root}: {len(named)} classes do not fit 8-bit label maps")
@@ -262,30 +271,6 @@ def refuse_repeated(keys: Iterable[str], where: str) -> None:
             f"{where} names photos more than once, which would count as often: "
             f"{some_of(repeated)}. Leave each once"
         )
-
-
-def _names_by_id(file: Path) -> dict[int, str]:
-    """What classes.json says. Raises OSError, AttributeError for no JSON object, and ValueError.
-
-    An id has one spelling: of two, one would take the place of the other's class in silence.
-    """
-    by_id: dict[int, str] = {}
-    try:
-        classes = read_json(file)
-    except ValueError as error:
-        raise ValueError(f"{file.name}: {error}") from error
-    for key, name in classes.items():
-        if not (key.isascii() and key.isdigit() and str(int(key)) == key):
-            raise ValueError(f"classes.json: {key!r:.40} is no class id such as 0 or 17")
-        if not isinstance(name, str):
-            raise ValueError(f"classes.json: the name of class {key} is no text: {name!r:.40}")
-        if "|" in name:  # synonyms to what scores it, one odd phrase to what learns from it
-            raise ValueError(
-                f"classes.json: class {key} has several names, {name!r:.40}: leave one; "
-                "ovseg eval --rename tells the model others"
-            )
-        by_id[int(key)] = name
-    return by_id
 
 
 def named_set(data: Path, name: str, split: str) -> PixelSet:

@@ -246,6 +246,7 @@ def read_values(
 ) -> np.ndarray:
     """A picture's values as they are stored: the ids of a label map, a palette's indices.
 
+    Those of 1, 2 and 4 bits, which Pillow stretches over 0 to 255, are 0 to 1, 3 and 15 again.
     mode: of Pillow, to which they are converted if given. Neither orientation nor transparency is
     heeded. Raises InputError, and nothing else, whatever the file holds.
     """
@@ -256,7 +257,19 @@ def read_values(
         image = _open(file)
         if image.width * image.height > _limit(image, max_pixels):
             raise InputError(f"{image.width}×{image.height} pixels are too many")
-        return np.array(image if mode is None else image.convert(mode))
+        if mode is not None:
+            return np.array(image.convert(mode))
+        step = _stretched_by(image)  # before it is decoded
+        values = np.array(image)
+        if values.dtype == np.bool_:
+            return values.astype(np.uint8)
+        return values if step == 1 else values // step
+
+
+def _stretched_by(image: Image.Image) -> int:
+    """By what Pillow multiplies the values of a greyscale PNG of 2 or 4 bits; 1 for all others."""
+    packing = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    return {"L;2": 85, "L;4": 17}.get(packing, 1) if isinstance(packing, str) else 1
 
 
 def read_opacity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:

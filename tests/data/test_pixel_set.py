@@ -2,6 +2,8 @@
 
 import json
 import os
+import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -118,6 +120,20 @@ def test_classes_that_would_be_lost_or_have_no_name(garden, content, message):
         read_pixel_set(garden, "train")
 
 
+def test_a_list_of_names_has_the_ids_from_0(garden):
+    (garden / "classes.json").write_text('["background", "sky", "tree", "sea", "road", "path"]')
+    data = read_pixel_set(garden, "train")
+    assert data.names == ("sky", "tree", "sea", "road", "path")
+    assert (data.ids, data.other_ids) == ((1, 2, 3, 4, 5), (0,))
+
+
+@pytest.mark.parametrize("name", ["Background", "BACKGROUND", " background "])
+def test_background_is_no_class_however_it_is_written(garden, name):
+    (garden / "classes.json").write_text(json.dumps({0: name, 2: "tree", 5: "path"}))
+    data = read_pixel_set(garden, "train")
+    assert (data.names, data.other_ids) == (("tree", "path"), (0,))
+
+
 def break_it(root, what):
     if what == "no classes":
         (root / "classes.json").unlink()
@@ -130,7 +146,11 @@ def break_it(root, what):
     elif what == "no JSON":
         (root / "classes.json").write_text("{")
     elif what == "a list":
-        (root / "classes.json").write_text('["tree"]')
+        (root / "classes.json").write_text('["tree", 3]')
+    elif what == "a list of segment's":
+        (root / "classes.json").write_text('[{"id": 0, "name": "tree", "synonyms": []}]')
+    elif what == "a number":
+        (root / "classes.json").write_text("3")
     elif what == "names as keys":
         (root / "classes.json").write_text('{"tree": 2}')
     elif what == "large id":
@@ -153,7 +173,15 @@ def break_it(root, what):
         ("empty list", r"train\.txt names no photo"),
         ("keys twice", r"train\.txt names photos more than once, .*: a, b\. Leave each once"),
         ("no JSON", "garden is not a labelled data set"),
-        ("a list", "garden is not a labelled data set"),
+        (
+            "a list",
+            r'data set .*\{"0": "background", "1": "sky"\}.* this is a list of other things',
+        ),
+        (
+            "a list of segment's",
+            "data set .* this is a list of objects, such as ovseg segment writes",
+        ),
+        ("a number", "garden is not a labelled data set .*; this is none of these"),
         ("names as keys", "garden is not a labelled data set"),
         ("large id", r"a class id is not in 0\.\.254"),
         ("many", "255 classes do not fit"),
@@ -178,7 +206,7 @@ def test_photos_and_labels_that_are_missing_damaged_or_do_not_fit(garden):
     with pytest.raises(InputError, match=WRONG_SIZE):
         data.load("a")
     Image.new("RGB", (5, 3)).save(label)
-    with pytest.raises(InputError, match=r"labels/a\.png: the label map is not one of 8"):
+    with pytest.raises(InputError, match=r"labels/a\.png: .* holds colours, 3 .*\(such as RGB\)"):
         data.load("a")
     label.write_bytes(label.read_bytes()[:30])
     with pytest.raises(InputError, match=r"labels/a\.png cannot be read"):
@@ -251,13 +279,44 @@ def test_label_maps_of_16_bits_and_of_more_that_fit_these(tmp_path):
         assert read_ids(tmp_path / name).dtype == np.uint16
 
 
+def grey_png(rows, bits):
+    """A greyscale PNG of 1, 2, 4 or 8 bits a pixel, after the format's specification."""
+    packed = b""
+    for row in rows:
+        digits = "".join(f"{value:0{bits}b}" for value in row)
+        digits += "0" * (-len(digits) % 8)  # a row begins with a new byte
+        packed += b"\0" + int(digits, 2).to_bytes(len(digits) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), bits, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(packed)), (b"IEND", b"")):
+        content += struct.pack(">I", len(body)) + kind + body
+        content += struct.pack(">I", zlib.crc32(kind + body))
+    return content
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_label_maps_of_few_bits_hold_the_ids_that_are_stored(tmp_path, bits):
+    ids = [[value, 0, (1 << bits) - 1] for value in range(1 << bits)]
+    (tmp_path / "a.png").write_bytes(grey_png(ids, bits))
+    assert read_ids(tmp_path / "a.png").tolist() == ids
+    assert read_ids(tmp_path / "a.png").dtype == np.uint8
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_indices_of_a_palette_of_few_bits(tmp_path, bits):
+    ids = np.arange(1 << bits, dtype=np.uint8)[None]
+    picture = Image.frombytes("P", ids.shape[::-1], ids.tobytes())
+    picture.putpalette(bytes(range(255, -1, -1)) * 3)
+    picture.save(tmp_path / "a.png", bits=bits)
+    assert read_ids(tmp_path / "a.png").tolist() == ids.tolist()
+
+
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
         (np.array([[0.5, 1]], np.float32), "not one of 8 or 16 bits"),
         (np.array([[-5, 1]], np.int32), "values from -5 to 1, not of 0 to 65535"),
         (np.array([[0, 2_000_000_000]], np.int32), "values from 0 to 2000000000"),
-        (np.array([[False, True]]), "not one of 8 or 16 bits"),
     ],
 )
 def test_pictures_that_are_no_label_maps(tmp_path, pixels, message):

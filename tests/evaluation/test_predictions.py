@@ -123,7 +123,12 @@ def test_maps_may_be_called_as_photos_whose_names_hold_more_than_their_key(tmp_p
             "a.png has the value 3: a class is its position, 0 to 2",
         ),
         ([[0, 1, 256], [2, 0, 0]], np.uint16, UsageError, "a.png has the value 256"),
-        ([[[0] * 3] * 3] * 2, np.uint8, InputError, "not one of 8 or 16 bits a pixel"),
+        (
+            [[[0] * 3] * 3] * 2,
+            np.uint8,
+            InputError,
+            "holds colours, 3 values a pixel (such as RGB)",
+        ),
     ],
 )
 def test_maps_that_do_not_fit_are_named(pets, tmp_path, ids, kind, error, message):
