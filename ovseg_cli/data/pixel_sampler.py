@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -56,11 +57,11 @@ class PixelSampler:
         self.names = data.names
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         rows = []
-        strangers: set[int] = set()
+        strangers: Counter[int] = Counter()
         for index, key in enumerate(data.keys):
             image, stored = data.load_stored(key)
             labels = data.labels_of(stored)
-            strangers |= data.strangers(stored)
+            strangers += data.strangers(stored)
             rows.append(np.bincount(labels.ravel(), minlength=256)[: data.other + 1])
             memory -= image.nbytes + labels.nbytes
             if memory >= 0:

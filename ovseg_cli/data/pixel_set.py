@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,17 +18,38 @@ from ovseg_cli.data.class_ids import names_by_id
 from ovseg_cli.errors import InputError, UsageError, VocabularyError
 from ovseg_cli.json_files import read_bounded
 from ovseg_cli.media.images import read_image, read_values
+from ovseg_cli.segmentation import percentage
 from ovseg_cli.vocabulary import Vocabulary, comparable
 
 IGNORE = 255  # label of a pixel that counts neither in training nor in scores
 IGNORE_16 = 65535  # the same in sets of 255 classes and more
 BACKGROUND = "background"  # the class name that means "none of this set's names"
+_SUFFIXES = (".jpg", ".png", ".jpeg", ".webp")  # of photos
+_OTHER_SUFFIXES = ", ".join(_SUFFIXES[1:])  # beside the usual one
 _NAMED = 5  # missing files that a message names
 _LONGEST_LIST = 100_000_000  # bytes of a list of photos; two million long names are that many
 
 
 def _own_files(root: Path, key: str) -> tuple[Path, Path]:
-    return _photo(root / "images", key), root / "labels" / f"{key}.png"
+    folder = root / "images"
+    photo = _photo(folder, key)
+    if photo is None:
+        raise UsageError(f"{folder} has no photo named {key}.jpg (nor {_OTHER_SUFFIXES})")
+    return photo, _own_label_map(root, key)
+
+
+def _own_label_map(root: Path, key: str) -> Path:
+    return root / "labels" / f"{key}.png"
+
+
+def _photo(folder: Path, key: str) -> Path | None:
+    """The photo of a key; cameras write suffixes in capitals, too."""
+    for change in (str.lower, str.upper, str.title):
+        for suffix in _SUFFIXES:
+            path = folder / f"{key}{change(suffix)}"
+            if os.path.exists(path):  # Path.exists raises for names that are too long
+                return path
+    return None
 
 
 def read_ids(file: Path) -> np.ndarray:
@@ -85,10 +106,11 @@ def some_of(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_NAMED]) + more
 
 
-def unknown_ids(name: str, pixels: int, strangers: Collection[int]) -> str:
+def unknown_ids(name: str, pixels: int, strangers: Mapping[int, int]) -> str:
     """What to warn of where label files hold ids of no class; empty for nothing.
 
-    pixels: how many of the set `name` count. Raises UsageError where none does.
+    pixels: how many of the set `name` count; strangers: id -> pixels, as of `PixelSet.strangers`.
+    Raises UsageError where none counts.
     """
     ids = some_of([str(number) for number in sorted(strangers)])
     if not pixels:
@@ -96,9 +118,11 @@ def unknown_ids(name: str, pixels: int, strangers: Collection[int]) -> str:
         raise UsageError(f"{name}: no pixel counts: {reason}")
     if not ids:
         return ""
+    left_out = sum(strangers.values())
+    share = percentage(left_out / (left_out + pixels))
     return (
-        f"{name}: labels hold ids that are not in classes.json ({ids}): such pixels are left out, "
-        "as those of 255 are"
+        f"{name}: labels hold ids that are not in classes.json ({ids}): such pixels, {share} of "
+        "those that are not ignored, are left out, as those of 255 are"
     )
 
 
@@ -183,19 +207,42 @@ class PixelSet:
 
     def require_files(self) -> None:
         """Raise UsageError that names what is listed but has no photo or no label map."""
-        missing = [key for key in self.keys if not self._is_there(key)]
-        if missing:
-            raise UsageError(
-                f"{self.name} lacks the photo or the label map of {len(missing)} of "
-                f"{len(self.keys)} that are listed: {some_of(missing)}. Add them, or take them off "
-                "the list"
+        missing = [self._missing(key) for key in self.keys]
+        photos = [photo for photo, _ in missing if photo]
+        maps = [label_map for _, label_map in missing if label_map]
+        if not photos and not maps:
+            return
+        count = len(self.keys)
+        kinds = [
+            f"the {kind} of {len(files)} of {count} that are listed: {some_of(files)}{others}"
+            for kind, files, others in (
+                ("photo", photos, f" (nor {_OTHER_SUFFIXES})" if self._is_own else ""),
+                ("label map", maps, ""),
             )
+            if files
+        ]
+        remedy = "Add them, or take them off the list"
+        for key, (photo, _) in zip(self.keys, missing, strict=True):
+            if photo and PurePath(key).suffix.lower() in _SUFFIXES:
+                bare = PurePath(key).with_suffix("")
+                remedy = f"The list has keys, without suffixes: {bare}, not {key}"
+                break
+        raise UsageError(f"{self.name} lacks {'; and '.join(kinds)}. {remedy}")
 
-    def _is_there(self, key: str) -> bool:
-        try:
-            return all(map(os.path.isfile, self.files(self.root, key)))
-        except UsageError:  # there is no such photo
-            return False
+    def _missing(self, key: str) -> tuple[str, str]:
+        """Which photo and which label map are looked for but not there; empty for those that are.
+
+        Below the set's folder, as a message names them.
+        """
+        if self._is_own:
+            usual = self.root / "images" / f"{key}{_SUFFIXES[0]}"
+            files = _photo(usual.parent, key) or usual, _own_label_map(self.root, key)
+        else:
+            files = self.files(self.root, key)
+        photo, label_map = (
+            "" if os.path.isfile(file) else os.path.relpath(file, self.root) for file in files
+        )
+        return photo, label_map
 
     @property
     def _is_own(self) -> bool:
@@ -206,15 +253,18 @@ class PixelSet:
         """Labels, as of `load`, for ids as the set's label files have them."""
         return self._lookup().take(stored, mode="clip")
 
-    def strangers(self, stored: np.ndarray) -> set[int]:
-        """Ids in a label file that are no class's and do not mean ignored: they count nowhere.
+    def strangers(self, stored: np.ndarray) -> Counter[int]:
+        """Pixels by ids in a label file that are no class's and do not mean ignored.
 
-        In the layouts of benchmarks they are meant so: there are none to be told of.
+        They count nowhere. In the layouts of benchmarks they are meant so: there are none to be
+        told of.
         """
         if not self._is_own:
-            return set()
-        found = np.flatnonzero(np.bincount(stored.ravel())).tolist()
-        return set(found).difference(self.ids, self.other_ids, (IGNORE, IGNORE_16))
+            return Counter()
+        pixels = np.bincount(stored.ravel())
+        known = {*self.ids, *self.other_ids, IGNORE, IGNORE_16}
+        found = set(np.flatnonzero(pixels).tolist()) - known
+        return Counter({number: int(pixels[number]) for number in found})
 
     @property
     def ignore(self) -> int:
@@ -291,14 +341,6 @@ def read_lines(file: Path) -> tuple[str, ...]:
         raise OSError(errno.EINVAL, str(error), str(file)) from error
     lines = content.decode("utf-8-sig").splitlines()  # as editors on Windows begin it
     return tuple(line.strip() for line in lines if line.strip())
-
-
-def _photo(folder: Path, key: str) -> Path:
-    for suffix in (".jpg", ".png", ".jpeg", ".webp"):
-        path = folder / f"{key}{suffix}"
-        if os.path.exists(path):  # Path.exists raises for names that are too long
-            return path
-    raise UsageError(f"{folder} has no photo named {key}.jpg (nor .png, .jpeg, .webp)")
 
 
 def _read(path: Path, mode: str | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -49,7 +50,7 @@ class Evaluation:
     regions: RegionCounts = field(init=False)
     photos: list[PhotoScore] = field(default_factory=list)
     worst: list[tuple[PhotoScore, np.ndarray]] = field(default_factory=list)  # with labels (H, W)
-    strangers: set[int] = field(default_factory=set)  # see `PixelSet.strangers`
+    strangers: Counter[int] = field(default_factory=Counter)  # see `PixelSet.strangers`
     failures: dict[str, str] = field(default_factory=dict)  # key -> why it is not counted
 
     def __post_init__(self) -> None:
@@ -114,7 +115,7 @@ def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterat
             if data.has_other:
                 labels = np.where(labels == UNLABELED, np.int32(data.other), labels)
             evaluation.add(key, data.labels_of(stored), labels, confidence)
-            evaluation.strangers |= data.strangers(stored)
+            evaluation.strangers += data.strangers(stored)
         yield key
 
 

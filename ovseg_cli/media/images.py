@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from ovseg_cli.errors import InputError
@@ -268,7 +269,7 @@ def read_values(
 
 def _stretched_by(image: Image.Image) -> int:
     """By what Pillow multiplies the values of a greyscale PNG of 2 or 4 bits; 1 for all others."""
-    packing = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    packing = image.tile[0][3] if isinstance(image, PngImageFile) and image.tile else None
     return {"L;2": 85, "L;4": 17}.get(packing, 1) if isinstance(packing, str) else 1
 
 

@@ -254,7 +254,8 @@ def test_a_photo_that_is_missing_is_named_before_anything_is_counted(
     (labelled / folder / "b.png").unlink()
     ended = program("eval", "--data", labelled)
     assert ended.code == 2
-    assert "lacks the photo or the label map of 1 of 2 that are listed: b." in ended.err
+    kind, file = {"images": ("photo", "b.jpg"), "labels": ("label map", "b.png")}[folder]
+    assert f"lacks the {kind} of 1 of 2 that are listed: {folder}/{file}" in ended.err
     assert not fake.loaded
 
 
@@ -445,7 +446,9 @@ def test_ids_that_classes_json_lacks_are_said(program, labelled):
     (labelled / "classes.json").write_text('{"0": "background", "1": "cat"}')
     ended = program("eval", "--data", labelled)
     assert ended.code == 0
-    assert "pets: labels hold ids that are not in classes.json (2)" in ended.err
+    # Of 16 pixels one is ignored and 3 are dogs.
+    told = "pets: labels hold ids that are not in classes.json (2): such pixels, 20.0% of those"
+    assert told in ended.err
     (labelled / "classes.json").write_text('{"7": "cat"}')
     ended = program("eval", "--data", labelled)
     assert ended.code == 2

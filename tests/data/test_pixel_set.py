@@ -264,11 +264,33 @@ def test_what_is_listed_but_is_not_there_is_named(garden):
     data = read_pixel_set(garden, "train")
     data.require_files()
     (garden / "labels" / "b.png").unlink()
-    with pytest.raises(UsageError, match=r"lacks the photo or the label map of 1 of 2 .*: b\. Add"):
+    message = r"^garden lacks the label map of 1 of 2 that are listed: labels/b\.png\. Add them"
+    with pytest.raises(UsageError, match=message):
         data.require_files()
     (garden / "images" / "a.png").unlink()
-    with pytest.raises(UsageError, match=r"of 2 of 2 that are listed: a, b\."):
+    message = (
+        r"lacks the photo of 1 of 2 that are listed: images/a\.jpg \(nor \.png, \.jpeg, \.webp\); "
+        r"and the label map of 1 of 2 that are listed: labels/b\.png\. Add"
+    )
+    with pytest.raises(UsageError, match=message):
         data.require_files()
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".JPEG", ".PNG", ".Jpg", ".WEBP"])
+def test_photos_may_be_called_as_cameras_call_them(garden, suffix):
+    (garden / "images" / "a.png").rename(garden / "images" / f"a{suffix}")
+    data = read_pixel_set(garden, "train")
+    data.require_files()
+    assert data.load("a")[0].shape == (3, 4, 3)
+    Image.new("RGB", (4, 3), "white").save(garden / "images" / "a.jpg")  # comes before it
+    assert data.load("a")[0].min() > 200
+
+
+def test_a_list_of_files_is_told_from_one_of_keys(garden):
+    (garden / "train.txt").write_text("a.png\nb.jpg\n")
+    message = r"images/a\.png\.jpg, images/b\.jpg\.jpg .*The list has keys, .*: a, not a\.png$"
+    with pytest.raises(UsageError, match=message):
+        read_pixel_set(garden, "train").require_files()
 
 
 def test_label_maps_of_16_bits_and_of_more_that_fit_these(tmp_path):
@@ -327,8 +349,8 @@ def test_pictures_that_are_no_label_maps(tmp_path, pixels, message):
 
 def test_ids_of_no_class_are_strangers_but_not_what_is_ignored(garden):
     data = read_pixel_set(garden, "train")
-    assert data.strangers(np.array([[0, 2, 7, 255]], np.uint8)) == {7}
-    assert data.strangers(np.array([[0, 5, 300, 65535]], np.uint16)) == {300}
+    assert data.strangers(np.array([[0, 2, 7, 255]], np.uint8)) == {7: 1}
+    assert data.strangers(np.array([[0, 5, 300, 300, 65535]], np.uint16)) == {300: 2}
 
 
 def test_a_list_may_begin_with_a_byte_order_mark(garden):
@@ -340,7 +362,9 @@ def test_a_set_goes_by_the_name_it_is_asked_for(garden):
     data = named_set(garden.parent.parent, f"{garden.parent.name}/garden", "val")
     assert (data.name, data.keys) == (f"{garden.parent.name}/garden", ("c",))
     (garden / "labels" / "c.png").unlink()
-    with pytest.raises(UsageError, match=r"^garden/ lacks .* of 1 of 1 that are listed: c\."):
+    with pytest.raises(
+        UsageError, match=r"^garden/ lacks .* of 1 of 1 that are listed: labels/c\."
+    ):
         named_set(garden.parent, "garden/", "val")
 
 
