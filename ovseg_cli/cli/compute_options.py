@@ -165,6 +165,12 @@ _AS_TYPED = [
 ]
 
 
+def require_windows(overlap: float | None, tile: int | None) -> None:
+    """Raise UsageError for an overlap, if given, where photos are not shown in windows."""
+    if overlap is not None and tile is None:
+        raise UsageError("--overlap without --tile N: there are no windows to overlap")
+
+
 def compute_options(
     *, names: bool = True, new_classes: bool = True
 ) -> Callable[[Command], Command]:
@@ -209,8 +215,7 @@ def compute_options(
             exemplar: tuple[str, ...],
             **given: Any,
         ) -> Any:
-            if overlap is not None and given["tile"] is None:
-                raise UsageError("--overlap without --tile N: there are no windows to overlap")
+            require_windows(overlap, given["tile"])
             exemplars = read_exemplars(exemplar)
             _check_pictures(exemplars)
             compute = Compute(

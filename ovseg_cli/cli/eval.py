@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ovseg_cli.cli import eval_run
+from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.options import common_options, threshold_option
+from ovseg_cli.cli.suffixed import Suffixed
+from ovseg_cli.errors import UsageError
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -95,7 +101,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option(
     "--confusion",
-    type=_FILE,
+    type=Suffixed(".png"),
     metavar="FILE.png",
     help="Draw the confusion matrix: the share of each class's pixels that every class took.",
 )
@@ -137,4 +143,28 @@ def command(**options: Any) -> int:
     Exit codes: 0 all done, 1 some photos could not be scored or files not written (each is named),
     2 wrong usage.
     """
+    _refuse_idle(options)
     return eval_run.run(eval_run.Request(**options))
+
+
+def _refuse_idle(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option that was typed but would change nothing."""
+    context = click.get_current_context()
+    typed = {
+        parameter.name: parameter.opts[-1]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    }
+    if options["predictions"] is not None:
+        of_model = {"exemplar", *(field.name for field in fields(Compute))}
+        for name, option in typed.items():
+            if name in of_model:
+                raise UsageError(
+                    f"--predictions and {option} exclude each other: no model is asked"
+                )
+    elif "prediction_ids" in typed:
+        raise UsageError(
+            "--prediction-ids without --predictions DIR: there are no label maps to read"
+        )
+    if "worst" in typed and options["worst_dir"] is None:
+        raise UsageError("--worst without --worst-dir DIR: no photos are written")

@@ -11,6 +11,7 @@ import click
 
 from ovseg_cli import vocabulary_files
 from ovseg_cli.cli.compute import Compute
+from ovseg_cli.cli.compute_options import require_windows
 from ovseg_cli.errors import UsageError
 
 
@@ -30,7 +31,8 @@ class Variant:
 def variants(base: Compute, compared: Sequence[str]) -> list[Variant]:
     """Every combination of the values in texts like "model=mini,clip-vit-b-16".
 
-    Raises UsageError for an option that does not say how a model runs, or a value that it refuses.
+    Raises UsageError for an option that does not say how a model runs, a value that it refuses, or
+    an overlap without windows.
     """
     lists: dict[str, list[str]] = {}
     for text in compared:
@@ -40,11 +42,15 @@ def variants(base: Compute, compared: Sequence[str]) -> list[Variant]:
         if option in lists or not values:
             raise UsageError(f"--compare {text!r} is not OPTION=A,B,... with an option for once")
         lists[option] = list(dict.fromkeys(values))
-    return [
+    found = [
         Variant(chosen, replace(base, **dict(_converted(*pair) for pair in chosen.items())))
         for values in product(*lists.values())
         for chosen in [dict(zip(lists, values, strict=True))]
     ]
+    if "overlap" in lists:
+        for variant in found:
+            require_windows(variant.compute.overlap, variant.compute.tile)
+    return found
 
 
 def require_runnable(chosen: Sequence[Variant]) -> None:

@@ -264,7 +264,7 @@ def test_places_that_cannot_be_written_are_told_before_anything_is_counted(
     program, labelled, fake, tmp_path, option
 ):
     (tmp_path / "file").touch()
-    ended = program("eval", "--data", labelled, option, tmp_path / "file" / "below" / "x")
+    ended = program("eval", "--data", labelled, option, tmp_path / "file" / "below" / "x.png")
     assert ended.code == 2
     assert "cannot write to" in ended.err and "file is not a folder" in ended.err
     assert not fake.loaded
@@ -387,6 +387,9 @@ def test_several_ways_in_one_table(program, unsure, fake):
     assert {row[2] for row in rows} == {f"{(4 / 8 + 3 / 5 + 4 / 6) / 3:.4f}"}
     assert [asked[3]["size"] for asked in fake.loaded] == [320, 320, 480, 480]
     assert [len(made.vocabulary.templates) for made in fake.made] == [1, 14, 1, 14]
+    for tiles in (("--tile", "64"), ("--compare", "tile=64,128")):
+        ended = program("eval", "--data", unsure, "--compare", "overlap=0.1,0.4", *tiles)
+        assert ended.code == 0
     ended = program("eval", "--data", unsure, "--compare", "model=mini", "--json")
     record = json.loads(ended.out)
     assert [entry["model"] for entry in record["compare"]] == ["mini"]
@@ -432,6 +435,16 @@ def test_ways_that_are_finished_are_shown_when_the_next_one_fails(
             ["--exemplar", "mug=pets/images/a.png"],
             "no class mug for its picture; there are: cat, dog",
         ),
+        (["--predictions", ".", "-m", "mini"], "--predictions and --model exclude each other"),
+        (["--predictions", ".", "--size", "64"], "--predictions and --size exclude each other"),
+        (["--predictions", ".", "--templates", "vild"], "--predictions and --templates exclude"),
+        (["--predictions", ".", "--rivals", "none"], "--predictions and --rivals exclude"),
+        (["--predictions", ".", "--last-block", "full"], "--predictions and --last-block exclude"),
+        (["--prediction-ids", "file"], "--prediction-ids without --predictions DIR"),
+        (["--worst", "3"], "--worst without --worst-dir DIR"),
+        (["--confusion", "c.svg"], "--confusion c.svg: what is written there is PNG"),
+        (["--compare", "overlap=0.1,0.4"], "--overlap without --tile N"),
+        (["--compare", "overlap=0.1,0.4", "--compare", "tile="], "is not OPTION=A,B,..."),
     ],
 )
 def test_options_that_do_not_go(program, labelled, fake, arguments, message):

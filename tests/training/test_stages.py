@@ -249,7 +249,9 @@ def test_a_run_does_not_go_on_with_other_labels(copied, start, tmp_path, edited)
 def test_files_that_are_missing_are_said_before_anything_is_learnt(copied, start, tmp_path, key):
     (copied / "discs" / "labels" / f"{key}.png").unlink()
     run = Run(copied, tmp_path / "run", start)
-    with pytest.raises(UsageError, match=rf"^discs lacks .* of 1 of \d that are listed: labels/{key}\."):
+    with pytest.raises(
+        UsageError, match=rf"^discs lacks .* of 1 of \d that are listed: labels/{key}\."
+    ):
         list(run_stage("proposals", recipe(tmp_path, PROPOSALS), run))
     assert not run.out.exists()
 
