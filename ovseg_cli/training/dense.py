@@ -50,7 +50,7 @@ GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apar
 class Phase:
     """A part of the run with views of one size."""
 
-    until: float  # share of all steps at which it ends
+    until: float  # share of all steps at which it ends; 1 of the last
     size: int  # side of a view, pixels
     batch: int  # views a step, a multiple of GROUPS
     sets: dict[str, float]  # how often a group comes from each set
@@ -93,6 +93,16 @@ class DenseConfig(NamesConfig):
         super().__post_init__()
         if not self.phases:
             raise ValueError("phases: at least one is needed")
+        if self.phases[-1].until < 1:
+            raise ValueError(f"phases: the last one ends at {self.phases[-1].until}, not at 1.0")
+        known = {*self.pixel_sets, *self.image_sets}
+        unknown = {name for phase in self.phases for name in phase.sets} - known
+        if unknown:
+            raise ValueError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
+        for key in ("weight_powers", "mix_shares"):
+            strangers = sorted(set(getattr(self, key)) - set(self.pixel_sets))
+            if strangers:
+                raise ValueError(f"{key}: {strangers[0]} is not among the pixel_sets")
         require(self, focus_share=SHARE, paste_share=SHARE, grey_share=SHARE, guest_share=SHARE)
         require(self, seed=SEED)
         require(self, jaccard_weight=WEIGHT, mask_weight=WEIGHT, evaluate_size=COUNT)
@@ -146,13 +156,6 @@ class DenseStage:
         images = {
             name: read_image_set(data / name, split) for name, split in config.image_sets.items()
         }
-        unknown = {name for p in config.phases for name in p.sets}.difference(self.photos, images)
-        if unknown:
-            raise UsageError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
-        for key in ("weight_powers", "mix_shares"):
-            strangers = sorted(set(getattr(config, key)) - set(self.photos))
-            if strangers:
-                raise UsageError(f"{key}: {strangers[0]} is not among the pixel_sets")
         marked = _marked(config, self.photos)
         powers = {name: config.weight_power for name in self.photos} | config.weight_powers
         self.names = GroupNames(
@@ -206,7 +209,7 @@ class DenseStage:
     def phase(self, step: int) -> Phase:
         """The phase a step belongs to."""
         running = [p for p in self.config.phases if step < p.until * self.steps]
-        return running[0] if running else self.config.phases[-1]
+        return running[0] if running else self.config.phases[-1]  # a step beyond the last
 
     def batch(self, step: int) -> DenseBatch:
         """Drawn from a generator seeded by the step alone."""
