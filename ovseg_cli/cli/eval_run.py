@@ -128,6 +128,7 @@ def _opened(request: Request) -> Subject:
 
 def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation:
     """All photos predicted and counted, with a bar; what failed is named on standard error."""
+    from ovseg_cli.evaluation.predictions import PredictionFiles
     from ovseg_cli.evaluation.run import Evaluation, evaluate
     from ovseg_cli.evaluation.threshold import ConfidenceCounts
 
@@ -146,6 +147,9 @@ def _counted(request: Request, subject: Subject, compute: Compute) -> Evaluation
                 console.error(evaluation.failures[key])
             progress.advance()
     _tell_left_out(evaluation, photos)
+    doubt = predict.doubt(evaluation.matrix.counts) if isinstance(predict, PredictionFiles) else ""
+    if doubt:
+        console.warning(doubt)
     return evaluation
 
 

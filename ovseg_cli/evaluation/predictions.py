@@ -11,7 +11,9 @@ import numpy as np
 from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_ids, some_of
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.evaluation.written_names import labels_of_names, written_names
-from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.segmentation import UNLABELED, percentage
+
+_CLEARLY = 0.3  # share of right pixels that no wrong reading of the values is likely to give
 
 
 class PredictionFiles:
@@ -46,6 +48,7 @@ class PredictionFiles:
         self.data = data
         self.ids = ids
         self.whole = data if whole is None else whole
+        self._by_position = False  # whether some file was read so without being told to
         missing = [f"{key}.png" for key in data.keys if not os.path.isfile(self._file(key))]
         if missing:
             raise UsageError(
@@ -76,9 +79,32 @@ class PredictionFiles:
             return np.where(known == self.data.ignore, np.int32(UNLABELED), known), None
         names = written_names(file) if self.ids == "names" else None
         if names is None:
+            self._by_position = self.ids == "names"
             return self._positions(file, stored, self._labels_of_positions()), None
         table = labels_of_names(file, names, self.data, self.whole)
         return self._positions(file, stored, table), None
+
+    def doubt(self, counts: np.ndarray) -> str:
+        """What to warn of where the values look like the ids of the set's own files; or nothing.
+
+        counts: of the confusion matrix over all photos (classes, classes + 1). A column there is a
+        position, which as an id would be of the class whose row it is to be compared with. What
+        counts as background is left out, as files may have several values for it: at least so
+        much would be right.
+        """
+        if not self._by_position or self.data is not self.whole or not counts.any():
+            return ""
+        columns = np.arange(len(self.data.names))
+        rows = self.data.labels_of(columns)
+        columns, rows = columns[rows < len(counts)], rows[rows < len(counts)]
+        right, as_ids = np.trace(counts) / counts.sum(), counts[rows, columns].sum() / counts.sum()
+        if as_ids <= max(_CLEARLY, 2 * right):
+            return ""
+        return (
+            f"{self.folder}: {percentage(right)} of the pixels are right where the values are "
+            f"positions among the names; as the ids of the set's own files {percentage(as_ids)} or "
+            "more would be: if they are such, give --prediction-ids file"
+        )
 
     def _labels_of_positions(self) -> list[int]:
         """For each position in the names of `whole` its label: a position, or `data.other`."""

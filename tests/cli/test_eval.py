@@ -177,6 +177,25 @@ def test_label_maps_with_the_set_s_own_ids(program, labelled, tmp_path):
     assert scores["iou"] == pytest.approx({"cat": 6 / 9, "dog": 2 / 3, "background": 4 / 6})
 
 
+def test_label_maps_that_look_as_if_they_had_the_set_s_own_ids(program, labelled, tmp_path):
+    """Of 15 pixels one is right by position; as ids 6 cats and 4 of background are, and 2 dogs,
+    whose value 2 is background by position and therefore not looked at.
+    """
+    maps = {"a": [[1, 1, 2, 2], [0] * 4], "b": [[1] * 4] * 2}
+    folder = predictions(tmp_path / "maps", maps)
+    ended = program("eval", "--data", labelled, "--predictions", folder)
+    assert ended.code == 0
+    told = "6.7% of the pixels are right where the values are positions among the names; as the ids"
+    assert told in ended.err
+    assert "own files 66.7% or more would be" in ended.err and "--prediction-ids file" in ended.err
+    for ids in ("position", "file"):  # who says so has thought of it
+        arguments = ("--predictions", folder, "--prediction-ids", ids)
+        assert "--prediction-ids file" not in program("eval", "--data", labelled, *arguments).err
+    predictions(tmp_path / "right", MAPS)
+    ended = program("eval", "--data", labelled, "--predictions", tmp_path / "right")
+    assert "--prediction-ids" not in ended.err
+
+
 def test_label_maps_of_which_some_names_alone_are_scored(program, labelled, tmp_path):
     """Their positions are those among all names; cat counts as background then."""
     folder = predictions(tmp_path / "maps", MAPS)
