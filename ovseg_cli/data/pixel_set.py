@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovseg_cli.data.class_ids import names_by_id
+from ovseg_cli.data.own_layout import OTHER_SUFFIXES, SUFFIXES, own_files, places
 from ovseg_cli.errors import InputError, UsageError, VocabularyError
 from ovseg_cli.json_files import read_bounded
 from ovseg_cli.media.images import read_image, read_values
@@ -24,32 +25,8 @@ from ovseg_cli.vocabulary import Vocabulary, comparable
 IGNORE = 255  # label of a pixel that counts neither in training nor in scores
 IGNORE_16 = 65535  # the same in sets of 255 classes and more
 BACKGROUND = "background"  # the class name that means "none of this set's names"
-_SUFFIXES = (".jpg", ".png", ".jpeg", ".webp")  # of photos
-_OTHER_SUFFIXES = ", ".join(_SUFFIXES[1:])  # beside the usual one
 _NAMED = 5  # missing files that a message names
 _LONGEST_LIST = 100_000_000  # bytes of a list of photos; two million long names are that many
-
-
-def _own_files(root: Path, key: str) -> tuple[Path, Path]:
-    folder = root / "images"
-    photo = _photo(folder, key)
-    if photo is None:
-        raise UsageError(f"{folder} has no photo named {key}.jpg (nor {_OTHER_SUFFIXES})")
-    return photo, _own_label_map(root, key)
-
-
-def _own_label_map(root: Path, key: str) -> Path:
-    return root / "labels" / f"{key}.png"
-
-
-def _photo(folder: Path, key: str) -> Path | None:
-    """The photo of a key; cameras write suffixes in capitals, too."""
-    for change in (str.lower, str.upper, str.title):
-        for suffix in _SUFFIXES:
-            path = folder / f"{key}{change(suffix)}"
-            if os.path.exists(path):  # Path.exists raises for names that are too long
-                return path
-    return None
 
 
 def read_ids(file: Path) -> np.ndarray:
@@ -136,7 +113,7 @@ class PixelSet:
     names: tuple[str, ...]  # the classes without background; position = training id
     ids: tuple[int, ...]  # their ids in the label files
     other_ids: tuple[int, ...]  # in the label files: pixels of none of `names`
-    files: Callable[[Path, str], tuple[Path, Path]] = _own_files  # root, key -> photo, label map
+    files: Callable[[Path, str], tuple[Path, Path]] = own_files  # root, key -> photo, label map
     stored: Callable[[Path], np.ndarray] = read_ids  # label map -> ids (H, W)
 
     @property
@@ -216,14 +193,14 @@ class PixelSet:
         kinds = [
             f"the {kind} of {len(files)} of {count} that are listed: {some_of(files)}{others}"
             for kind, files, others in (
-                ("photo", photos, f" (nor {_OTHER_SUFFIXES})" if self._is_own else ""),
+                ("photo", photos, f" (nor {OTHER_SUFFIXES})" if self._is_own else ""),
                 ("label map", maps, ""),
             )
             if files
         ]
         remedy = "Add them, or take them off the list"
         for key, (photo, _) in zip(self.keys, missing, strict=True):
-            if photo and PurePath(key).suffix.lower() in _SUFFIXES:
+            if photo and PurePath(key).suffix.lower() in SUFFIXES:
                 bare = PurePath(key).with_suffix("")
                 remedy = f"The list has keys, without suffixes: {bare}, not {key}"
                 break
@@ -234,11 +211,7 @@ class PixelSet:
 
         Below the set's folder, as a message names them.
         """
-        if self._is_own:
-            usual = self.root / "images" / f"{key}{_SUFFIXES[0]}"
-            files = _photo(usual.parent, key) or usual, _own_label_map(self.root, key)
-        else:
-            files = self.files(self.root, key)
+        files = (places if self._is_own else self.files)(self.root, key)
         photo, label_map = (
             "" if os.path.isfile(file) else os.path.relpath(file, self.root) for file in files
         )
@@ -247,7 +220,7 @@ class PixelSet:
     @property
     def _is_own(self) -> bool:
         """Whether it is in our own layout, not in that of a benchmark."""
-        return self.files is _own_files
+        return self.files is own_files
 
     def labels_of(self, stored: np.ndarray) -> np.ndarray:
         """Labels, as of `load`, for ids as the set's label files have them."""
