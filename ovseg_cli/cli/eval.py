@@ -45,7 +45,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--predictions",
     type=_FOLDER,
     metavar="DIR",
-    help="Score the label maps DIR/KEY.png that any program made; no model is loaded. PNG of 8 or "
+    help="Score the label maps DIR/KEY.png that any program made; no model is loaded. PNG of 1 to "
     "16 bits, as large as the photo; 255, in 16 bits 65535, is unlabelled.",
 )
 @click.option(

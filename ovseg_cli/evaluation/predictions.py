@@ -19,7 +19,7 @@ _CLEARLY = 0.3  # share of right pixels that no wrong reading of the values is l
 class PredictionFiles:
     """FOLDER/KEY.png for every photo of a set: a `Predict` of `evaluation.run`.
 
-    A file is a PNG of 8 or 16 bits a pixel (a palette's indices count), as large as the photo.
+    A file is a PNG of 1 to 16 bits a pixel (a palette's indices count), as large as the photo.
     What its values mean says `ids`:
     - "names": positions in the names that the file has itself, as `ovseg segment` leaves them
       there; in a file without them as "position".

@@ -53,7 +53,8 @@ def labels_of_names(file: Path, names: Sequence[str], data: PixelSet, whole: Pix
     own = {comparable(name): position for position, name in enumerate(data.names)}
     rest = {BACKGROUND, *map(comparable, whole.names)} - own.keys()
     told = [comparable(name) for name in names]
-    missing = [name for name in data.names if comparable(name) not in told]
+    found = set(told)
+    missing = [name for name in data.names if comparable(name) not in found]
     strange = [
         name
         for name, word in zip(names[:-1], told[:-1], strict=True)
