@@ -7,7 +7,7 @@ _JOINERS = "\u200c\u200d"  # format characters that Persian, Hindi and emoji nee
 
 
 def printable(text: str) -> str:
-    """The text with control, direction and undecodable characters escaped, as \\x1b, for terminals."""
+    """For terminals: control, direction and undecodable characters are escaped, as \\x1b."""
     if text.isprintable():
         return text
     return "".join(_escaped(character) for character in text)
