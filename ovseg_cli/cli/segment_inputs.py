@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ovseg_cli.cli import console
 from ovseg_cli.errors import UsageError
+from ovseg_cli.printable import some_of
 
 if TYPE_CHECKING:
     from ovseg_cli.media.images import ImageInput
@@ -32,8 +33,12 @@ def find(
     if "-" not in inputs:
         if null:
             raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
-        found = find_images(inputs, recursive, expand=expand)
-        return _without_results(found, inputs, results)
+        named = [text for text in inputs if not _is_gone(text)] or inputs
+        gone = [text for text in inputs if text not in set(named)]
+        if gone:  # as a file that vanishes after the shell has listed it: the others are not lost
+            console.warning(f"not there, so that they will fail: {some_of(gone)}")
+        found = find_images(named, recursive, gone, expand)
+        return _without_results(found, named, results)
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
@@ -61,9 +66,42 @@ def _listed_paths(null: bool) -> list[str]:
             data = os.fsencode(data.decode("utf-16"))
         data = data.removeprefix(codecs.BOM_UTF8)
         lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
-        return list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
+        listed = list(dict.fromkeys(os.fsdecode(line) for line in lines if line.strip()))
     except UnicodeError as error:  # cut off, or of letters that paths cannot have here
         raise UsageError(f"the list of inputs cannot be read as paths: {error}") from error
+    if (b"\0" in data) != null and not any(map(_exists, listed)):
+        _refuse_ends(data, null)
+    return listed
+
+
+def _refuse_ends(data: bytes, null: bool) -> None:
+    """Raise UsageError for a list without a single path whose paths end otherwise than is said."""
+    if not null:
+        raise UsageError(
+            "there are zero bytes on standard input: where paths end in them, as after find "
+            "-print0, give -0; a picture itself cannot be read from there"
+        )
+    if b"\n" in data:
+        raise UsageError(
+            "-0 says that paths on standard input end in zero bytes, but there are none: leave it "
+            "out where each path has a line of its own"
+        )
+
+
+def _is_gone(text: str) -> bool:
+    """Whether an input is the name of a file or folder that is not there, and nothing else."""
+    from ovseg_cli.media.folders import is_pattern
+    from ovseg_cli.storage.inputs import is_stored
+
+    if not text or is_stored(text) or is_pattern(text):
+        return False
+    try:
+        os.lstat(text)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # no file can be called so
+        return False
+    return False
 
 
 def _exists(text: str) -> bool:

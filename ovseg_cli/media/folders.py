@@ -81,6 +81,11 @@ def _above(folder: str) -> str:
     return "" if folder == "." else os.path.join(folder, "")
 
 
+def is_pattern(text: str) -> bool:
+    """Whether there are wildcards in it."""
+    return any(character in text for character in "*?[")
+
+
 def fixed_part(pattern: str) -> tuple[str, list[str]]:
     """Split a pattern into the folder that exists as written and the rest."""
     parts = list(Path(pattern).parts)

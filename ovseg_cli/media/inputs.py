@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.media.folders import SUFFIXES, fixed_part, images_below, matching
+from ovseg_cli.media.folders import SUFFIXES, fixed_part, images_below, is_pattern, matching
 from ovseg_cli.media.result_names import natural, unique_names
 from ovseg_cli.printable import printable
 
@@ -193,7 +193,7 @@ def _expand(text: str, recursive: bool) -> tuple[str, list[str]]:
     elif os.path.lexists(text):
         path = str(Path(text))
         return os.path.dirname(path) or ".", [path]
-    elif any(character in text for character in "*?["):
+    elif is_pattern(text):
         folder, parts = fixed_part(text)
         found = set(matching(folder, parts, recursive))
         missing = f"{printable(text)}: this pattern matches no photo"

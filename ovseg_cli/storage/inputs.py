@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.media.folders import is_image_name
+from ovseg_cli.media.folders import is_image_name, is_pattern
 from ovseg_cli.media.inputs import Found, below
 from ovseg_cli.media.result_names import natural
 from ovseg_cli.printable import printable
@@ -27,7 +27,7 @@ def expand(text: str, recursive: bool) -> list[Found] | None:
     Braces are expanded as shells do it, {000..099} and {a,b}, so that they can be quoted, too.
     Raises UsageError for what does not exist or holds no photo.
     """
-    if not _is_known(text):
+    if not is_stored(text):
         return None
     if not is_url(text) and os.path.lexists(text):
         return _photos(text, [text], recursive, literal=True)
@@ -38,7 +38,7 @@ def expand_listed(text: str, recursive: bool) -> list[Found] | None:
     """As `expand`, of a list: its names are no patterns, and it may be old, so that an object that
     is gone fails when it is read.
     """
-    if not _is_known(text):
+    if not is_stored(text):
         return None
     try:
         return _photos(text, [text], recursive, literal=True)
@@ -48,7 +48,8 @@ def expand_listed(text: str, recursive: bool) -> list[Found] | None:
     return [_found(text, {"size": -1}, text.rpartition("/")[0])]
 
 
-def _is_known(text: str) -> bool:
+def is_stored(text: str) -> bool:
+    """Whether it is a URL, or names tar shards, and no file or folder here."""
     return is_url(text) or (is_tar_name(text) and not os.path.isdir(text))
 
 
@@ -94,7 +95,7 @@ def _choices(content: str) -> list[str]:
 
 def _tars(name: str) -> list[str]:
     """The archive of that name, or those that it matches as a pattern."""
-    if not any(character in name for character in "*?["):
+    if not is_pattern(name):
         return [name]
     if is_url(name):
         store = Store(name)

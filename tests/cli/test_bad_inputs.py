@@ -29,7 +29,27 @@ def test_a_folder_of_text_files(segment, tmp_path):
 
 
 def test_an_input_that_is_not_there(segment, tmp_path):
-    assert segment("missing.jpg").code == 2
+    ended = segment("missing.jpg", "other/")
+    assert ended.code == 2 and "no such file or folder: missing.jpg" in ended.err
+
+
+def test_one_of_several_inputs_that_is_not_there(segment, photo, tmp_path):
+    """A file may vanish after the shell has listed it."""
+    Image.fromarray(photo).save(tmp_path / "there.png")
+    ended = segment("missing.png", "there.png")
+    assert ended.code == 1
+    assert "not there, so that they will fail: missing.png" in ended.err
+    assert "missing.png: No such file" in ended.err
+    assert [path.name for path in (tmp_path / "out/labels").iterdir()] == ["there.png"]
+    failures = json.loads((tmp_path / "out/run.json").read_text())["failures"]
+    assert [failure["path"] for failure in failures] == ["missing.png"]
+
+
+@pytest.mark.parametrize("wrong", ["", "none*.png", "x" * 5000])
+def test_what_no_file_can_have_been_called_is_wrong_usage(segment, photo, tmp_path, wrong):
+    Image.fromarray(photo).save(tmp_path / "there.png")
+    assert segment("there.png", wrong).code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_odd_photos_are_all_done(segment, odd_images, photo, tmp_path):

@@ -404,6 +404,18 @@ class TestStandardInput:
         assert ended.code == 1 and "c.png" in ended.err
         assert list(files_below(tmp_path / "out/labels")) == ["00.png"]
 
+    @pytest.mark.parametrize(
+        ("options", "listed", "told"),
+        [
+            ((), b"photos/00.png\0photos/01.png\0", "give -0"),
+            ((), b"\xff\xd8\xff\xe0\0\x10JFIF\0\n\0\n", "a picture itself cannot be read"),
+            (("-0",), b"photos/00.png\nphotos/01.png\n", "leave it out"),
+        ],
+    )
+    def test_paths_that_end_otherwise_than_is_said(self, segment, photos, options, listed, told):
+        ended = segment("-", *options, stdin=listed)
+        assert ended.code == 2 and told in ended.err and len(ended.err.splitlines()) <= 3
+
     def test_what_is_gone_fails_by_name(self, segment, photos, tmp_path):
         ended = segment("-", stdin=b"photos/gone.png\nphotos/00.png\n")
         assert ended.code == 1
