@@ -40,7 +40,9 @@ def require_writable(folder: Path) -> None:
     if not place.is_dir():
         raise UsageError(f"{shown}: {printable(str(place))} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"{shown}: no permission to write in {printable(str(place))}")
+        raise UsageError(
+            f"{shown}: no permission to write in {printable(str(place))}, or its disk is read-only"
+        )
 
 
 def is_possible(name: str) -> bool:
