@@ -50,7 +50,8 @@ class RivalsType(click.ParamType):
             return None
         if value.startswith("@"):
             return vocabulary_files.read(value[1:])
-        if "." in value or os.path.isfile(value):  # as no preset has it
+        is_file = "." in value or os.path.isfile(value)
+        if is_file and value not in vocabulary_files.presets():
             self.fail(f"{value!r} is no preset: names in a file are given as @{value}", param, ctx)
         return vocabulary_files.preset(value)
 

@@ -12,7 +12,7 @@ import click
 from ovseg_cli.errors import UsageError
 from ovseg_cli.run_folder.shard import Shard
 
-_LONGEST_NUMBER = 12  # digits; Python itself refuses thousands of them
+_LONGEST_NUMBER = 18  # digits; Python itself refuses thousands of them
 
 
 class Real(click.FloatRange):
@@ -75,7 +75,7 @@ class Listed(click.ParamType):
 
 
 def counted(text: str) -> int:
-    """A number from 1 as it was typed; 0 for anything else and for more than a trillion."""
+    """A number from 1 as it was typed; 0 for anything else and for more digits than 18."""
     digits = text.lstrip("0")
     return int(digits) if digits.isdecimal() and len(digits) <= _LONGEST_NUMBER else 0
 

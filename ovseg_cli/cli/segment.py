@@ -120,7 +120,7 @@ def command(
         raise UsageError("--resume and --overwrite exclude each other")
     # Those on a disk; of a store see `Destination.without_results`.
     results = Destination(options["output"]).results_on_disk()
-    found = find(inputs, recursive, null, results)
+    found = find(inputs, recursive, null, results, in_parts=shard is not None)
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
 

@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 
 
 def find(
-    inputs: tuple[str, ...], recursive: bool, null: bool, results: Sequence[Path]
+    inputs: tuple[str, ...],
+    recursive: bool,
+    null: bool,
+    results: Sequence[Path],
+    *,
+    in_parts: bool = False,
 ) -> list[ImageInput]:
     """The photos that a command line names, or standard input where it names "-".
 
     recursive: also those in folders within folders; null: paths on standard input end in a zero
-    byte; results: folders and shards in the output folder, whose files are no photos. Raises
-    UsageError where there is none.
+    byte; results: folders and shards in the output folder, whose files are no photos; in_parts:
+    what is named must all be there, for the parts of a run are cut from one list. Raises UsageError
+    where there is none.
     """
     from ovseg_cli.media.images import find_images
     from ovseg_cli.storage.inputs import expand, expand_listed
@@ -33,7 +39,9 @@ def find(
     if "-" not in inputs:
         if null:
             raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
-        named = [text for text in inputs if not _is_gone(text)] or inputs
+        named: Sequence[str] = inputs
+        if not in_parts:
+            named = [text for text in inputs if not _is_gone(text)] or inputs
         gone = [text for text in inputs if text not in set(named)]
         if gone:  # as a file that vanishes after the shell has listed it: the others are not lost
             console.warning(f"not there, so that they will fail: {some_of(gone)}")

@@ -45,6 +45,14 @@ def test_one_of_several_inputs_that_is_not_there(segment, photo, tmp_path):
     assert [failure["path"] for failure in failures] == ["missing.png"]
 
 
+def test_a_part_of_a_run_has_the_inputs_of_all_parts(segment, photo, tmp_path):
+    """Else photos would be divided otherwise than those of the parts that saw the file."""
+    Image.fromarray(photo).save(tmp_path / "there.png")
+    ended = segment("missing.png", "there.png", "--shard", "1/2")
+    assert ended.code == 2 and "no such file or folder: missing.png" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("wrong", ["", "none*.png", "x" * 5000])
 def test_what_no_file_can_have_been_called_is_wrong_usage(segment, photo, tmp_path, wrong):
     Image.fromarray(photo).save(tmp_path / "there.png")

@@ -378,6 +378,11 @@ class TestShards:
         assert codes == {0}
 
 
+def test_a_preset_is_meant_though_a_file_is_called_so(segment, photos, tmp_path):
+    (tmp_path / "voc20").write_text("no names of mine")
+    assert segment(photos, "--rivals", "voc20").code == 0
+
+
 class TestStandardInput:
     def test_a_path_a_line(self, segment, photos, tmp_path):
         listed = b"photos/03.png\r\n\n  \nphotos/01.png\n"
