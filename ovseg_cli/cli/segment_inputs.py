@@ -39,10 +39,10 @@ def find(
     if "-" not in inputs:
         if null:
             raise UsageError("-0 says how paths on standard input end: give - as the INPUT")
-        named: Sequence[str] = inputs
-        if not in_parts:
-            named = [text for text in inputs if not _is_gone(text)] or inputs
-        gone = [text for text in inputs if text not in set(named)]
+        gone = [] if in_parts else [text for text in inputs if _is_gone(text)]
+        named = _without(inputs, gone)
+        if not named:  # which is told as any other input of which nothing is there
+            gone, named = [], list(inputs)
         if gone:  # as a file that vanishes after the shell has listed it: the others are not lost
             console.warning(f"not there, so that they will fail: {some_of(gone)}")
         found = find_images(named, recursive, gone, expand)
@@ -58,10 +58,15 @@ def find(
     _say_left_out(len(listed) - len(kept), len(listed))
     # The list may be hours old: what is gone by now fails by name when it is read.
     gone = [text for text in kept if not is_url(text) and not _exists(text)]
-    missing = set(gone)
-    there = [text for text in kept if text not in missing]
+    there = _without(kept, gone)
     found = find_images(there, recursive, gone, expand_listed)
     return _without_results(found, there, results)
+
+
+def _without(texts: Iterable[str], gone: Iterable[str]) -> list[str]:
+    """Those that are there, of which there may be a million."""
+    missing = set(gone)
+    return [text for text in texts if text not in missing]
 
 
 def _listed_paths(null: bool) -> list[str]:

@@ -19,13 +19,13 @@ from ovseg_cli.data.own_layout import OTHER_SUFFIXES, SUFFIXES, own_files, place
 from ovseg_cli.errors import InputError, UsageError, VocabularyError
 from ovseg_cli.json_files import read_bounded
 from ovseg_cli.media.images import read_image, read_values
+from ovseg_cli.printable import some_of
 from ovseg_cli.segmentation import percentage
 from ovseg_cli.vocabulary import Vocabulary, comparable
 
 IGNORE = 255  # label of a pixel that counts neither in training nor in scores
 IGNORE_16 = 65535  # the same in sets of 255 classes and more
 BACKGROUND = "background"  # the class name that means "none of this set's names"
-_NAMED = 5  # missing files that a message names
 _LONGEST_LIST = 100_000_000  # bytes of a list of photos; two million long names are that many
 
 
@@ -75,12 +75,6 @@ def _read_upright(file: Path, size_hw: tuple[int, int]) -> np.ndarray:
         return upright
     stored = read_image(file, exif=False).pixels
     return stored if stored.shape[:2] == size_hw else upright
-
-
-def some_of(texts: Sequence[str]) -> str:
-    """The first few, with commas between, and how many more there are."""
-    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return ", ".join(texts[:_NAMED]) + more
 
 
 def unknown_ids(name: str, pixels: int, strangers: Mapping[int, int]) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_ids, some_of
+from ovseg_cli.data.pixel_set import IGNORE, IGNORE_16, PixelSet, read_ids
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.evaluation.written_names import labels_of_names, written_names
+from ovseg_cli.printable import some_of
 from ovseg_cli.segmentation import UNLABELED, percentage
 
 _CLEARLY = 0.3  # share of right pixels that no wrong reading of the values is likely to give

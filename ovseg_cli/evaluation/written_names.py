@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngImageFile
 
-from ovseg_cli.data.pixel_set import BACKGROUND, IGNORE_16, PixelSet, some_of
+from ovseg_cli.data.pixel_set import BACKGROUND, IGNORE_16, PixelSet
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.json_files import open_regular, parse_json
-from ovseg_cli.printable import printable, quoted
+from ovseg_cli.printable import printable, quoted, some_of
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import comparable
 

@@ -24,6 +24,7 @@ from ovseg_cli.links import refuse_links, refuse_links_within
 from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
 from ovseg_cli.render import tinted
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun, vocabulary_of
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 from ovseg_cli.whole_files import atomic_path, remove
 
@@ -84,9 +85,9 @@ class _Maker:
 
     def __call__(self, photo: FinishedPhoto) -> Thumbnails:
         entry = photo.entry
-        modified_ns, missing = _state(photo)
+        modified_ns, missing = _state(entry)
         # What is made of a file that may be another has names of its own.
-        key = _key(replace(photo, entry=replace(entry, modified_ns=modified_ns)))
+        key = _key(replace(entry, modified_ns=modified_ns))
         name = f"{key}-photo.jpg"
         small = None
         if not missing:
@@ -153,9 +154,8 @@ class _Maker:
         return Image.fromarray(out)
 
 
-def _state(photo: FinishedPhoto) -> tuple[int, str]:
+def _state(entry: Entry) -> tuple[int, str]:
     """When the photo's file was last written, in ns, and why it cannot be shown."""
-    entry = photo.entry
     if not entry.path:
         return entry.modified_ns, "the folder does not tell where the photo is"
     try:
@@ -213,7 +213,7 @@ def _write(target: Path, picture: Image.Image) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def _key(photo: FinishedPhoto) -> str:
+def _key(entry: Entry) -> str:
     """The same for the same result only: a name that no file name can steer."""
-    text = json.dumps(asdict(photo.entry), sort_keys=True)
+    text = json.dumps(asdict(entry), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
