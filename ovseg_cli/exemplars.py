@@ -14,7 +14,7 @@ import numpy as np
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.images import naming, read_image, read_opacity, read_values
-from ovseg_cli.printable import printable, quoted
+from ovseg_cli.printable import printable, quoted, some_of
 from ovseg_cli.vocabulary import ClassName, Vocabulary, comparable
 
 MOST_PIXELS = 80_000_000  # of a mask: with its picture it takes up to 21 bytes a pixel
@@ -183,9 +183,7 @@ def require_classes(vocabulary: Vocabulary, exemplars: Iterable[Exemplar]) -> No
     """Raise UsageError for a picture of what is none of the classes."""
     for exemplar in exemplars:
         if exemplar.name not in vocabulary.names:
-            listed = ", ".join(map(printable, vocabulary.names[:_SHOWN]))
-            more = ", ..." if len(vocabulary) > _SHOWN else ""
             raise UsageError(
                 f"there is no class {printable(exemplar.name)} for its picture; there are: "
-                f"{listed}{more}"
+                f"{some_of(vocabulary.names, _SHOWN)}"
             )

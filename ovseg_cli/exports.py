@@ -21,6 +21,7 @@ from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path, output_errors, remove
 
 OVERLAY = "overlay"  # the name in --save of what --show shows, too
+VOCABULARY = "Vocabulary"  # text chunk of label maps: the names whose positions the values are
 LABELS = "labels"  # the name in --save of the label maps
 UNLABELED_8 = 255  # in 8-bit label maps
 UNLABELED_16 = 65535  # in 16-bit label maps

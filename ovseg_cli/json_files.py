@@ -44,13 +44,14 @@ def parse_json(
 
     read_object: makes an object of its names and values, in order.
     """
-    if _opened(text) > MOST_PARTS:
+    opened = _opened(text)
+    if opened > MOST_PARTS:
         raise ValueError(f"it holds more than {MOST_PARTS} lists and objects")
     try:
         values = json.loads(text, object_pairs_hook=None if read_object is dict else read_object)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if _opened(text) <= DEEPEST:  # of short lines, of which there are many
+    if opened <= DEEPEST:  # of short lines, of which there are many
         return values
     level = [values]
     for _ in range(DEEPEST):

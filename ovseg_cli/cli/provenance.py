@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovseg_cli import __version__
 from ovseg_cli.cli.compute import Compute
+from ovseg_cli.exports import VOCABULARY
 from ovseg_cli.run_folder.journal import run_fingerprint
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.vocabulary import Vocabulary
@@ -55,7 +56,7 @@ class Provenance:
         return {
             "Software": f"ovseg {__version__}",
             "Model": f"{model.name} sha256:{model.checksum}",
-            "Vocabulary": json.dumps(list(self.segmenter.vocabulary.names)),
+            VOCABULARY: json.dumps(list(self.segmenter.vocabulary.names)),
         }
 
     def report(self, status: str, arguments: Iterable[str], **options: Any) -> dict[str, Any]:

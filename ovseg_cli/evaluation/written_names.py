@@ -9,12 +9,12 @@ from PIL.PngImagePlugin import PngImageFile
 
 from ovseg_cli.data.pixel_set import BACKGROUND, IGNORE_16, PixelSet
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.exports import VOCABULARY
 from ovseg_cli.json_files import open_regular, parse_json
 from ovseg_cli.printable import printable, quoted, some_of
 from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.vocabulary import comparable
 
-_KEYWORD = "Vocabulary"  # of the text chunk in which `ovseg segment` leaves its names
 _LONGEST = 1 << 24  # characters of it: as many names as 16 bits tell apart have 256 each
 
 
@@ -25,13 +25,13 @@ def written_names(file: Path) -> tuple[str, ...] | None:
     """
     try:
         with open_regular(file) as stream, PngImageFile(stream) as image:
-            text = image.info.get(_KEYWORD)  # of what comes before the pixels: none is decoded
+            text = image.info.get(VOCABULARY)  # of what comes before the pixels: none is decoded
     except Exception:  # whatever Pillow raises for a damaged file: its pixels tell of that
         return None
     if not isinstance(text, str):
         return None
     if len(text) > _LONGEST:
-        raise InputError(f"{printable(str(file))}: its {_KEYWORD} has {len(text)} characters")
+        raise InputError(f"{printable(str(file))}: its {VOCABULARY} has {len(text)} characters")
     try:
         names = parse_json(text)
     except ValueError:  # another program's, which means something else by that word
@@ -39,7 +39,7 @@ def written_names(file: Path) -> tuple[str, ...] | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
     if not 0 < len(names) <= IGNORE_16:
-        raise InputError(f"{printable(str(file))}: its {_KEYWORD} has {len(names)} names")
+        raise InputError(f"{printable(str(file))}: its {VOCABULARY} has {len(names)} names")
     return tuple(names)
 
 
