@@ -19,6 +19,11 @@ def quoted(phrase: str) -> str:
     return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'
 
 
+def quantity(count: int, noun: str) -> str:
+    """As "1 photo", "2 photos"; for nouns whose plural takes an s."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def some_of(texts: Sequence[str], most: int = 5) -> str:
     """The first few, printable, with commas between, and how many more there are."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""

@@ -13,6 +13,7 @@ from ovseg_cli.cli.eval_compare import Variant, require_runnable, variants
 from ovseg_cli.cli.eval_names import own_names, renamed
 from ovseg_cli.cli.vocabulary_echo import echo_rivals
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.printable import quantity
 
 if TYPE_CHECKING:
     from ovseg_cli.data.pixel_set import PixelSet
@@ -232,7 +233,7 @@ def _show_table(subject: Subject, evaluation: Evaluation) -> None:
     scores = evaluation.scores()
     means = [decimals(scores[name], 3) for name in ("mIoU", "boundary_mIoU", "mean_accuracy")]
     console.table(
-        f"{subject.photos.name}, {subject.split}: {len(evaluation.photos)} photos",
+        f"{subject.photos.name}, {subject.split}: {quantity(len(evaluation.photos), 'photo')}",
         ["class", "IoU", "boundary IoU", "accuracy", "true", "predicted"],
         [*zip(subject.names, *columns, strict=True), ["mean", *means, "", ""]],
     )

@@ -12,7 +12,7 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.option_types import Listed, Place
 from ovseg_cli.cli.options import common_options, max_pixels_option
 from ovseg_cli.errors import InputError, OvsegError, UsageError
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, quantity
 from ovseg_cli.run_folder.layout import EXPORTS
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ def _write_formats(
             console.trace(error)
             failures[entry.name] = error
             continue
-        noun = f"file{'' if files == 1 else 's'}"
-        console.note(f"{entry.name}: {files} {noun} of {len(run)} photos: {folder / entry.name}")
+        done = f"{quantity(files, 'file')} of {quantity(len(run), 'photo')}"
+        console.note(f"{entry.name}: {done}: {folder / entry.name}")
     if len(failures) == len(formats) and len({str(error) for error in failures.values()}) == 1:
         raise next(iter(failures.values()))  # what holds for all is said once
     if failures:

@@ -11,6 +11,7 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.options import common_options, vocabulary_options
 from ovseg_cli.cli.suffixed import Suffixed
 from ovseg_cli.errors import UsageError
+from ovseg_cli.printable import quantity
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def command(
     if text is not None:
         with atomic_path(text_file) as partial, partial.open("wb") as stream:
             np.savez(stream, **text)
-        phrases, classes = len(text["class_of"]), len(text["names"])
-        console.note(f"{text_file}: {phrases} phrases of {classes} classes")
+        phrases = len(text["class_of"])
+        console.note(f"{text_file}: {quantity(phrases, 'phrase')} of {len(text['names'])} names")
 
 
 def _text(model: Model, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ovseg_cli.cli.derived import discard_derived
 from ovseg_cli.cli.option_types import Place
 from ovseg_cli.cli.options import common_options
 from ovseg_cli.errors import UsageError
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, quantity
 
 if TYPE_CHECKING:
     from ovseg_cli.run_folder.merging import Merged
@@ -111,7 +111,7 @@ def _write(merged: Merged, target: Path) -> int:
     write_json(target / REPORT, report)
     failed, done = len(report["failures"]), sum(1 for _ in merged.done())
     console.note(
-        f"{len(merged.parts)} parts joined: {done} photos"
+        f"{quantity(len(merged.parts), 'part')} joined: {quantity(done, 'photo')}"
         + (f", {failed} failed (see {REPORT})" if failed else "")
         + f": {target}"
     )

@@ -24,6 +24,7 @@ from ovseg_cli.cli.segment_inputs import find
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.printable import quantity
 from ovseg_cli.run_folder.shard import SLURM_INDEX, Shard
 from ovseg_cli.vocabulary import Vocabulary
 
@@ -177,7 +178,7 @@ def command(
 
 def _say_how_many(photos: int, shard: Shard | None, everywhere: int) -> None:
     part = f": part {shard.index} of {shard.count} of {everywhere}" if shard else ""
-    console.note(f"{photos} photo{'' if photos == 1 else 's'} to segment{part}")
+    console.note(f"{quantity(photos, 'photo')} to segment{part}")
     if shard is None and SLURM_INDEX in os.environ:
         console.note(
             f"{SLURM_INDEX} is set, but this task does the work of all: "

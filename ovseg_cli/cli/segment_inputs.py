@@ -104,17 +104,10 @@ def _refuse_ends(data: bytes, null: bool) -> None:
 def _is_gone(text: str) -> bool:
     """Whether an input is the name of a file or folder that is not there, and nothing else."""
     from ovseg_cli.media.folders import is_pattern
+    from ovseg_cli.media.inputs import is_gone
     from ovseg_cli.storage.inputs import is_stored
 
-    if not text or is_stored(text) or is_pattern(text):
-        return False
-    try:
-        os.lstat(text)
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError):  # no file can be called so
-        return False
-    return False
+    return not is_stored(text) and not is_pattern(text) and is_gone(text)
 
 
 def _exists(text: str) -> bool:

@@ -25,7 +25,7 @@ from ovseg_cli.exports import OVERLAY
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.media.images import MAX_PIXELS, read_image
 from ovseg_cli.media.window import Window
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, quantity
 from ovseg_cli.run_folder.layout import EXPORTS
 from ovseg_cli.run_folder.tables import ClassTotal, areas_of
 from ovseg_cli.segmentation import percentage
@@ -148,7 +148,7 @@ class _Run:
             return "interrupted", interruption.exit_code
         if self.too_many_failed and self.not_processed:
             console.error(
-                f"stopped by --max-errors after {self.report.failed} failures: "
+                f"stopped by --max-errors after {quantity(self.report.failed, 'failure')}: "
                 "mend their cause, then run the same command with --resume"
             )
             return "stopped", 1

@@ -19,6 +19,7 @@ from ovseg_cli.cli.options import (
 )
 from ovseg_cli.cli.vocabulary_echo import echo_vocabulary
 from ovseg_cli.errors import InputError, UsageError
+from ovseg_cli.printable import quantity
 from ovseg_cli.vocabulary import Vocabulary
 
 DEFAULT_OUTPUT = "ovseg-video"
@@ -164,12 +165,12 @@ def command(
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
-    video_plan.check_clips(clips)
+    there = video_plan.there_of(clips)
     if vocabulary is None:
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_clips
 
         unread: list[InputError] = []
-        vocabulary = auto_vocabulary(compute, sample_clips(clips, unread), unread, other)
+        vocabulary = auto_vocabulary(compute, sample_clips(there, unread), unread, other)
     labelled = with_other(vocabulary, other)
     check_saves(saves, labelled)
     plan = video_plan.Plan(
@@ -201,5 +202,5 @@ def command(
     )
     video_plan.check(plan)
     echo_vocabulary(labelled, other, compute.rivals)
-    console.note(f"{len(clips)} clip{'' if len(clips) == 1 else 's'} to segment")
+    console.note(f"{quantity(len(clips), 'clip')} to segment")
     return video_run.execute(plan)

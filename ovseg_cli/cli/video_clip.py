@@ -32,7 +32,7 @@ from ovseg_cli.media.numbered_pictures import pictures_version
 from ovseg_cli.media.video import open_video
 from ovseg_cli.media.video_source import Video, without_credentials
 from ovseg_cli.media.window import Window
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, quantity
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Segmenter
@@ -135,7 +135,7 @@ class Clip:
         held, anew = self.folder.holds_results(), self.plan.overwrite
         self.before = self.folder.open(origin, metadata, video.info.rate, anew=anew)
         if self.before:
-            console.note(f"{printable(self.shown)}: goes on after {self.before} frames")
+            console.note(f"{printable(self.shown)}: goes on after {quantity(self.before, 'frame')}")
         elif held and not anew:
             console.note(f"{printable(self.shown)}: begins anew: {self.folder.why_anew(origin)}")
         device = str(self.segmenter.model.device)
@@ -304,10 +304,12 @@ class Clip:
         seconds = time.perf_counter() - self.clock
         most = self.plan.choice.most
         if status == "complete" and most is not None and self.segmented < most and not self.before:
-            console.note(f"the clip ended after {self.segmented} of at most {most} frames")
+            console.note(
+                f"the clip ended after {self.segmented} of at most {quantity(most, 'frame')}"
+            )
         speed = f", {self.segmented / seconds:.1f} a second" if self.segmented else ""
         lost = f", {self.dropped} dropped" if self.dropped else ""
         console.note(
-            f"{printable(self.shown)}: {self.folder.count} frames in {seconds:.1f} s{speed}{lost}"
-            f": {printable(str(self.plan.out / self.name))}.*"
+            f"{printable(self.shown)}: {quantity(self.folder.count, 'frame')} in {seconds:.1f} s"
+            f"{speed}{lost}: {printable(str(self.plan.out / self.name))}.*"
         )

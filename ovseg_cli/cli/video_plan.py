@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovseg_cli.cli import console
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.clips.choice import Choice
 from ovseg_cli.clips.folder import ClipFolder
 from ovseg_cli.clips.names import clip_names, is_clip_name, is_stream
 from ovseg_cli.errors import UsageError
 from ovseg_cli.media.camera import CAMERA
+from ovseg_cli.media.inputs import is_gone
 from ovseg_cli.media.video import check_source
 from ovseg_cli.media.video_source import without_credentials
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.journal import Journal
 from ovseg_cli.run_folder.layout import CLASSES, CLIPS, REPORT, STATE
 from ovseg_cli.run_folder.tables import holds_other_names
@@ -60,12 +62,20 @@ class Plan:
         return ClipFolder(self.out, name, self.saves, self.labelled)
 
 
-def check_clips(clips: Sequence[str]) -> None:
-    """Raise UsageError for what is not there, or can be no video."""
+def there_of(clips: Sequence[str]) -> list[str]:
+    """The clips that are there; of the others a warning tells, for they will fail by name.
+
+    Raises UsageError for what can be no video, and where no clip is there.
+    """
     if clips.count("-") > 1:
         raise UsageError("- (a video on standard input) can be given once")
-    for source in clips:
+    gone = [source for source in clips if not is_stream(source) and is_gone(source)]
+    there = [source for source in clips if source not in gone]
+    for source in there or clips:
         check_source(source)
+    if gone:  # as a file that vanishes after the shell has listed it: the others are not lost
+        console.warning(f"not there, so that they will fail: {some_of(gone)}")
+    return there
 
 
 def check(plan: Plan) -> None:
@@ -89,7 +99,8 @@ def _check_inputs(plan: Plan) -> None:
     inputs: dict[tuple[int, int], str] = {}  # by what they are and lie in
     for source in itertools.filterfalse(is_stream, plan.clips):
         for way in (Path(source).absolute(), Path(source).resolve()):
-            inputs |= {_identity(place): source for place in (way, *way.parents)}
+            there = filter(Path.exists, (way, *way.parents))
+            inputs |= {_identity(place): source for place in there}
     for name in clip_names(plan.clips):
         for place in filter(Path.exists, plan.folder(name).places()):
             if _identity(place) in inputs:

@@ -6,7 +6,7 @@ import re
 
 from ovseg_cli.cli import console
 from ovseg_cli.names.rivals import competing
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, quantity
 from ovseg_cli.vocabulary import Vocabulary
 
 _LATIN = re.compile("[A-Za-z]")
@@ -50,6 +50,6 @@ def echo_rivals(rivals: Vocabulary, own: Vocabulary, other: str | None) -> None:
     what = "stays unlabelled" if other is None else f'is "{printable(other)}"'
     left_out = len(rivals) - count
     console.note(
-        f"{count} more name{'' if count == 1 else 's'} to compete with: what they win {what}"
+        f"{quantity(count, 'more name')} to compete with: what they win {what}"
         + (f"; {left_out} left out, which mean one of the classes" if left_out else "")
     )

@@ -75,6 +75,17 @@ def open_photo(path: str | Path) -> BinaryIO:
     return open(path, "rb")
 
 
+def is_gone(path: str) -> bool:
+    """Whether no file or folder is there that could be; what none can be called is not gone."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return bool(path)
+    except (OSError, ValueError):  # no file can be called so
+        return False
+    return False
+
+
 @dataclass(frozen=True)
 class InputState:
     """What tells whether an input has changed since it was read."""

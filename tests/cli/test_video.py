@@ -412,6 +412,18 @@ def test_what_is_no_video_fails_by_name_and_the_next_goes_on(
     assert report(tmp_path)["status"] == "complete"
 
 
+def test_of_several_clips_one_that_is_gone_fails_by_name(video, clip, tmp_path):
+    ended = video("gone.mp4", clip, "--save", "stats")
+    assert ended.code == 1
+    assert "not there, so that they will fail: gone.mp4" in ended.err
+    assert "no such video: gone.mp4" in ended.err
+    assert report(tmp_path)["status"] == "complete"
+    assert report(tmp_path, "gone")["status"] == "failed"
+    (tmp_path / "gone.mp4").write_bytes(clip.read_bytes())  # it has come after all
+    assert video("gone.mp4", clip, "--save", "stats", "--resume").code == 0
+    assert report(tmp_path, "gone")["status"] == "complete"
+
+
 def test_a_part_without_frames(video, clip, tmp_path):
     ended = video(clip, "--start", "1:00")
     assert ended.code == 1
