@@ -27,7 +27,8 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.importing import read_tensors
 from ovseg_cli.masks import mask_files
 from ovseg_cli.masks.mask_files import MOST, MaskFiles
-from ovseg_cli.media.images import HEAVY_PIXELS, MAX_PIXELS, read_image, read_values
+from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
+from ovseg_cli.media.picture_formats import HEAVY_PIXELS
 from ovseg_cli.media.video import open_video
 from ovseg_cli.model.build import build
 from ovseg_cli.report.thumbnails import write_thumbnails

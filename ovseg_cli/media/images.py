@@ -1,11 +1,9 @@
 """Photos of any kind, whole or broken -> Frame, with Pillow only."""
 
-import importlib
 import io
-import math
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -14,34 +12,18 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame, ReducedFrame
 from ovseg_cli.media.conversion import by_strips, grey, over_white, strips, value_range
 from ovseg_cli.media.inputs import ImageInput, find_images, open_photo
+from ovseg_cli.media.picture_formats import HEAVY_PIXELS, open_picture
 from ovseg_cli.printable import printable
 
 __all__ = ["MAX_PIXELS", "ImageInput", "find_images", "read_image", "read_opacity", "read_values"]
 
 MAX_PIXELS = 178_956_970  # what Pillow itself would refuse
-# Less of those whose decoders take 16 bytes a pixel and more, where nobody asks for another limit:
-# a file of 2 kB can be a picture of that size.
-HEAVY_PIXELS = {"WEBP": 80_000_000, "JPEG2000": 80_000_000, "AVIF": 80_000_000}
-_LARGEST_TILE = 1 << 25  # pixels; of TIFFs, which may be larger than their pictures
 AMPLE = 2  # a photo made smaller is still at least so many times as large as a network needs it
-
-# In the order in which a file is tried. Left out are formats that start other programs (EPS) or
-# that accept any bytes (TGA).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
-for _plugin in ("Jpeg", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Jpeg2K", "Avif"):
-    with suppress(ImportError):  # AVIF came with Pillow 11.3
-        importlib.import_module(f"PIL.{_plugin}ImagePlugin")
-
-# Pillow takes memory for pictures in blocks, usually of 16 MB; what is freed in such pieces glibc
-# keeps for the thread that had it. Large pieces go back: a folder of photos of 100 megapixels takes
-# 3.6 GB with these, 4.8 without.
-Image.core.set_block_size(64 << 20)
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {  # its values -> what brings the photo upright
@@ -83,7 +65,7 @@ def read_image(
         naming(name),
         path.open() if isinstance(path, ImageInput) else open_photo(path) as file,
     ):
-        image = _open(file)
+        image = open_picture(file)
         width, height = image.size
         limit = _limit(image, max_pixels)
         if width * height > limit:
@@ -154,7 +136,7 @@ def _reduced(content: bytes, reduction: int, exif: bool, name: str) -> ReducedFr
     Its content is kept until its own pixels are asked for, so that they are the same photo's,
     whatever became of the file.
     """
-    image = _open(io.BytesIO(content))
+    image = open_picture(io.BytesIO(content))
     width, height = image.size
     size_hw = _upright_size(image, exif)
     drafted = image.draft(None, (width // reduction, height // reduction))
@@ -176,7 +158,7 @@ def _upright_size(image: Image.Image, exif: bool) -> Size:
 
 def _decoded(content: bytes, exif: bool, name: str) -> np.ndarray:
     with naming(name):
-        return _pixels(_open(io.BytesIO(content)), exif)
+        return _pixels(open_picture(io.BytesIO(content)), exif)
 
 
 def _pixels(image: Image.Image, exif: bool) -> np.ndarray:
@@ -195,51 +177,16 @@ def _array(rgb: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _open(file: IO[bytes]) -> Image.Image:
-    """Read the header. Unlike Image.open, leaves judging the size to us, and does so silently."""
-    prefix = file.read(16)
-    if len(prefix) < 8:
-        raise InputError(f"its {len(prefix)} bytes are too few for an image")
-    failure: Exception | None = None
-    for name in FORMATS:
-        factory, accept = Image.OPEN.get(name, (None, None))
-        if factory is None or (accept is not None and accept(prefix) is not True):
-            continue
-        try:
-            file.seek(0)
-            image = factory(file, "")
-            _require_small_tiles(image)
-            return image
-        except Exception as error:
-            failure = error
-    if failure is not None:
-        raise failure
-    raise InputError("not an image in a format that can be read (JPEG, PNG, WebP, TIFF, ...)")
-
-
-def _require_small_tiles(image: Image.Image) -> None:
-    """Raise InputError for a TIFF whose tiles hold far more than its picture.
-
-    Its decoder takes memory for a whole tile, and unpacks it, however little of it is in use.
-    """
-    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-    width, height = tags.get(TILEWIDTH), tags.get(TILELENGTH)
-    if isinstance(width, int) and isinstance(height, int):
-        whole = math.prod(-(-side // 16) * 16 for side in image.size)  # in one tile
-        if width * height > max(_LARGEST_TILE, whole):
-            raise InputError(f"its tiles of {width}×{height} pixels are far larger than the photo")
-
-
 def format_of(path: Path) -> str:
     """What Pillow calls the format of a photo; raises InputError where it is none."""
     with _as_input_error(), open_photo(path) as file:
-        return _open(file).format or ""
+        return open_picture(file).format or ""
 
 
 def is_turned(path: Path) -> bool:
     """Whether a photo's EXIF orientation turns it; raises InputError where it is no photo."""
     with naming(str(path)), open_photo(path) as file:
-        return _orientation(_open(file)) in _TURNS
+        return _orientation(open_picture(file)) in _TURNS
 
 
 def read_values(
@@ -255,7 +202,7 @@ def read_values(
         _as_input_error(),
         open_photo(source) if isinstance(source, str | Path) else source as file,
     ):
-        image = _open(file)
+        image = open_picture(file)
         if image.width * image.height > _limit(image, max_pixels):
             raise InputError(f"{image.width}×{image.height} pixels are too many")
         if mode is not None:
@@ -279,7 +226,7 @@ def read_opacity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | No
     None where it is opaque by its kind. Raises InputError, and nothing else.
     """
     with naming(str(path)), open_photo(path) as file:
-        image = _open(file)
+        image = open_picture(file)
         if image.width * image.height > _limit(image, max_pixels):
             raise InputError(f"{image.width}×{image.height} pixels are too many")
         image.load()  # a PNG may say only behind its pixels that it is to be turned

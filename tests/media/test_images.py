@@ -12,7 +12,8 @@ from PIL import Image, ImageCms
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import FORMATS, MAX_PIXELS, frame_of, read_image
+from ovseg_cli.media.images import MAX_PIXELS, frame_of, read_image
+from ovseg_cli.media.picture_formats import FORMATS
 
 # What Pillow says about damaged metadata; the command line silences it, too.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
