@@ -8,7 +8,8 @@ from pathlib import Path
 from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable
 
-# HEIC cannot be read, yet counts: better to fail by name than to be passed over in silence.
+# HEIC counts even where the extra that reads it is not installed: better to fail by name than to be
+# passed over in silence.
 # fmt: off
 SUFFIXES = (
     ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",

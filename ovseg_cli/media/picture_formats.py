@@ -12,7 +12,7 @@ from ovseg_cli.errors import InputError
 
 # In the order in which a file is tried. Left out are formats that start other programs (EPS) or
 # that accept any bytes (TGA).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 for _plugin in ("Jpeg", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Jpeg2K", "Avif"):
     with suppress(ImportError):  # AVIF came with Pillow 11.3
         importlib.import_module(f"PIL.{_plugin}ImagePlugin")
@@ -21,6 +21,13 @@ for _plugin in ("Jpeg", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Jpeg2K", "A
 # another limit: a file of 2 kB can be a picture of that size.
 HEAVY_PIXELS = {"WEBP": 80_000_000, "JPEG2000": 80_000_000, "AVIF": 80_000_000}
 _LARGEST_TILE = 1 << 25  # pixels; of TIFFs, which may be larger than their pictures
+
+# How files of other kinds begin, behind their first four bytes or with them: pictures of phones
+# (HEIC), of which "mif1" and "msf1" may be AVIF, too; and films.
+_BRANDS = b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split()
+_HEIF = tuple(b"ftyp" + brand for brand in _BRANDS)
+_FILM = tuple(b"ftyp" + brand for brand in b"iso mp4 avc1 M4V qt 3g dash MSNV f4v".split())
+_OTHER_FILMS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba")  # Matroska, Flash, MPEG
 
 # Pillow takes memory for pictures in blocks, usually of 16 MB; what is freed in such pieces glibc
 # keeps for the thread that had it. Large pieces go back: a folder of photos of 100 megapixels takes
@@ -36,6 +43,7 @@ def open_picture(file: IO[bytes]) -> Image.Image:
     prefix = file.read(16)
     if len(prefix) < 8:
         raise InputError(f"its {len(prefix)} bytes are too few for an image")
+    lacking = prefix.startswith(_HEIF, 4) and not _has_heif()
     failure: Exception | None = None
     for name in FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
@@ -48,9 +56,33 @@ def open_picture(file: IO[bytes]) -> Image.Image:
             return image
         except Exception as error:
             failure = error
+    if lacking:
+        raise InputError("a HEIC picture, which needs: pip install 'ovseg-cli[heic]'")
     if failure is not None:
         raise failure
+    if _is_film(prefix):
+        raise InputError("a video, not an image: 'ovseg video' takes it")
     raise InputError("not an image in a format that can be read (JPEG, PNG, WebP, TIFF, ...)")
+
+
+def _has_heif() -> bool:
+    """Whether Pillow reads HEIF, which it learns here where the extra is installed."""
+    if "HEIF" not in Image.OPEN:
+        with suppress(ImportError):
+            from pi_heif import register_heif_opener
+
+            # One picture, by one thread: others are at work beside it.
+            options = {"thumbnails": False, "depth_images": False, "aux_images": False}
+            register_heif_opener(decode_threads=1, **options)
+    return "HEIF" in Image.OPEN
+
+
+def _is_film(prefix: bytes) -> bool:
+    return (
+        prefix.startswith(_OTHER_FILMS)
+        or prefix.startswith(_FILM, 4)
+        or (prefix.startswith(b"RIFF") and prefix.startswith(b"AVI ", 8))
+    )
 
 
 def _require_small_tiles(image: Image.Image) -> None:

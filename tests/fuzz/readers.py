@@ -1,8 +1,10 @@
 """All that reads bytes from elsewhere, with valid files of each kind to begin from."""
 
+import importlib.util
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -100,6 +102,8 @@ def _images(folder: Path) -> Read:
     for name, (image, options) in kinds.items():
         if Path(name).suffix in Image.registered_extensions():
             image.save(folder / name, **options)
+    if importlib.util.find_spec("pi_heif"):
+        shutil.copy(Path(__file__).parents[1] / "media/turned.heic", folder)
 
     def read(path: Path) -> None:
         read_image(path)

@@ -3,8 +3,10 @@ import io
 import os
 import random
 import struct
+import sys
 import threading
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -334,8 +336,51 @@ def test_16_bit_rgb_png(tmp_path):
     assert np.abs(read_image(tmp_path / "a.png").pixels - expected).max() <= 1
 
 
+class TestPhones:
+    """HEIC, by an extra."""
+
+    @pytest.fixture
+    def turned(self):
+        """Made with pillow-heif: 64×48 pixels, the left half red, to be turned clockwise."""
+        return Path(__file__).parent / "turned.heic"
+
+    @pytest.mark.parametrize("exif", [True, False])
+    def test_it_is_upright(self, turned, exif):
+        pytest.importorskip("pi_heif")
+        pixels = read_image(turned, exif=exif).pixels.astype(int)
+        assert pixels.shape == (64, 48, 3)
+        assert np.abs(pixels[:28] - (220, 30, 30)).max() < 12
+        assert np.abs(pixels[-28:] - (30, 60, 220)).max() < 12
+
+    def test_without_the_extra_it_is_said_what_lacks(self, turned, monkeypatch):
+        monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+        monkeypatch.setitem(sys.modules, "pi_heif", None)
+        with pytest.raises(InputError, match=r"turned\.heic: a HEIC picture.*ovseg-cli\[heic\]"):
+            read_image(turned)
+
+    def test_one_that_is_cut_off(self, turned, tmp_path):
+        pytest.importorskip("pi_heif")
+        for end in range(8, turned.stat().st_size, 40):
+            (tmp_path / "a.heic").write_bytes(turned.read_bytes()[:end])
+            with pytest.raises(InputError, match=r"a\.heic: "):
+                read_image(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(b"\0\0\0\x20ftyp" + brand for brand in (b"isom", b"mp42", b"qt  ", b"M4V ")),
+        *(b"\x1aE\xdf\xa3", b"RIFF\0\0\0\0AVI LIST"),
+    ],
+)
+def test_a_film_is_called_one(tmp_path, start):
+    (tmp_path / "a.jpg").write_bytes(start + bytes(40))
+    with pytest.raises(InputError, match="'ovseg video' takes it"):
+        read_image(tmp_path / "a.jpg")
+
+
 def test_all_formats_have_a_reader():
-    optional = {"AVIF", "WEBP", "JPEG2000"}  # left out of some builds of Pillow
+    optional = {"AVIF", "WEBP", "JPEG2000", "HEIF"}  # left out of some builds of Pillow
     assert set(FORMATS) - optional <= set(Image.OPEN)
 
 
