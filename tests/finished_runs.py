@@ -10,8 +10,8 @@ from ovseg_cli.formats import FORMATS, export
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.json_files import write_json
-from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.media.inputs import InputState
+from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary

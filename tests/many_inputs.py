@@ -15,7 +15,7 @@ from mock_segmenter import MockModel, MockSegmenter, make_photo
 from ovseg_cli.batch import options as batch_options
 from ovseg_cli.batch import run as batch
 from ovseg_cli.exports import select
-from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.vocabulary import Vocabulary
 

@@ -6,7 +6,7 @@ import pytest
 
 from ovseg_cli.errors import VocabularyError
 from ovseg_cli.run_folder import tables
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.segmentation import ClassArea
 from ovseg_cli.vocabulary import ClassName, Vocabulary
 from ovseg_cli.vocabulary_files import read

@@ -4,9 +4,9 @@ import errno
 from dataclasses import dataclass, field
 
 from ovseg_cli.errors import OutputError, OvsegError
-from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.printable import printable
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _RUN_WIDE = (*_FULL, errno.EROFS)

@@ -14,8 +14,8 @@ from ovseg_cli.batch.read_ahead import ReadAhead
 from ovseg_cli.batch.results import ImageResult, is_out_of_memory, is_run_wide, reason_of
 from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.media.inputs import InputState
+from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.vocabulary import Vocabulary

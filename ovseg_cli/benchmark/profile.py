@@ -17,7 +17,8 @@ from ovseg_cli.benchmark.figure import HIGHER, LOWER, Figure
 from ovseg_cli.benchmark.spans import Span, Tracer
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import OvsegError
-from ovseg_cli.media.images import ImageInput, read_image
+from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation
 

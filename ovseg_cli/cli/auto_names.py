@@ -20,7 +20,7 @@ from ovseg_cli.vocabulary import Vocabulary, comparable
 
 if TYPE_CHECKING:
     from ovseg_cli.frame import Frame
-    from ovseg_cli.media.images import ImageInput
+    from ovseg_cli.media.inputs import ImageInput
 
 _NOTHING = "none of the nouns"
 _CLIP_FRAMES = 16  # of each clip that are looked at

@@ -98,7 +98,7 @@ def execute(request: Request) -> int:
 
 
 def _photos(request: Request) -> tuple[Path, ...]:
-    from ovseg_cli.media.images import find_images
+    from ovseg_cli.media.inputs import find_images
 
     return tuple(image.path for image in find_images(request.inputs)) if request.inputs else ()
 

@@ -14,7 +14,7 @@ from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import some_of
 
 if TYPE_CHECKING:
-    from ovseg_cli.media.images import ImageInput
+    from ovseg_cli.media.inputs import ImageInput
 
 
 def find(
@@ -32,7 +32,7 @@ def find(
     what is named must all be there, for the parts of a run are cut from one list. Raises UsageError
     where there is none.
     """
-    from ovseg_cli.media.images import find_images
+    from ovseg_cli.media.inputs import find_images
     from ovseg_cli.storage.inputs import expand, expand_listed
     from ovseg_cli.storage.store import is_url
 

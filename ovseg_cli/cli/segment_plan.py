@@ -8,7 +8,7 @@ from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.engine_options import Engine
 from ovseg_cli.cli.option_types import ErrorLimit
 from ovseg_cli.formats import Format
-from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.run_folder.shard import Division, Shard
 from ovseg_cli.storage.destination import Destination

@@ -93,7 +93,7 @@ def propose_command(inputs: tuple[str, ...], recursive: bool, compute: Compute) 
       ovseg vocab propose photos > names.txt
     """
     from ovseg_cli.cli.auto_names import proposals, sample_photos
-    from ovseg_cli.media.images import find_images
+    from ovseg_cli.media.inputs import find_images
 
     for option, given in (("--exemplar", compute.exemplars), ("--rivals", compute.rivals)):
         if given:

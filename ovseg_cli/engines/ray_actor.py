@@ -21,8 +21,7 @@ from ovseg_cli.cores import keep_freed_memory, share_cores
 from ovseg_cli.engines.ray_cluster import load_ray
 from ovseg_cli.errors import OvsegError
 from ovseg_cli.exports import Writer
-from ovseg_cli.media.images import ImageInput
-from ovseg_cli.media.inputs import InputState
+from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.storage.destination import Destination
 
 PORTION = 64  # photos that are given to an actor at once, at most

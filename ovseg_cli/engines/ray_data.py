@@ -24,7 +24,7 @@ from ovseg_cli.engines.ray_actor import (
 )
 from ovseg_cli.engines.ray_cluster import Pool, alive, connected, load_ray, plan_pool
 from ovseg_cli.errors import OvsegError
-from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.destination import Destination
 

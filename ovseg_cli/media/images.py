@@ -16,11 +16,9 @@ from PIL.PngImagePlugin import PngImageFile
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame, ReducedFrame
 from ovseg_cli.media.conversion import by_strips, grey, over_white, strips, value_range
-from ovseg_cli.media.inputs import ImageInput, find_images, open_photo
+from ovseg_cli.media.inputs import ImageInput, open_photo
 from ovseg_cli.media.picture_formats import HEAVY_PIXELS, open_picture
 from ovseg_cli.printable import printable
-
-__all__ = ["MAX_PIXELS", "ImageInput", "find_images", "read_image", "read_opacity", "read_values"]
 
 MAX_PIXELS = 178_956_970  # what Pillow itself would refuse
 AMPLE = 2  # a photo made smaller is still at least so many times as large as a network needs it

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovseg_cli.data.pixel_set import PixelSet, read_ids
 from ovseg_cli.errors import UsageError
-from ovseg_cli.evaluation import ConfusionMatrix
+from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.exports import UNLABELED_16
 from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun

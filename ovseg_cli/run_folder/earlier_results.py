@@ -12,7 +12,8 @@ from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import WRITERS
 from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.run_folder import layout, parts
-from ovseg_cli.run_folder.journal import Entry, Journal
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.whole_files import is_temporary, left_over, remove, require_writable, stays_inside
 
 

@@ -16,8 +16,8 @@ from ovseg_cli.json_files import open_regular, read_json
 from ovseg_cli.links import first_link
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder import layout, tables
-from ovseg_cli.run_folder.journal import Entry, Journal
-from ovseg_cli.run_folder.journal_entry import is_sound
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.journal_entry import Entry, is_sound
 from ovseg_cli.run_folder.noted_areas import ids_fit
 from ovseg_cli.vocabulary import ClassName, Vocabulary
 from ovseg_cli.whole_files import stays_inside

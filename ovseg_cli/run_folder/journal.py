@@ -29,8 +29,6 @@ import numpy as np
 from ovseg_cli.run_folder.journal_entry import LAST_ORDER, Entry, entry_of, head_of
 from ovseg_cli.whole_files import output_errors
 
-__all__ = ["Entry", "Journal", "run_fingerprint"]
-
 SYNC_ENTRIES = 64  # lines that are written before they are forced to the disk, at most
 SYNC_SECONDS = 1.0  # after which the next line forces them
 _UNSETTLED = 1 << 16  # new entries that are kept apart from the sorted ones

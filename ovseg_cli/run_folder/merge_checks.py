@@ -11,7 +11,7 @@ from typing import Any
 from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.finished_run import is_end_of, read_classes, recorded_failures
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.parts import Part
 
 _OWN_AFFAIR = ("batch_size", "workers", "shard")  # options that may differ between parts

@@ -14,7 +14,8 @@ from ovseg_cli.links import first_link, refuse_links
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder import tables
 from ovseg_cli.run_folder.finished_run import fits_classes, read_classes, vocabulary_of
-from ovseg_cli.run_folder.journal import Entry, Journal
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.layout import STATE
 from ovseg_cli.run_folder.merge_checks import (
     assemble,

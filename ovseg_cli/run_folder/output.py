@@ -15,7 +15,8 @@ from ovseg_cli.links import refuse_links
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder import earlier_results, layout, tables
-from ovseg_cli.run_folder.journal import Entry, Journal
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.noted_areas import ids_fit, noted
 from ovseg_cli.run_folder.run_lock import WHOLE, holding, require_free
 from ovseg_cli.run_folder.superseded import Files, is_repeated, outdated, still_good

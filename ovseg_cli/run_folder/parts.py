@@ -19,7 +19,7 @@ from typing import Any
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.json_files import open_regular, parse_json, read_json, write_json
-from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder import layout
 from ovseg_cli.run_folder.shard import Division, Shard, divide

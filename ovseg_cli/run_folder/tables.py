@@ -12,7 +12,7 @@ from typing import TextIO
 from ovseg_cli.json_files import read_json, write_json
 from ovseg_cli.render import palette
 from ovseg_cli.run_folder import layout
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.noted_areas import class_areas
 from ovseg_cli.segmentation import UNLABELED, ClassArea, class_name
 from ovseg_cli.vocabulary import Vocabulary

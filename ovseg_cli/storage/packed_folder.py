@@ -25,7 +25,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder import layout, tables
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.segmentation import Segmentation, class_name
 from ovseg_cli.vocabulary import Vocabulary

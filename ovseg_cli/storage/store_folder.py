@@ -17,10 +17,10 @@ from pathlib import Path
 
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import WRITERS, Writer
-from ovseg_cli.media.images import ImageInput
+from ovseg_cli.media.inputs import ImageInput
 from ovseg_cli.run_folder import layout, tables
 from ovseg_cli.run_folder.earlier_results import files_of
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.store import Store
 from ovseg_cli.vocabulary import Vocabulary

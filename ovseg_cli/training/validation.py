@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ovseg_cli.data.pixel_set import PixelSet, named_set
 from ovseg_cli.data.transforms import resize_photo
-from ovseg_cli.evaluation import ConfusionMatrix
+from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.score_map import score_map

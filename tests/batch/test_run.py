@@ -15,7 +15,7 @@ from ovseg_cli.batch.options import BatchOptions
 from ovseg_cli.batch.results import RunReport
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import select
-from ovseg_cli.media.images import find_images
+from ovseg_cli.media.inputs import find_images
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.vocabulary import Vocabulary
 

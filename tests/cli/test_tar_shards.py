@@ -18,8 +18,7 @@ from PIL import Image
 from ovseg_cli.errors import InputError
 from ovseg_cli.exports import select
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.images import ImageInput
-from ovseg_cli.media.inputs import InputState
+from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.storage import packed_folder
 from ovseg_cli.storage.inputs import expand_braces

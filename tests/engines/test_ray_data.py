@@ -24,7 +24,7 @@ from ovseg_cli.engines import ray_actor, ray_cluster, ray_data
 from ovseg_cli.engines.ray_cluster import Pool, connected, load_ray, plan_pool
 from ovseg_cli.errors import OvsegError, UsageError
 from ovseg_cli.exports import select
-from ovseg_cli.media.images import find_images
+from ovseg_cli.media.inputs import find_images
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.destination import Destination
 from ovseg_cli.vocabulary import Vocabulary

@@ -7,7 +7,8 @@ from PIL import Image
 
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.media.images import read_image
-from ovseg_cli.run_folder.journal import Entry, Journal
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.journal_entry import Entry
 
 
 @pytest.mark.parametrize("name", ["天空", "CIEL", " ciel "])

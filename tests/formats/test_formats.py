@@ -7,7 +7,8 @@ from PIL import Image
 
 from ovseg_cli.errors import InputError, OutputError, UsageError
 from ovseg_cli.formats import FORMATS, discard_exports, select
-from ovseg_cli.run_folder.journal import Entry, Journal
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.journal_entry import Entry
 
 
 def files_in(folder):

@@ -345,7 +345,7 @@ def _runs(folder: Path) -> Read:
     from ovseg_cli.formats import FORMATS, export
     from ovseg_cli.formats.labelled import LabelledRun
     from ovseg_cli.formats.options import ExportOptions
-    from ovseg_cli.media.images import ImageInput
+    from ovseg_cli.media.inputs import ImageInput
     from ovseg_cli.report.page import write_page
     from ovseg_cli.report.thumbnails import write_thumbnails
     from ovseg_cli.run_folder.finished_run import read_run

@@ -8,7 +8,8 @@ import pytest
 from ovseg_cli.errors import UsageError
 from ovseg_cli.media import inputs
 from ovseg_cli.media.folders import is_image_name
-from ovseg_cli.media.images import find_images, read_image
+from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import find_images
 
 
 def make(folder: Path, *names: str) -> Path:

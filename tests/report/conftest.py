@@ -9,9 +9,9 @@ import pytest
 from mock_segmenter import MockModel, MockSegmenter, colored
 
 from ovseg_cli.exports import select
-from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.media.inputs import InputState
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import ImageInput, InputState
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.run_folder.tables import write_classes
 from ovseg_cli.vocabulary import Vocabulary

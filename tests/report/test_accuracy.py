@@ -10,7 +10,7 @@ from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import UsageError
 from ovseg_cli.report import accuracy
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, read_run
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 
 
 @pytest.fixture

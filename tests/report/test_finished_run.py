@@ -7,10 +7,10 @@ import pytest
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.formats.labelled import LabelledRun
-from ovseg_cli.media.images import ImageInput
-from ovseg_cli.media.inputs import InputState
+from ovseg_cli.media.inputs import ImageInput, InputState
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, read_run
-from ovseg_cli.run_folder.journal import Entry, Journal
+from ovseg_cli.run_folder.journal import Journal
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.vocabulary import Vocabulary
 

@@ -11,7 +11,8 @@ import pytest
 
 import ovseg_cli.run_folder.journal as journal_module
 from ovseg_cli.errors import OutputError
-from ovseg_cli.run_folder.journal import SYNC_ENTRIES, Entry, Journal, run_fingerprint
+from ovseg_cli.run_folder.journal import SYNC_ENTRIES, Journal, run_fingerprint
+from ovseg_cli.run_folder.journal_entry import Entry
 
 ENTRY = Entry(
     rel="a/b",

@@ -9,9 +9,9 @@ from mock_segmenter import make_photo
 
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.exports import select
-from ovseg_cli.media.images import ImageInput, read_image
-from ovseg_cli.media.inputs import InputState
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.media.images import read_image
+from ovseg_cli.media.inputs import ImageInput, InputState
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.run_folder.superseded import outdated, still_good
 from ovseg_cli.segmentation import Segmentation

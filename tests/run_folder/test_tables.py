@@ -6,7 +6,7 @@ import pytest
 
 from ovseg_cli.render import palette
 from ovseg_cli.run_folder import tables
-from ovseg_cli.run_folder.journal import Entry
+from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.vocabulary import ClassName, Vocabulary
 
 VOCABULARY = Vocabulary(["sky", "=cmd()|sum", 'a "quoted", name', "line\nbreak"])
