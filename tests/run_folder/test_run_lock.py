@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 import re
@@ -104,6 +105,15 @@ def test_nothing_is_left(tmp_path):
     assert not (tmp_path / "out").exists() or os.name == "nt"
 
 
+@pytest.fixture
+def context():
+    """Processes that are forked."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("needs fork")
+    gc.collect()  # a fork that frees what other tests left of FFmpeg waits for threads it has not
+    return multiprocessing.get_context("fork")
+
+
 def _count_up(out, turns, failures):
     for _ in range(turns):
         with suppress_usage(), holding(out, WHOLE):
@@ -114,11 +124,9 @@ def _count_up(out, turns, failures):
         failures.put(1)
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_never_two_at_once_though_the_file_comes_and_goes(tmp_path, monkeypatch):
+def test_never_two_at_once_though_the_file_comes_and_goes(tmp_path, monkeypatch, context):
     monkeypatch.setattr(run_lock, "_PAUSE", 0.0)
     (tmp_path / "number").write_text("0")
-    context = multiprocessing.get_context("fork")
     failures = context.Queue()
     processes = [context.Process(target=_count_up, args=(tmp_path, 60, failures)) for _ in "abc"]
     for process in processes:
@@ -163,9 +171,7 @@ class suppress_usage:
         return kind is UsageError
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_many_parts_that_begin_at_once_do_not_hinder_each_other(tmp_path):
-    context = multiprocessing.get_context("fork")
+def test_many_parts_that_begin_at_once_do_not_hinder_each_other(tmp_path, context):
     entered = context.Queue()
     processes = [context.Process(target=_enter, args=(tmp_path, i, entered)) for i in range(16)]
     for process in processes:
