@@ -9,10 +9,8 @@ thing is, the model may mark itself before the stage begins.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,92 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg_cli.data.batches import ImageBatch, PixelBatch, ViewStyle
-from ovseg_cli.data.bounds import COUNT, SEED, SHARE, SIDE, WEIGHT, require, require_scales
-from ovseg_cli.data.image_sampler import ImageSampler, check_markable
-from ovseg_cli.data.image_set import ImageSet, read_image_set
-from ovseg_cli.data.mixture import choose, shares_of
-from ovseg_cli.data.pixel_sampler import PixelSampler, class_weights
-from ovseg_cli.data.pixel_set import IGNORE, named_set
+from ovseg_cli.data.mixture import choose
+from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.data.transforms import jitter_colour, lose_colour, to_tensor
 from ovseg_cli.errors import UsageError
-from ovseg_cli.model.config import OtherWeight
 from ovseg_cli.model.network import Network, TextFeatures
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.criterion import soft_jaccard_loss
+from ovseg_cli.training.dense_config import GROUPS, DenseConfig, Phase
+from ovseg_cli.training.dense_data import DenseData
 from ovseg_cli.training.engine import weight_decay_groups
-from ovseg_cli.training.group_names import GroupNames, NamesConfig
-from ovseg_cli.training.kept import Kept
-from ovseg_cli.training.other_names import kinds_of
-from ovseg_cli.training.photo_marks import PhotoMarksConfig, stored_marks
-from ovseg_cli.training.picture_masks import PictureMasksConfig, stored_masks
 from ovseg_cli.training.true_masks import Encoded, look, mask_loss
 from ovseg_cli.training.validation import region_ious, val_sets
-
-GROUPS = 4  # data sets in one step: batch norm must not learn to tell them apart
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the run with views of one size."""
-
-    until: float  # share of all steps at which it ends; 1 of the last
-    size: int  # side of a view, pixels
-    batch: int  # views a step, a multiple of GROUPS
-    sets: dict[str, float]  # how often a group comes from each set
-    scales: tuple[float, float] = (0.5, 2.0)  # enlargement of a photo, smallest and largest
-
-    def __post_init__(self) -> None:
-        if self.batch < GROUPS or self.batch % GROUPS:
-            raise ValueError(f"batch is a multiple of {GROUPS}, not {self.batch}")
-        require(self, size=SIDE, until=SHARE)
-        require_scales("scales", self.scales)
-        shares_of(self.sets, self.sets)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenseConfig(NamesConfig):
-    """What the stage learns from."""
-
-    phases: tuple[Phase, ...]
-    pixel_sets: dict[str, str]  # folder -> split to train on
-    image_sets: dict[str, str] = field(default_factory=dict)
-    focus_share: float = 0.5  # views that aim at a class drawn evenly
-    paste_share: float = 0.0  # views into which a thing of another photo, of any set, is pasted
-    grey_share: float = 0.0  # views that are black and white
-    mix_shares: dict[str, float] = field(default_factory=dict)  # a set's views that are mixed
-    weight_power: float = 0.4  # of the class weights; 0 = none
-    weight_powers: dict[str, float] = field(default_factory=dict)  # of sets that have another
-    jaccard_weight: float = 0.0  # of the soft Jaccard loss beside the cross-entropy
-    mask_weight: float = 0.0  # of naming true masks through the class token; for a SAN
-    picture_scales: tuple[float, float] = (1.0, 1.0)  # enlargement in mosaics, drawn; at least
-    picture_masks: PictureMasksConfig | None = None  # how the model marks things in pictures
-    photo_marks: tuple[PhotoMarksConfig, ...] = ()  # what it marks in photos beside their names
-    guest_share: float = 0.0  # groups of photos into which guests are pasted, under their own names
-    guests: tuple[str, ...] = ()  # classes marked in pictures that no name of the photos means
-    # What non-object weighs in the losses of pixels, so that one feature serves few and many names.
-    other_weight: OtherWeight = field(default_factory=OtherWeight)
-    evaluate_size: int = 320  # shorter side of val photos
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.phases:
-            raise ValueError("phases: at least one is needed")
-        if self.phases[-1].until < 1:
-            raise ValueError(f"phases: the last one ends at {self.phases[-1].until}, not at 1.0")
-        known = {*self.pixel_sets, *self.image_sets}
-        unknown = {name for phase in self.phases for name in phase.sets} - known
-        if unknown:
-            raise ValueError(f"phases name sets that are not listed: {', '.join(sorted(unknown))}")
-        for key in ("weight_powers", "mix_shares"):
-            strangers = sorted(set(getattr(self, key)) - set(self.pixel_sets))
-            if strangers:
-                raise ValueError(f"{key}: {strangers[0]} is not among the pixel_sets")
-        require(self, focus_share=SHARE, paste_share=SHARE, grey_share=SHARE, guest_share=SHARE)
-        require(self, seed=SEED)
-        require(self, jaccard_weight=WEIGHT, mask_weight=WEIGHT, evaluate_size=COUNT)
-        require(self, mix_shares=SHARE, weight_power=WEIGHT, weight_powers=WEIGHT)
-        require_scales("picture_scales", self.picture_scales)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,61 +70,10 @@ class DenseStage:
             part.requires_grad_(True)
         model.text.non_object_embedding.requires_grad_(True)
         self.validation = val_sets(data, config.pixel_sets)
-        self.photos = {
-            name: PixelSampler(named_set(data, name, split))
-            for name, split in config.pixel_sets.items()
-        }
-        with_parts = kinds_of(config.other_names)  # a photo's clothes together show a person
-        for taker, giver in itertools.permutations(self.photos.values(), 2):
-            taker.borrow(giver, with_parts)
-        images = {
-            name: read_image_set(data / name, split) for name, split in config.image_sets.items()
-        }
-        marked = _marked(config, self.photos)
-        powers = {name: config.weight_power for name in self.photos} | config.weight_powers
-        self.names = GroupNames(
-            model,
-            config,
-            {name: (s.data.names, _weights(s, powers[name])) for name, s in self.photos.items()},
-            {name: pictures.names for name, pictures in images.items()},
-            device,
-            {name: marks.names for name, marks in marked.items()},
-        )
+        sets = DenseData(config, data)
+        self.names = sets.names(model, device)
         # Last, for it may take minutes: what is wrong with a recipe is said before.
-        parts = config.picture_masks.parts if config.picture_masks else ()
-        kinds = kinds_of(config.other_names, parts)
-        if config.picture_masks is not None:
-            for name, pictures in images.items():
-                check_markable(name, pictures)
-        _check_guests(config, images)
-        self.pictures = {
-            name: self._image_sampler(
-                name, pictures, kinds, Kept(out / f"{name}-masks.npz", origin)
-            )
-            for name, pictures in images.items()
-        }
-        for name, marks in marked.items():
-            photos, file = self.photos[name], Kept(out / f"{name}-marks.npz", origin)
-            photos.mark(stored_marks(model, photos, marks, file, device), len(marks.names))
-        for sampler in self.pictures.values():
-            guests = [i for i, name in enumerate(sampler.names) if name in config.guests]
-            for taker in self.photos.values():
-                taker.borrow(sampler, kinds)
-                taker.invite(sampler, guests)
-
-    def _image_sampler(
-        self, name: str, pictures: ImageSet, kinds: Mapping[str, Collection[str]], file: Kept
-    ) -> ImageSampler:
-        if self.config.picture_masks is None:
-            return ImageSampler(name, pictures)
-        words = [
-            [*names, *sorted(kind for kind, same in kinds.items() if names[0] in same)]
-            for names in pictures.names
-        ]
-        masks = stored_masks(
-            self.model, pictures, words, self.config.picture_masks, file, self.device
-        )
-        return ImageSampler(name, pictures, masks)
+        self.pictures, self.photos = sets.mark(model, out, origin, device), sets.photos
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only."""
@@ -308,33 +181,3 @@ class DenseStage:
         }
         size = self.config.evaluate_size
         return region_ious(model, self.validation, text, size, self.device, "grid")
-
-
-def _marked(config: DenseConfig, photos: Mapping[str, PixelSampler]) -> dict[str, PhotoMarksConfig]:
-    """What is marked in which sets; raises UsageError where that cannot be."""
-    marked: dict[str, PhotoMarksConfig] = {}
-    for marks in config.photo_marks:
-        for name in marks.sets:
-            if name not in photos:
-                raise UsageError(f"photo_marks: {name} is not among the pixel_sets")
-            if name in marked:
-                raise UsageError(f"photo_marks: {name} is listed twice")
-            marks.check(photos[name].data)
-            marked[name] = marks
-    return marked
-
-
-def _check_guests(config: DenseConfig, images: Mapping[str, ImageSet]) -> None:
-    """Raise UsageError for guests that the pictures do not have, or that nothing marks in them."""
-    known = {row[0] for pictures in images.values() for row in pictures.names}
-    unknown = sorted(set(config.guests) - known)
-    if unknown:
-        raise UsageError(f"guests: no picture is named {unknown[0]!r}")
-    if (config.guest_share or config.guests) and config.picture_masks is None:
-        raise UsageError("guests are marked in pictures: picture_masks is missing")
-    if config.guest_share and not config.guests:
-        raise UsageError("guest_share needs guests")
-
-
-def _weights(sampler: PixelSampler, power: float) -> Tensor:
-    return torch.from_numpy(class_weights(sampler.pixels, power))

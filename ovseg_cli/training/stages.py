@@ -21,7 +21,8 @@ from ovseg_cli.model.deop import DeOP
 from ovseg_cli.model.network import Network
 from ovseg_cli.model.san import SAN
 from ovseg_cli.training.config import from_table, read_toml
-from ovseg_cli.training.dense import DenseConfig, DenseStage
+from ovseg_cli.training.dense import DenseStage
+from ovseg_cli.training.dense_config import DenseConfig
 from ovseg_cli.training.deop import DeOPStage, DeOPStageConfig
 from ovseg_cli.training.engine import (
     CHECKPOINT,

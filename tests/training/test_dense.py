@@ -16,8 +16,9 @@ from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.model.config import OtherWeight
-from ovseg_cli.training import dense
-from ovseg_cli.training.dense import GROUPS, DenseBatch, DenseConfig, DenseStage, Phase
+from ovseg_cli.training import dense, dense_data
+from ovseg_cli.training.dense import DenseBatch, DenseStage
+from ovseg_cli.training.dense_config import GROUPS, DenseConfig, Phase
 from ovseg_cli.training.kept import Kept
 from ovseg_cli.training.other_names import OtherNames
 from ovseg_cli.training.photo_marks import PhotoMarksConfig
@@ -186,7 +187,7 @@ def halves(monkeypatch):
         masks[:, : masks.shape[1] // 2] = 1
         return masks
 
-    monkeypatch.setattr(dense, "stored_masks", stand_in)
+    monkeypatch.setattr(dense_data, "stored_masks", stand_in)
     return asked
 
 
@@ -280,7 +281,7 @@ def test_what_is_marked_in_photos_is_learnt(tiny, data, tmp_path, monkeypatch):
         labels = [photos.photo(index)[1] for index in range(len(photos.data.keys))]
         return [np.where(each == 2, 3, each).astype(np.uint8) for each in labels]
 
-    monkeypatch.setattr(dense, "stored_marks", all_day)
+    monkeypatch.setattr(dense_data, "stored_marks", all_day)
     phase = replace(PHOTOS, sets={"discs": 1.0})
     config = replace(
         CONFIG, phases=(phase,), photo_marks=(MARKS,), other_names_share=1.0, synonym_share=0.0

@@ -11,7 +11,8 @@ from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import UsageError
 from ovseg_cli.model.build import build
 from ovseg_cli.model.network import TextFeatures
-from ovseg_cli.training.dense import DenseConfig, DenseStage, Phase
+from ovseg_cli.training.dense import DenseStage
+from ovseg_cli.training.dense_config import DenseConfig, Phase
 from ovseg_cli.training.pictures import PicturesConfig, PicturesStage
 from ovseg_cli.training.true_masks import Encoded, look, mask_loss
 
