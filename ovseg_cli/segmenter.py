@@ -57,6 +57,11 @@ class Model:
         """The network's sizes."""
         return self.network.config
 
+    @property
+    def tells_no_name(self) -> bool:
+        """Whether it has learnt what fits none of the names; a CLIP as it is has not."""
+        return bool(self.network.text.non_object_embedding.any())
+
     def segment(
         self,
         image: Photo,

@@ -605,6 +605,11 @@ def import_clip(folder, state, **options) -> Model:
     return load_model("plain", device="cpu")
 
 
+def test_a_plain_clip_has_learnt_nothing_of_what_fits_no_name(openai_style, tmp_path, pyramid):
+    assert not import_clip(tmp_path, openai_style).tells_no_name
+    assert pyramid.tells_no_name
+
+
 @torch.no_grad()
 def test_a_plain_clip_names_each_patch_for_itself(openai_style, tmp_path):
     """MaskCLIP: the last layer's values, then residual and MLP, ln_post and the projection."""

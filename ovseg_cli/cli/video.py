@@ -115,7 +115,7 @@ class Seconds(click.ParamType):
     "--resume",
     is_flag=True,
     help="Go on where an earlier run was interrupted. Steady labels then lack half a percent of "
-    "their past at most; more with --smooth above 0.98, for at most 300 frames are seen again.",
+    "their past at most; more with --smooth above 0.98, for at most 301 frames are seen again.",
 )
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run's results first.")
 @compute_options()

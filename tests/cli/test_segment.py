@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mock_segmenter import files_below, make_photo, make_photos
+from mock_segmenter import MockModel, files_below, make_photo, make_photos
 from PIL import Image
 
 from ovseg_cli import __version__, cores
@@ -147,6 +147,17 @@ class TestVocabulary:
         assert ended.code == 0 and "3 rest" in ended.err
         assert fake.made[0].other == "rest"
         assert table(tmp_path / "out/summary.csv")[-1]["class"] == "rest"
+
+    @pytest.mark.parametrize("rivals", [(), ("--rivals", "voc20")])
+    @pytest.mark.parametrize("learnt", [True, False])
+    def test_other_of_a_model_that_has_learnt_none_is_warned_of(
+        self, segment, photos, monkeypatch, learnt, rivals
+    ):
+        monkeypatch.setattr(MockModel, "tells_no_name", learnt)
+        ended = segment(photos, "--other", "rest", *rivals)
+        assert ended.code == 0
+        told = "mock has learnt nothing of what fits none of the names" in ended.err
+        assert told == (not learnt and not rivals)
 
     def test_other_that_is_a_class_already(self, segment, photos, fake):
         assert segment(photos, "--other", "Automobile").code == 2
