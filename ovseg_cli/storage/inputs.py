@@ -88,7 +88,8 @@ def _choices(content: str) -> list[str]:
         if abs(int(last) - int(first)) >= _MOST:
             raise UsageError(f"{{{content}}} stands for too many names")
         step = 1 if int(first) <= int(last) else -1
-        padded = max(len(first), len(last)) if "0" in (first[:1], last[:1]) else 0
+        led = any(number[0] == "0" and number != "0" for number in (first, last))  # by zeros
+        padded = max(len(first), len(last)) if led else 0
         return [str(n).zfill(padded) for n in range(int(first), int(last) + step, step)]
     return content.split(",") if "," in content else [f"{{{content}}}"]
 

@@ -198,6 +198,10 @@ class TestInput:
         [
             ("s-{08..11}.tar", ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]),
             ("s-{2..0}", ["s-2", "s-1", "s-0"]),
+            ("{0..10}", [str(n) for n in range(11)]),
+            ("{10..0}", [str(n) for n in range(10, -1, -1)]),
+            ("{00..10}", [f"{n:02}" for n in range(11)]),
+            ("{000..099}", [f"{n:03}" for n in range(100)]),
             ("{a,b}-{0..1}", ["a-0", "a-1", "b-0", "b-1"]),
             ("{one}", ["{one}"]),
             ("plain", ["plain"]),
