@@ -52,7 +52,7 @@ class PackedFolder(OutputFolder):
     ) -> None:
         super().__init__(root, writers, stats=stats, part=part)
         self._stem = "-".join(filter(None, (_STEM, part)))
-        self._whole = not part
+        self._ending = f"-{part}" if part else ""  # of its stem and of those of its Ray actors
         self.stage = self.root / layout.STATE / f"stage-{self._stem}"
         self._tar_bytes = tar_bytes
         self._packing = threading.Lock()
@@ -70,15 +70,18 @@ class PackedFolder(OutputFolder):
     ) -> None:
         """Make the folder ready for a run, or for its continuation. Raises UsageError."""
         super().open(vocabulary, run=run, metadata=metadata, overwrite=overwrite)
-        self.tidy("" if self._whole else self._stem)
+        self.tidy()
 
-    def tidy(self, stem: str = "") -> None:
-        """Remove the archives that processes have left which died; raises OutputError."""
+    def tidy(self) -> None:
+        """Remove the archives that processes have left which died; raises OutputError.
+
+        Of a divided run only those of this part: others may be at work here.
+        """
         for name in self._names(layout.STATE):
-            if name.startswith(f"{_MARKER}{stem}"):
+            if name.startswith(_MARKER) and name.rpartition("-")[0].endswith(self._ending):
                 self._remove(name.removeprefix(_MARKER))
                 self._remove(f"{layout.STATE}/{name}")
-        for folder in (self.root / layout.STATE).glob(f"stage-{stem}*"):
+        for folder in (self.root / layout.STATE).glob(f"stage-*{self._ending}"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def targets(self, rel: str) -> dict[str, str]:

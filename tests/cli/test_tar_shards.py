@@ -227,6 +227,19 @@ def samples(folder):
     return found
 
 
+def packed(root, names, part=""):
+    """A folder of shards that are never full."""
+    return packed_folder.PackedFolder(root, select(["labels"], names), tar_bytes=1 << 20, part=part)
+
+
+def save(output, photo, names):
+    """Two pixels of class 1 and one of none, as a photo's results."""
+    frame = Frame(np.zeros((1, 3, 3), np.uint8))
+    found = Segmentation(np.array([[1, 1, -1]], np.int32), np.ones((1, 3), np.float32), names)
+    image = ImageInput(str(photo), photo.stem)
+    output.save(image, InputState.of(photo), frame, found)
+
+
 class TestOutput:
     def test_webdataset_reads_it(self, segment, tmp_path):
         make_photos(tmp_path / "in", 6)
@@ -283,6 +296,35 @@ class TestOutput:
         assert segment("in", "-o", "out", "--tar-size", "1MB", "--resume").code == 0
         assert [f.name for f in (tmp_path / "out").glob("*.tar")] == ["ovseg-000000.tar"]
 
+    @pytest.mark.parametrize("first, second", [("1-of-2", "2-of-2"), ("1-of-12", "11-of-12")])
+    @pytest.mark.parametrize("actor", ["", "ray-0a1b2c-"])
+    def test_a_part_leaves_the_shards_of_others_that_are_being_filled(
+        self, first, second, actor, tmp_path
+    ):
+        names = Vocabulary(["sky", "road"])
+        other = packed(tmp_path / "out", names, actor + second)
+        other.open(names, run="run", metadata={})
+        save(other, make_photo(tmp_path / "a.png"), names)
+        ours = packed(tmp_path / "out", names, first)
+        ours.open(names, run="run", metadata={})
+        ours.tidy()  # as when the actors of a part have ended
+        other.close()
+        assert set(samples(tmp_path / "out")) == {"a"}
+
+    def test_a_part_removes_what_its_dead_processes_have_left(self, tmp_path):
+        names, out = Vocabulary(["sky", "road"]), tmp_path / "out"
+        for part in ("1-of-2", "ray-0a1b2c-1-of-2", "2-of-2", "ray-0a1b2c-2-of-2"):
+            (out / f".ovseg/stage-ovseg-{part}").mkdir(parents=True)
+            (out / f".ovseg/filling-ovseg-{part}-000000.tar").touch()
+            (out / f"ovseg-{part}-000000.tar").touch()
+        packed(out, names, "1-of-2").open(names, run="run", metadata={})
+        for kind in (".ovseg/stage-*", ".ovseg/filling-*", "*.tar"):
+            assert len(left := list(out.glob(kind))) == 2
+            assert all("2-of-2" in path.name for path in left)
+        packed(out, names).open(names, run="run", metadata={})
+        for kind in (".ovseg/stage-*", ".ovseg/filling-*", "*.tar"):
+            assert not list(out.glob(kind))
+
     def test_a_changed_photo_fails_rather_than_being_there_twice(self, segment, tmp_path):
         make_photos(tmp_path / "in", 2)
         assert segment("in", "-o", "out", "--tar-size", "1MB").code == 0
@@ -296,18 +338,10 @@ class TestOutput:
 
     def test_a_process_that_joins_knows_the_names_of_the_classes(self, tmp_path):
         names = Vocabulary(["sky", "road"])
-        for part in ("", "joined"):
-            output = packed_folder.PackedFolder(
-                tmp_path / "out", select(["labels"], names), tar_bytes=1 << 20, part=part
-            )
-            if part:
-                output.join(names, run="run", metadata={})
-            else:
-                output.open(names, run="run", metadata={})
-        frame = Frame(np.zeros((1, 3, 3), np.uint8))
-        found = Segmentation(np.array([[1, 1, -1]], np.int32), np.ones((1, 3), np.float32), names)
-        image = ImageInput(str(make_photo(tmp_path / "a.png")), "a")
-        output.save(image, InputState.of(image.path), frame, found)
+        packed(tmp_path / "out", names).open(names, run="run", metadata={})
+        output = packed(tmp_path / "out", names, "joined")
+        output.join(names, run="run", metadata={})
+        save(output, make_photo(tmp_path / "a.png"), names)
         output.close()
         record = json.loads(samples(tmp_path / "out")["a"]["json"])
         assert [(c["id"], c["name"], c["pixels"]) for c in record["classes"]] == [
