@@ -118,6 +118,9 @@ class PackedFolder(OutputFolder):
         try:
             self.settle()
         finally:
+            # An archive that could not appear is given up: its file goes, and a store, which
+            # settles once more, would miss that instead of saying what was wrong.
+            self._archive, self._packed = None, []
             shutil.rmtree(self.stage, ignore_errors=True)
             super().close()
 

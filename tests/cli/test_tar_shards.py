@@ -436,6 +436,29 @@ class TestOutput:
         ended = segment("in", "-o", "out", "--tar-size", "10KB", "--resume")
         assert ended.code == 0 and "8 done" in ended.err
 
+    def test_a_store_that_refuses_a_shard_to_the_end_is_quoted(
+        self, segment, tmp_path, monkeypatch
+    ):
+        memory = fsspec.filesystem("memory")
+        memory.store.clear()
+        put_file = type(memory).put_file
+
+        def full(self, file, name, **options):
+            with open(file, "rb"):  # as clients do before they speak to a store
+                if name.endswith(".tar"):
+                    raise OSError("the bucket is full")
+            put_file(self, file, name, **options)
+
+        make_photos(tmp_path / "in", 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(memory), "put_file", full)
+            ended = segment("in", "-o", "memory://place/out", "--tar-size", "1MB")
+        assert ended.code == 1 and "the bucket is full" in ended.err.splitlines()[-1]
+        assert "no such object" not in ended.err
+        ended = segment("in", "-o", "memory://place/out", "--tar-size", "1MB", "--resume")
+        assert ended.code == 0 and "2 done" in ended.err
+        memory.store.clear()
+
     @pytest.mark.parametrize("size", ["0", "-1", "much", "1.5GB"])
     def test_no_size(self, size, segment, tmp_path):
         make_photos(tmp_path / "in", 1)
