@@ -40,8 +40,11 @@ def write_panoptic(run: LabelledRun, folder: Path, options: ExportOptions) -> It
         {**_category(run, k), "isthing": 0, "color": color} for k, color in enumerate(colors)
     ]
     annotations = _panoptic_annotations(run, folder / "panoptic", pictures)
-    yield write_text(folder / "panoptic.json", _document(run, annotations, categories))
-    yield from pictures
+    try:
+        document = write_text(folder / "panoptic.json", _document(run, annotations, categories))
+    finally:
+        yield from pictures  # those before an error, too: a later export removes them
+    yield document
 
 
 def compressed(counts: np.ndarray) -> str:

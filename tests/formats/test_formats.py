@@ -71,6 +71,16 @@ class TestExport:
         run.export("cutout", class_name=HOSTILE[-1])  # which occurs nowhere
         assert files_in(folder) == {".ovseg-files"}
 
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_what_a_damaged_label_map_leaves_of_an_export_is_noted(self, run, name):
+        pytest.importorskip("rasterio")
+        (run.out / "labels/été/天空 #1.png").write_bytes(b"damaged")  # the last of three
+        exports = run.folder / "exports"
+        with pytest.raises(InputError, match="damaged"):
+            run.export(name, exports / name, class_name="sky")
+        discard_exports(exports)
+        assert not files_in(exports)
+
     def test_an_export_that_fails_forgets_nothing_of_the_one_before(self, run):
         folder = run.export("cutout", class_name="sky")
         before = files_in(folder)
