@@ -103,9 +103,9 @@ def write_geojson(run: LabelledRun, folder: Path, options: ExportOptions) -> Ite
 
 
 def _place(photo: LabelledPhoto) -> _Place:
-    """Where the photo lies; raises InputError where it is gone, damaged or turned."""
+    """Where the photo lies; raises InputError where it is gone, changed, damaged or turned."""
     rasterio = load_rasterio()
-    path = photo.path
+    path = photo.unchanged_path
     _check_is_utf8(path)
     shown = printable(str(path))
     try:

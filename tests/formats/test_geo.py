@@ -124,10 +124,12 @@ def test_without_rasterio(run, monkeypatch, name):
         run.export(name)
 
 
-def test_a_photo_of_another_size_does_not_get_its_coordinates(placed):
-    geotiff(placed.photos["x/a"], (120, 90))
-    with pytest.raises(InputError, match=r"a\.tif: turned upright it no longer fits"):
-        placed.export("geotiff")
+@pytest.mark.parametrize("size_hw", [(90, 120), (120, 90)])
+@pytest.mark.parametrize("name", ["geotiff", "geojson"])
+def test_a_photo_that_has_changed_does_not_give_its_coordinates(placed, name, size_hw):
+    geotiff(placed.photos["x/a"], size_hw, transform=rasterio.Affine.scale(2))
+    with pytest.raises(InputError, match=r"a\.tif: the photo has changed since the run"):
+        placed.export(name)
 
 
 @pytest.mark.parametrize(
@@ -152,18 +154,26 @@ def test_a_photo_that_was_turned_does_not_get_its_coordinates(make_run, orientat
             assert read.transform == PLACE
 
 
+def replace_unnoticed(photo, data):
+    """Put other bytes into a photo, whose size and time stay what the run has noted."""
+    before = photo.stat()
+    photo.write_bytes(data.ljust(before.st_size))
+    os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def test_a_photo_that_has_become_a_list_of_addresses_asks_nobody(make_run):
     made = make_run()
     made.add("a", blobs(), photo=photo_at(made.folder / "a.png", (90, 120)))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.5)
         address = f"/vsicurl/http://127.0.0.1:{server.getsockname()[1]}/a.tif"
-        made.photos["a"].write_text(
+        vrt = (
             '<VRTDataset rasterXSize="120" rasterYSize="90">'
             '<VRTRasterBand dataType="Byte" band="1">'
             f'<SimpleSource><SourceFilename relativeToVRT="0">{address}</SourceFilename>'
             "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
         )
+        replace_unnoticed(made.photos["a"], vrt.encode())
         with pytest.raises(InputError, match="its coordinates cannot be read"):
             made.export("geotiff")
         with pytest.raises(TimeoutError):
@@ -173,7 +183,7 @@ def test_a_photo_that_has_become_a_list_of_addresses_asks_nobody(make_run):
 def test_a_photo_that_gdal_cannot_read(make_run):
     made = make_run()
     made.add("a", blobs(), photo=photo_at(made.folder / "a.png", (90, 120)))
-    made.photos["a"].write_bytes(b"no image")
+    replace_unnoticed(made.photos["a"], b"no image")
     with pytest.raises(InputError, match=r"a\.png: its coordinates cannot be read"):
         made.export("geotiff")
 
