@@ -72,7 +72,7 @@ def remove_all(root: Path, journal: Journal, part: str) -> None:
     for entry in journal.entries(own=bool(part)):
         remove(files_of(root, entry))
     if part:
-        remove([journal.own])
+        remove(journal.own_files())
         return
     remove([*(root / name for name in layout.RUN_FILES), *parts.records(root)])
     remove([*_half_written(root, journal), *journal.files()])

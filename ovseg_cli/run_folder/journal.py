@@ -46,7 +46,8 @@ class Journal:
 
     def __init__(self, folder: Path, part: str = "") -> None:
         self._folder = folder
-        self.own = folder / (f"journal-{part}.jsonl" if part else "journal.jsonl")
+        self._ending = f"-{part}.jsonl" if part else ".jsonl"  # of its actors' files, too
+        self.own = folder / f"journal{self._ending}"
         self._lock = threading.Lock()
         self._index = _Index()
         self._numbered: list[Path] = []  # the files that places speak of
@@ -74,10 +75,13 @@ class Journal:
         """The journals of all parts that exist."""
         return sorted(file for file in self._folder.glob("journal*.jsonl") if file.is_file())
 
+    def own_files(self) -> list[Path]:
+        """Those of the own part: of this process, and of Ray actors that have worked for it."""
+        return [file for file in self.files() if file.name.endswith(self._ending)]
+
     def entries(self, *, own: bool = False) -> Iterator[Entry]:
         """Every entry on disk, or of the own part, also those that a later one replaces."""
-        files = self.files()
-        for file in [self.own] * (self.own in files) if own else files:
+        for file in self.own_files() if own else self.files():
             with file.open("rb") as stream:
                 yield from filter(None, map(entry_of, _lines(stream)))
 

@@ -106,7 +106,7 @@ class OutputFolder:
         """Where results for other names stay, say so."""
         stays = not overwrite or any(self.root.glob(f"*.{layout.REPORT}"))  # of clips
         if self._part:
-            stays = stays or any(file != self.journal.own for file in self.journal.files())
+            stays = stays or self.journal.files() != self.journal.own_files()
         if stays and tables.holds_other_names(self.root, vocabulary):
             logger.warning(
                 "%s was made with other names: results that this run does not replace stay, and "

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -225,6 +226,16 @@ def test_results_of_another_file_of_this_name_are_replaced_and_that_is_said(
     assert not (root / "overlays/deep/a.jpg").exists()
     (told,) = caplog.messages
     assert str(photo.path) in told and str(twin.path) in told
+
+
+def test_a_part_that_overwrites_removes_what_its_ray_actors_made_too(root, photo):
+    others = ImageInput(photo.file, "deep/b")
+    for part, of_it in (("ray-ab12-1-of-12", photo), ("ray-ab12-11-of-12", others)):
+        with contextlib.closing(output_at(root, part=part)) as output:
+            save(output, of_it)
+    output = output_at(root, part="1-of-12", overwrite=True)
+    assert not is_done(output, photo) and is_done(output, others)
+    assert {path.stem for path in root.rglob("*.[jp][pn]g")} == {"b"}
 
 
 def test_overwrite_removes_what_was_recorded_and_nothing_else(root, photo):
