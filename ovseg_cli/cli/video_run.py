@@ -13,6 +13,7 @@ from ovseg_cli.clips.names import clip_names
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError, UsageError
 from ovseg_cli.media.window import Window
+from ovseg_cli.printable import printable
 from ovseg_cli.run_folder import tables
 from ovseg_cli.run_folder.run_lock import holding
 
@@ -37,7 +38,7 @@ def _execute(plan: Plan) -> int:
     model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
     try:
-        tables.write_classes(plan.out, segmenter.vocabulary)
+        _write_classes(plan)
     except OutputError as error:
         raise UsageError(str(error)) from error
     code = 0
@@ -50,3 +51,17 @@ def _execute(plan: Plan) -> int:
     if window is not None:
         window.close()
     return code
+
+
+def _write_classes(plan: Plan) -> None:
+    """Write classes.json. Raises OutputError.
+
+    Results of these clips for other names go before: of those that are not come to they would stay.
+    """
+    if tables.holds_other_names(plan.out, plan.labelled):
+        for folder in map(plan.folder, clip_names(plan.clips)):
+            if plan.resume and folder.holds_results():
+                shown = printable(folder.clip)
+                console.note(f"{shown}: begins anew: its results are for other names")
+            folder.remove()
+    tables.write_classes(plan.out, plan.labelled)

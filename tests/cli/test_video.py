@@ -932,6 +932,20 @@ def test_classes_json_is_not_made_to_lie_about_other_results(video, program, tmp
     assert ended.code == 2 and "results of photos for other names" in ended.err
 
 
+@pytest.mark.parametrize("more", ["--overwrite", "--resume"])
+def test_classes_json_is_not_made_to_lie_about_clips_that_are_not_redone(video, tmp_path, more):
+    one, two = (write_clip(tmp_path / f"{name}.mp4", 4) for name in ("one", "two"))
+    assert video(one, two).code == 0
+    two.write_text("no video at all")
+    ended = video(one, two, "--classes", "tree,dog", more)
+    assert ended.code == 1
+    said = ended.err.count("begins anew: its results are for other names")
+    assert said == (2 if more == "--resume" else 0)
+    assert report(tmp_path, "one")["status"] == "complete"
+    assert [path.name for path in (tmp_path / "out").glob("two.*")] == ["two.run.json"]
+    assert report(tmp_path, "two")["status"] == "failed"
+
+
 @pytest.mark.parametrize("change", ["replaced", "frame gone", "overlay cut", "sound"])
 def test_a_clip_whose_input_results_or_options_changed_is_done_again(video, tmp_path, change):
     if change == "sound":
