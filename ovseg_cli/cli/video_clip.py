@@ -167,7 +167,6 @@ class Clip:
         if self.interruption.requested():
             return self.interrupted()
         if self.stopped() and not is_stream(self.source):  # its window was closed
-            self.last = True
             return "interrupted", 0
         if not self.folder.count:
             raise InputError(f"{printable(self.shown)}: no frame lies in the part asked for")

@@ -44,6 +44,8 @@ def _execute(plan: Plan) -> int:
     code = 0
     with Interruption() as interruption:
         for source, name in zip(plan.clips, clip_names(plan.clips), strict=True):
+            if window is not None and not window.is_open:  # that ended the clip before
+                window = Window()
             clip = Clip(plan, segmenter, source, name, interruption, window)
             code = max(code, clip.execute())
             if clip.last:

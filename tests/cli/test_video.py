@@ -871,6 +871,23 @@ def test_a_clip_whose_window_is_closed_can_be_gone_on_with(video, screens, tmp_p
     assert report(tmp_path)["counts"]["written"] == 200
 
 
+def test_a_window_that_is_closed_ends_its_clip_alone(video, screens, tmp_path):
+    write_clip(tmp_path / "a.mp4", 200)
+    write_clip(tmp_path / "b.mp4", 4)
+    ended = video("a.mp4", "b.mp4", "--show", "--save", "stats")
+    assert ended.code == 0 and ended.err.count("interrupted: to go on") == 1
+    assert [report(tmp_path, name)["status"] for name in "ab"] == ["interrupted", "complete"]
+    assert [len(screen.shown) for screen in screens[1:]] == [4]
+    assert not any(screen.is_open for screen in screens)
+
+
+def test_a_camera_whose_window_is_closed_leaves_the_next_its_own(video, camera, screens, tmp_path):
+    assert video("camera:0", "camera:1", "--show", "--save", "stats").code == 0
+    for name in ("camera-0", "camera-1"):
+        assert report(tmp_path, name)["status"] == "complete"
+    assert len(screens) == 2
+
+
 def flicker(label_maps, flows):
     """Share of pixels whose label changes although flow says that they show the same thing."""
     changed = followed = 0
