@@ -95,9 +95,18 @@ def check(plan: Plan) -> None:
 
 
 def _check_inputs(plan: Plan) -> None:
-    """Raise UsageError where an input lies where results go, which would replace it."""
+    """Raise UsageError where an input lies where results go, which would replace it.
+
+    Or where it is a folder of pictures that results would go into: the next run takes them for its.
+    """
     inputs: dict[tuple[int, int], str] = {}  # by what they are and lie in
+    out = _identity(plan.out) if plan.out.exists() else None
     for source in itertools.filterfalse(is_stream, plan.clips):
+        if os.path.isdir(source) and _identity(Path(source)) == out:
+            raise UsageError(
+                f"{printable(source)} is an input, and results would lie among its pictures: "
+                "-o names another folder"
+            )
         for way in (Path(source).absolute(), Path(source).resolve()):
             there = filter(Path.exists, (way, *way.parents))
             inputs |= {_identity(place): source for place in there}

@@ -306,6 +306,17 @@ def test_results_do_not_take_the_place_of_inputs(video, clip, tmp_path, name, mo
     assert results(tmp_path) == before
 
 
+@pytest.mark.parametrize("out", ["takes", "link", "takes/../takes"])
+def test_results_do_not_go_among_the_pictures_of_an_input(video, tmp_path, out):
+    (tmp_path / "takes").mkdir()
+    (tmp_path / "link").symlink_to("takes")
+    Image.fromarray(picture(0)).save(tmp_path / "takes/1.png")
+    ended = video("takes", "-o", out)
+    assert ended.code == 2 and "takes is an input" in ended.err
+    assert "-o names another folder" in ended.err
+    assert [path.name for path in (tmp_path / "takes").iterdir()] == ["1.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
