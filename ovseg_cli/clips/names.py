@@ -57,7 +57,7 @@ def _name(source: str, whole: bool) -> str:
         name = (path.name if whole else path.stem) or parts.hostname or "stream"
         name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "stream"
     else:
-        file = Path(source).resolve()
+        file = Path(os.path.abspath(source))  # a link keeps its own name
         name = file.name if whole or file.is_dir() else file.stem
     name = name[:_LONGEST]
     if len(os.fsencode(name)) > _LARGEST:

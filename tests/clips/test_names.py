@@ -28,6 +28,22 @@ def test_a_folder_keeps_its_whole_name(tmp_path):
     assert clip_names([f"{tmp_path / 'take.1'}/"]) == ["take.1"]
 
 
+def test_a_link_has_its_own_name(tmp_path):
+    """Programs that keep data by their checksums put links to it in place of files."""
+    (tmp_path / "3f2a9c").touch()
+    (tmp_path / "blobs").mkdir()
+    links = [tmp_path / name for name in ("clip.mp4", "again.mp4", "take.1")]
+    for link, target in zip(links, ("3f2a9c", "3f2a9c", "blobs"), strict=True):
+        link.symlink_to(target)
+    assert clip_names(list(map(str, links))) == ["clip", "again", "take.1"]
+
+
+def test_a_folder_by_its_place(tmp_path, monkeypatch):
+    (tmp_path / "take.1" / "more").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "take.1" / "more")
+    assert clip_names(["."]) == ["more"] and clip_names([".."]) == ["take.1"]
+
+
 def test_clips_that_would_have_one_name():
     assert clip_names(["a/x.mp4", "a/x.MOV", "y.mp4"]) == ["x.mp4", "x.MOV", "y"]
     assert clip_names(["a/x.mp4", "b/x.mp4", "c/X.mp4"]) == ["x.mp4", "x.mp4-2", "X.mp4-3"]
