@@ -37,6 +37,7 @@ class Stream:
         self._av = load_av()
         self._source = shown = without_credentials(source)
         self._stop = stop
+        self._waits = False  # for bytes, or for what becomes of them
         try:
             self._container = self._open(source)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
@@ -145,24 +146,30 @@ class Stream:
 
     def _decoded(self) -> Iterator[Any]:
         count = 0
+        self._waits = True
         try:
             for packet in self._container.demux(self._stream):
                 try:
                     for frame in packet.decode():
                         count += 1
+                        self._waits = False
                         yield frame
+                        self._waits = True
                 except self._av.error.InvalidDataError as error:
                     log.debug("%s: a damaged packet: %s", self._source, error)
         except self._av.error.ExitError:
             log.warning("%s: stalled for %g s after %d frames", self._source, STALL, count)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             log.warning("%s: damaged after %d frames: %s", self._source, count, reason(error))
+        finally:
+            self._waits = False
         if count == 0:
             raise InputError(f"{printable(self._source)}: no frame of it can be decoded")
 
     def close(self) -> None:
-        """See `Video`."""
-        self._container.close()
+        """See `Video`. A container that another thread reads is left to that thread's end."""
+        if not self._waits:
+            self._container.close()
 
 
 def _lacks_index(path: str) -> bool:

@@ -244,6 +244,30 @@ def test_a_film_that_an_edit_list_trims_is_not_called_cut_off(tmp_path, caplog):
     assert "cut off" not in caplog.text
 
 
+def test_a_stream_that_another_thread_waits_for_is_not_closed_under_it(tmp_path):
+    waits, release, closed, frames = threading.Event(), threading.Event(), [], []
+    with open_video(str(write(tmp_path / "a.mkv", STEADY))) as video:
+        container = video._container
+
+        def demux(stream):
+            waits.set()
+            release.wait(20)
+            yield from container.demux(stream)
+
+        video._container = SimpleNamespace(
+            demux=demux, duration=container.duration, close=lambda: closed.append(True)
+        )
+        reader = threading.Thread(target=lambda: frames.extend(video.frames()))
+        reader.start()
+        assert waits.wait(20)
+    assert not closed
+    release.set()
+    reader.join(20)
+    assert len(frames) == 20
+    video.close()
+    assert closed
+
+
 def test_an_encoded_stream_on_standard_input(tmp_path, monkeypatch):
     data = write(tmp_path / "a.mkv", STEADY).read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
