@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -143,11 +143,12 @@ class Clip:
             batch_size=self.plan.batch_size or batch_options.auto_batch_size(device),
             streams=batch_options.auto_streams(device, available_cores()),
         )
-        results = clip_run.run(
-            self.frames(video), self.labeller(), self.folder, options, self.stopped
-        )
+        frames = self.frames(video)
+        results = clip_run.run(frames, self.labeller(), self.folder, options, self.stopped)
+        bar = console.progress(self.expected(video), unit="frame")
         try:
-            with closing(results), console.progress(self.expected(video), unit="frame") as progress:
+            # An error would keep `frames` reading until after the video is closed.
+            with closing(frames), closing(results), bar as progress:
                 for result in results:
                     if not self.folder.has(result.frame):  # else segmented for its effect on others
                         self.show(result)
@@ -189,7 +190,7 @@ class Clip:
         whole = choice.start == 0 and choice.end is None and choice.most is None and choice.hold
         return max(0, (video.info.frames or 0) - self.before) if whole else 0
 
-    def frames(self, video: Video) -> Iterator[tuple[Frame, bool]]:
+    def frames(self, video: Video) -> Generator[tuple[Frame, bool], None, None]:
         """Those to be labelled: where a clip goes on a few more, for their effect on the next."""
         choice = self.plan.choice
         frames: Iterable[Frame] = video.frames(choice.start)

@@ -843,6 +843,29 @@ def test_a_signal_is_heeded_while_a_camera_stalls(video, camera, tmp_path, monke
     assert len(frames_of(tmp_path / "out/camera-0.overlay.mp4")) >= 1
 
 
+def test_a_camera_is_closed_when_nobody_reads_it_any_more(video, camera, monkeypatch):
+    from ovseg_cli.cli import video_clip
+    from ovseg_cli.clips.run import EachForItself
+
+    readers = []
+
+    @contextlib.contextmanager
+    def opened(*_):
+        try:
+            yield camera
+        finally:
+            readers.extend(one for one in threading.enumerate() if one.name == "ovseg-live")
+
+    class Broken(EachForItself):
+        def look(self, frames, before):
+            raise ValueError("a loose wire")
+
+    monkeypatch.setattr(video_clip, "open_video", opened)
+    monkeypatch.setattr(video_clip.Clip, "labeller", lambda self: Broken(self.segmenter))
+    assert video("camera:0", "--save", "stats").code == 1
+    assert not readers
+
+
 @pytest.fixture
 def screens(monkeypatch):
     """Windows that are closed after six pictures; those that were opened."""
