@@ -116,6 +116,7 @@ class ClipFolder:
             told.get("status") == "complete"
             and told.get("origin") == asdict(origin)
             and told.get("outputs") == self._outputs()
+            and told.get("parents") == self._parents()
             and isinstance(options, dict)
             and options.get("audio") == audio
         )
@@ -123,6 +124,11 @@ class ClipFolder:
     def _outputs(self) -> dict[str, int]:
         """What there is of each target: bytes of a file, of all files in a folder; -1 for none."""
         return {name: _bytes(target) for name, target in self.targets().items()}
+
+    def _parents(self) -> list[list[str]]:
+        """What classes are kinds of, by id, where a table tells; frames do not depend on that."""
+        parents = self.vocabulary.parents
+        return list(map(list, parents)) if STATS in self.saves and any(parents) else []
 
     def remove(self) -> None:
         """Remove what an earlier run has written of this clip, nothing else. Raises OutputError."""
@@ -305,7 +311,8 @@ class ClipFolder:
 
     def write_report(self, values: dict[str, Any], origin: Origin) -> None:
         """Write run.json; where its "status" is "complete" the parts go. Raises OutputError."""
-        write_json(self.report, {**values, "outputs": self._outputs(), "origin": asdict(origin)})
+        made = {"outputs": self._outputs(), "parents": self._parents(), "origin": asdict(origin)}
+        write_json(self.report, {**values, **made})
         if values["status"] == "complete":
             self._state.discard()
 

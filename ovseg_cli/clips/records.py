@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from ovseg_cli.clips.removal import remove_file
 from ovseg_cli.json_files import parse_json
 from ovseg_cli.run_folder.noted_areas import NotedAreas, are_sound, class_areas, ids_fit
 from ovseg_cli.run_folder.tables import Row, parent_areas, shares, write_table
@@ -60,7 +61,7 @@ class FrameRecord:
 
 
 def write_tables(stats: Path, parents: Path, records: Records, vocabulary: Vocabulary) -> None:
-    """The table of classes and, where they are kinds of something, that of those.
+    """The table of classes and, where they are kinds of something, that of those; else it goes.
 
     Raises OutputError.
     """
@@ -79,3 +80,5 @@ def write_tables(stats: Path, parents: Path, records: Records, vocabulary: Vocab
     write_table(stats, STATS_COLUMNS, rows(of_classes=True))
     if any(vocabulary.parents):
         write_table(parents, PARENTS_COLUMNS, rows(of_classes=False))
+    else:
+        remove_file(parents)

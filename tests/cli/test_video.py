@@ -1177,6 +1177,29 @@ def test_other_files_of_the_same_labels_leave_those_there_are(video, clip, tmp_p
     assert after.pop("clip.stats.csv") and after == before
 
 
+def test_kinds_that_change_are_added_up_anew(program, clip, tmp_path, monkeypatch):
+    names, table = tmp_path / "names.txt", tmp_path / "out/clip.parents.csv"
+
+    def run(text, *more):
+        names.write_text(text)
+        ended = program("video", clip, "--vocab", names, "-o", "out", "--smooth", 0, *more)
+        assert ended.code == 0
+        return ended.err
+
+    run("vehicle:\n  car\nsky\n")
+    assert {row["parent"] for row in rows(table)} == {"vehicle"}
+    run("machine:\n  car\nsky\n", "--resume")
+    assert {row["parent"] for row in rows(table)} == {"machine"}
+    assert "finished earlier" in run("machine:\n  car\nsky\n", "--resume")
+    run("car\nsky\n", "--resume")
+    assert not table.exists()
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 10)
+        run("car\nsky\n", "--overwrite")
+    assert "goes on after" in run("vehicle:\n  car\nsky\n", "--resume")  # its labels are the same
+    assert {row["parent"] for row in rows(table)} == {"vehicle"}
+
+
 def test_why_a_clip_begins_anew(video, clip, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupted_after(patch, 10)
