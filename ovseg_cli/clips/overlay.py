@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -36,16 +37,20 @@ class ClipOverlay:
     def draw(self, frame: Frame, segmentation: Segmentation) -> np.ndarray:
         """The picture of a frame, (H', W', 3) uint8 RGB of the same even size each time."""
         if len(self._names) > ENTRIES:
-            self._update(segmentation)
+            self.count(segmentation.areas())
+            self._update()
         height, width = self._size_hw
         picture = self._canvas.copy()
         tinted(frame, segmentation, out=picture[:height, :width])
         return picture
 
-    def _update(self, segmentation: Segmentation) -> None:
-        for area in segmentation.areas():
+    def count(self, areas: Iterable[ClassArea]) -> None:
+        """Add what a frame shows; `draw` does so of its own."""
+        for area in areas:
             if area.class_id != UNLABELED:
                 self._pixels[area.class_id] += area.pixels
+
+    def _update(self) -> None:
         most = self._pixels.most_common(ENTRIES)
         shown = tuple(sorted(number for number, _ in most))
         if shown != self._shown:

@@ -25,7 +25,7 @@ from ovseg_cli.media.video_parts import (
     join,
 )
 from ovseg_cli.printable import printable
-from ovseg_cli.segmentation import Segmentation
+from ovseg_cli.segmentation import ClassArea, Segmentation
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.whole_files import atomic_path
 
@@ -76,9 +76,18 @@ class ClipVideos:
         if name == OVERLAY:
             if self._overlay is None:
                 self._overlay = ClipOverlay(self._vocabulary, frame.size_hw)
+                self._count_earlier(self._overlay)
             return self._overlay.draw(frame, segmentation)
         # UNLABELED = -1 becomes the greatest value.
         return segmentation.labels.astype(label_kind(len(self._vocabulary)))
+
+    def _count_earlier(self, overlay: ClipOverlay) -> None:
+        """Let the strip go on with the frames that an earlier run has written."""
+        areas: list[ClassArea] = []
+        for record in self._state.records():
+            if record.areas is not None:  # else held: it shows those of the one before
+                areas = record.class_areas(self._vocabulary)
+            overlay.count(areas)
 
     def close(self) -> None:
         """End the parts. Raises OutputError."""

@@ -157,6 +157,28 @@ def test_after_an_interruption_it_goes_on(tmp_path):
     assert not (tmp_path / ".ovseg").exists()
 
 
+def test_the_strip_goes_on_with_what_the_clip_has_shown_so_far(tmp_path):
+    names = Vocabulary([f"n{i}" for i in range(21)])
+    columns = np.arange(64, dtype=np.int32)
+    first = np.broadcast_to(columns // 5, SIZE_HW)  # 12 classes and a little of another
+    # Eight others: less than those after four frames, more than after one.
+    later = np.broadcast_to(13 + columns // 8, SIZE_HW)
+
+    def run(out, counts):
+        for count in counts:
+            clip = folder(out, ["overlay"], names)
+            for index in range(clip.open(ORIGIN, {}, RATE), count):
+                labels = first if index < 4 else later
+                found = Segmentation(labels, np.ones(SIZE_HW, np.float32), names)
+                clip.write(frame(index), found, index in (1, 2, 3))
+            clip.finish()
+        with open_video(str(out / "a.overlay.mp4")) as video:
+            return np.stack([f.pixels[SIZE_HW[0] :] for f in video.frames()]).astype(int)
+
+    whole, resumed = run(tmp_path / "whole", [6]), run(tmp_path / "resumed", [4, 6])
+    assert abs(whole - resumed).mean((1, 2, 3)).max() < 4  # as near as the encoder comes
+
+
 def test_after_a_kill_it_goes_on_where_all_parts_can_be_read(tmp_path):
     """The parts are left as they lie on the disk while they are open."""
     clip = folder(tmp_path)
