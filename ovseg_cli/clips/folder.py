@@ -116,7 +116,7 @@ class ClipFolder:
             told.get("status") == "complete"
             and told.get("origin") == asdict(origin)
             and told.get("outputs") == self._outputs()
-            and told.get("parents") == self._parents()
+            and told.get("parents", []) == self._parents()
             and isinstance(options, dict)
             and options.get("audio") == audio
         )
