@@ -160,5 +160,6 @@ def test_the_table_of_parents(tmp_path):
 
 
 def test_without_kinds_there_is_no_such_table(tmp_path):
+    (tmp_path / "parents.csv").write_text("of an earlier run, whose names were kinds of something")
     tables.write_parents(tmp_path, Vocabulary(["sky"]), [])
     assert not list(tmp_path.iterdir())

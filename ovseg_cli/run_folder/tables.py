@@ -16,7 +16,7 @@ from ovseg_cli.run_folder.journal_entry import Entry
 from ovseg_cli.run_folder.noted_areas import class_areas
 from ovseg_cli.segmentation import UNLABELED, ClassArea, class_name
 from ovseg_cli.vocabulary import Vocabulary
-from ovseg_cli.whole_files import atomic_path
+from ovseg_cli.whole_files import atomic_path, remove
 
 STATS = "stats"  # the name in --save for these tables; the others are in `exports.WRITERS`
 Row = Sequence[object]
@@ -134,9 +134,13 @@ def write_stats(
 
 
 def write_parents(folder: Path, vocabulary: Vocabulary, entries: Iterable[Entry]) -> None:
-    """Write parents.csv: a row per photo and per what its classes are kinds of, if any are."""
+    """Write parents.csv: a row per photo and per what its classes are kinds of.
+
+    Where none is a kind of anything there is none, nor that of an earlier run.
+    """
     parents_of = vocabulary.parents
     if not any(parents_of):
+        remove([folder / layout.PARENTS])
         return
 
     def rows() -> Iterator[Row]:
