@@ -1,7 +1,7 @@
 """How right the label maps of a finished run are, photo by photo, where labels are at hand."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -108,17 +108,20 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
 
 
 def match(photos: Sequence[FinishedPhoto], keys: Sequence[str]) -> dict[str, FinishedPhoto]:
-    """The photo of each key: the one whose REL it is, else the only one whose file's stem it is."""
+    """The photo of each key: the one whose REL it is, else the only one whose file's stem it is.
+
+    No photo is that of two keys: what several claim by its stem is that of none of them.
+    """
     by_rel = {photo.entry.rel: photo for photo in photos}
+    matched = {key: by_rel[key] for key in keys if key in by_rel}
     by_stem: dict[str, list[FinishedPhoto]] = defaultdict(list)
     for photo in photos:
         by_stem[PurePosixPath(photo.name).stem].append(photo)
-    matched = {}
-    for key in keys:
-        alike = by_stem.get(PurePosixPath(key).name, [])
-        if key in by_rel:
-            matched[key] = by_rel[key]
-        elif len(alike) == 1:
+    others = [(key, PurePosixPath(key).name) for key in keys if key not in by_rel]
+    claims = Counter(stem for _, stem in others)
+    for key, stem in others:
+        alike = by_stem.get(stem, [])
+        if len(alike) == claims[stem] == 1 and alike[0].entry.rel not in matched:
             matched[key] = alike[0]
     return matched
 
