@@ -11,7 +11,7 @@ import numpy as np
 from ovseg_cli.data.pixel_set import PixelSet, read_ids
 from ovseg_cli.errors import UsageError
 from ovseg_cli.evaluation.confusion import ConfusionMatrix
-from ovseg_cli.exports import UNLABELED_16
+from ovseg_cli.exports import UNLABELED_16, label_kind
 from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.segmentation import UNLABELED
@@ -85,11 +85,14 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
     """Compare each photo that has labels; yields after every photo of the set.
 
     Pixels whose true class the run has no name for count against the class they were given, as
-    they do in `ovseg eval --only`; their own class is left out of the mean.
+    they do in `ovseg eval --only`; their own class is left out of the mean. What is unlabelled is
+    background where the set has that, as there.
     """
     table = np.full(UNLABELED_16 + 1, UNLABELED, np.int32)  # id in the label map -> position
     for mine, theirs in accuracy.classes.items():
         table[mine] = theirs
+    if data.has_other:
+        table[np.iinfo(label_kind(len(run.classes))).max] = data.other
     counted = _counted(accuracy.classes)
     matched = match(run.photos, data.keys)
     for key in data.keys:

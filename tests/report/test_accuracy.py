@@ -73,6 +73,19 @@ def test_unlabelled_pixels_are_wrong(photo, make_run, tmp_path):
     assert measured(out, tmp_path / "truth").photos == {"a": 0.5}
 
 
+@pytest.mark.parametrize("names", [["rest", "road"], ["rest", "road", *map(str, range(300))]])
+def test_unlabelled_pixels_are_background_where_the_set_has_that(photo, make_run, tmp_path, names):
+    """As `ovseg eval --predictions` has it: all four are right."""
+    a = photo("a", [[0, 0, 1, 1], [1, 1, 1, 1]], [[0, 0, 0, 0], [3, 3, 3, 0]])
+    out = make_run([(a, "a")], names)
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"options": {"other": "rest"}}))
+    labels = np.asarray(Image.open(out / "labels/a.png")).copy()
+    labels[0, 2:] = np.iinfo(np.uint8 if len(names) < 256 else np.uint16).max
+    Image.fromarray(labels).save(out / "labels/a.png")
+    assert measured(out, tmp_path / "truth").photos == pytest.approx({"a": (4 / 5 + 3 / 4) / 2})
+
+
 def test_labels_of_another_size_are_left_out(photo, make_run, tmp_path):
     a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
     out = make_run([(a, "a")], ["road"])
