@@ -8,13 +8,14 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ovseg_cli.data.pixel_set import PixelSet, read_ids
+from ovseg_cli.data.pixel_set import BACKGROUND, PixelSet, read_ids
 from ovseg_cli.errors import UsageError
 from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.exports import UNLABELED_16, label_kind
 from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun
 from ovseg_cli.segmentation import UNLABELED
+from ovseg_cli.vocabulary import comparable
 
 
 @dataclass
@@ -58,10 +59,11 @@ def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
             f"{printable(str(run.out))} has no label maps to compare with --data: "
             "segment with labels among --save"
         )
-    positions = {name.casefold(): position for position, name in enumerate(data.names)}
+    positions = {comparable(name): position for position, name in enumerate(data.names)}
     classes: dict[int, int] = {}
     for class_id, entry in enumerate(run.classes):
-        found = [positions[p.casefold()] for p in entry.phrases if p.casefold() in positions]
+        words = map(comparable, entry.phrases)
+        found = [positions[word] for word in words if word in positions]
         if found:  # no phrase is that of two classes
             classes[class_id] = found[0]
     other = _other_class(run)
@@ -137,8 +139,9 @@ def _other_class(run: FinishedRun) -> int | None:
     """The class that takes what fits none of the names: --other, or one named background."""
     options = run.record.get("options")
     other = options.get("other") if isinstance(options, dict) else None
-    names = [entry.name for entry in run.classes]
-    for name in (other, "background"):
+    names = [comparable(entry.name) for entry in run.classes]
+    asked = comparable(other.split("|")[0]) if isinstance(other, str) else BACKGROUND
+    for name in (asked, BACKGROUND):
         if name in names:
             return names.index(name)
     return None

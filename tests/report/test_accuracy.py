@@ -146,6 +146,8 @@ def test_no_torch_is_needed():
         (["background", "road"], None, "background"),
         (["background", "rest", "road"], "rest", "rest"),  # what was asked for goes before
         (["automobile", "road"], "road", None),  # it is a class of the set by its name
+        (["Background", "ROAD"], None, "Background"),
+        (["Rest", "road"], " Rest | none", "Rest"),
         (["sky", "road"], None, None),
     ],
 )
@@ -159,7 +161,16 @@ def test_which_class_takes_the_background(
     classes = measured(out, tmp_path / "truth").classes
     background = [names[mine] for mine, theirs in classes.items() if theirs == 2]
     assert background == ([] if takes_background is None else [takes_background])
-    assert classes[names.index("road")] == 0
+    assert classes[[name.lower() for name in names].index("road")] == 0
+
+
+def test_names_are_the_same_however_their_accents_are_written(photo, make_run, tmp_path):
+    a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    classes = json.dumps({"0": "background", "3": composed})
+    (tmp_path / "truth/classes.json").write_text(classes)
+    out = make_run([(a, "a")], [decomposed])
+    assert measured(out, tmp_path / "truth").photos == {"a": 1.0}
 
 
 def test_in_a_run_of_many_classes_255_is_one_of_them(photo, make_run, tmp_path):
