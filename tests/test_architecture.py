@@ -57,7 +57,7 @@ ALLOWED = {
         *("class_features", "exemplars", "media", "model", "outside_masks", "scoring"),
     },
     "loading": {"model", "onnx_runtime", "scoring", "segmenter", "weights"},
-    "evaluation": {"data", "exports", "legend", "render", "run_folder"},
+    "evaluation": {"batch", "data", "exports", "legend", "render", "run_folder"},
     "training": {"data", "evaluation", "importing", "model", "names", "weights"},
     "benchmark": {
         *("batch", "cores", "data", "exports", "legend", "loading", "media", "model", "prepared"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ovseg_cli.batch.results import is_out_of_memory, reason_of
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.errors import InputError
 from ovseg_cli.evaluation.boundary import BoundaryCounts
@@ -101,7 +102,8 @@ class Evaluation:
 def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterator[str]:
     """Count every photo of a labelled set; yields its key once it is counted, or has failed.
 
-    One that cannot be read, or whose sizes differ, is left out; `evaluation.failures` says why.
+    One that cannot be read, whose sizes differ or for which memory does not suffice is left out;
+    `evaluation.failures` says why.
     predict: knows the set's names in their order; where the set has background, one class more
     that takes it. There what is left unlabelled counts as background, too, elsewhere as wrong.
     """
@@ -111,6 +113,10 @@ def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterat
             labels, confidence = predict(key, image)
         except InputError as error:
             evaluation.failures[key] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            evaluation.failures[key] = f"{data.name}: {key}: {reason_of(error, key)}"
         else:
             if data.has_other:
                 labels = np.where(labels == UNLABELED, np.int32(data.other), labels)

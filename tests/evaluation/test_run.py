@@ -73,6 +73,27 @@ def test_photos_that_fail_are_left_out(pets):
     assert "c.png cannot be read" in evaluation.failures["b/c"]
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried 9 GiB")])
+def test_a_photo_for_which_memory_does_not_suffice_is_left_out(pets, error):
+    def greedy(key, image):
+        if key == "a":
+            raise error
+        return predict(key, image)
+
+    evaluation = Evaluation(3, pets.ignore)
+    assert list(evaluate(greedy, pets, evaluation)) == ["a", "b/c"]
+    assert evaluation.failures["a"].startswith("pets: a: not enough memory for this photo")
+    assert [photo.key for photo in evaluation.photos] == ["b/c"]
+
+
+def test_other_errors_end_the_evaluation(pets):
+    def wrong(key, image):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(evaluate(wrong, pets, Evaluation(3, pets.ignore)))
+
+
 def test_seen_and_unseen(pets):
     evaluation = Evaluation(3, pets.ignore)
     list(evaluate(predict, pets, evaluation))
