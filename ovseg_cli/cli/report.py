@@ -11,7 +11,7 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.option_types import Place
 from ovseg_cli.cli.options import common_options, max_pixels_option
 from ovseg_cli.errors import UsageError
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.layout import PAGE
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ def _accuracy(run: FinishedRun, data: Path, split: str) -> Accuracy:
     console.note(f"{found.labelled} of {photos} photos have labels among the {keys} of {split}")
     if found.other_size:
         console.warning(f"{len(found.other_size)} left out: their labels have another size")
+    if found.unread:
+        reasons = some_of(list(found.unread.values()), 2)
+        console.warning(f"{len(found.unread)} left out, whose labels cannot be read: {reasons}")
     if found.not_named:
         console.warning(f"the run has no name for {', '.join(found.not_named)}")
     return found

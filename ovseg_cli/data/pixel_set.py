@@ -172,6 +172,10 @@ class PixelSet:
             )
         return image, stored
 
+    def truth(self, key: str) -> np.ndarray:
+        """The labels alone, as of `load`, wherever the photo may be. Raises InputError."""
+        return self.labels_of(self.stored(self._places(key)[1]))
+
     def photo_stem(self, key: str) -> str:
         """How the file of a photo is called, without what follows its last dot."""
         return PurePath(key).name if self._is_own else self.files(self.root, key)[0].stem
@@ -205,11 +209,15 @@ class PixelSet:
 
         Below the set's folder, as a message names them.
         """
-        files = (places if self._is_own else self.files)(self.root, key)
         photo, label_map = (
-            "" if os.path.isfile(file) else os.path.relpath(file, self.root) for file in files
+            "" if os.path.isfile(file) else os.path.relpath(file, self.root)
+            for file in self._places(key)
         )
         return photo, label_map
+
+    def _places(self, key: str) -> tuple[Path, Path]:
+        """Where photo and label map of a key are, or would be."""
+        return (places if self._is_own else self.files)(self.root, key)
 
     @property
     def _is_own(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ovseg_cli.data.pixel_set import BACKGROUND, PixelSet, read_ids
-from ovseg_cli.errors import UsageError
+from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.exports import UNLABELED_16, label_kind
 from ovseg_cli.printable import printable, some_of
@@ -29,17 +29,20 @@ class Accuracy:
     # REL -> mIoU, classes that occur; NaN where the run has a name for none of them.
     photos: dict[str, float] = field(default_factory=dict)
     other_size: list[str] = field(default_factory=list)  # REL of photos unlike their labels
+    unread: dict[str, str] = field(default_factory=dict)  # REL -> why a label map cannot be read
 
     @property
     def labelled(self) -> int:
-        """How many photos have labels, those left out for their size among them."""
-        return len(self.photos) + len(self.other_size)
+        """How many photos have labels, those among them that are left out."""
+        return len(self.photos) + len(self.other_size) + len(self.unread)
 
     def undefined(self) -> dict[str, str]:
         """Why photos that have labels have no IoU, in a few words, by REL."""
         without = (rel for rel, iou in self.photos.items() if math.isnan(iou))
-        return dict.fromkeys(without, "none of the classes") | dict.fromkeys(
-            self.other_size, "labels of another size"
+        return (
+            dict.fromkeys(without, "none of the classes")
+            | dict.fromkeys(self.other_size, "labels of another size")
+            | dict.fromkeys(self.unread, "labels that cannot be read")
         )
 
     def iou(self) -> dict[int, float]:
@@ -100,15 +103,19 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
     for key in data.keys:
         photo = matched.get(key)
         if photo is not None and photo.labels is not None:
-            _, truth = data.load(key)
-            prediction = table[read_ids(photo.labels)]
-            if truth.shape != prediction.shape:
-                accuracy.other_size.append(photo.entry.rel)
+            rel = photo.entry.rel
+            try:
+                truth, prediction = data.truth(key), table[read_ids(photo.labels)]
+            except InputError as error:
+                accuracy.unread[rel] = str(error)
             else:
-                single = ConfusionMatrix(accuracy.matrix.classes)
-                single.add(truth, prediction, data.ignore)
-                accuracy.matrix.counts += single.counts
-                accuracy.photos[photo.entry.rel] = single.mean_iou(counted)
+                if truth.shape != prediction.shape:
+                    accuracy.other_size.append(rel)
+                else:
+                    single = ConfusionMatrix(accuracy.matrix.classes)
+                    single.add(truth, prediction, data.ignore)
+                    accuracy.matrix.counts += single.counts
+                    accuracy.photos[rel] = single.mean_iou(counted)
         yield
 
 

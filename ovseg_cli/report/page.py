@@ -240,6 +240,7 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
         "not_named": [printable(name) for name in accuracy.not_named],
         "none_named": sum(map(math.isnan, accuracy.photos.values())),
         "other_size": len(accuracy.other_size),
+        "unread": len(accuracy.unread),
     }
 
 

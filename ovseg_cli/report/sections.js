@@ -145,6 +145,7 @@ function drawAgreement(chosen) {
   if (r !== null) add(`Correlation of confidence and IoU: ${r.toFixed(2)}.`);
   add("IoU is the mean over the classes that occur in a photo; the mIoU above is of all photos together.");
   if (data.accuracy.other_size) add(`${counted(data.accuracy.other_size, "photo")} left out: the labels have another size.`);
+  if (data.accuracy.unread) add(`${counted(data.accuracy.unread, "photo")} left out: the labels cannot be read.`);
   if (data.accuracy.none_named) add(`${counted(data.accuracy.none_named, "photo")} without an IoU: the labels show none of the classes that the run had a name for.`);
   if (data.accuracy.not_named.length) add(`Classes of the labels that the run had no name for: ${data.accuracy.not_named.join(", ")}.`);
   byId("agreement").hidden = false;

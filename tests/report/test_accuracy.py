@@ -95,6 +95,25 @@ def test_labels_of_another_size_are_left_out(photo, make_run, tmp_path):
     assert np.isnan(found.mean_iou())
 
 
+def test_labels_that_cannot_be_read_cost_their_photo_alone(photo, make_run, tmp_path):
+    photos = [(photo(key, [[0] * 4] * 2, [[3] * 4] * 2), key) for key in "abcd"]
+    out = make_run(photos, ["road"])
+    (tmp_path / "truth/labels/a.png").write_bytes(b"no picture")
+    (tmp_path / "truth/labels/b.png").unlink()
+    (out / "labels/c.png").write_bytes(b"no picture")
+    found = measured(out, tmp_path / "truth")
+    assert found.photos == {"d": 1.0} and found.labelled == 4
+    assert "truth/labels/a.png cannot be read" in found.unread["a"]
+    assert set(found.unread) == {"a", "b", "c"} == set(found.undefined())
+
+
+def test_the_photos_of_the_labels_need_not_be_there(photo, make_run, tmp_path):
+    a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
+    out = make_run([(a, "a")], ["road"])
+    a.unlink()
+    assert measured(out, tmp_path / "truth").photos == {"a": 1.0}
+
+
 def finished(rel, name):
     return FinishedPhoto(name, Entry(rel, "", 1, 1, "r", 1, 1), None, None)
 

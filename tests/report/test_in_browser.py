@@ -351,7 +351,8 @@ class Known(Accuracy):
     """IoU that is told beforehand."""
 
     def __init__(self, photos):
-        self.data, self.not_named, self.other_size, self.photos = "<truth>", ("dog",), [], photos
+        self.data, self.not_named, self.photos = "<truth>", ("dog",), photos
+        self.other_size, self.unread = [], {}
 
     def iou(self):
         return {1: 0.25, 2: float("nan")}
@@ -401,6 +402,17 @@ def test_labels_without_an_iou_are_no_missing_labels(browser, run_of_three):
         "street.png": "IoUnone of the classes",
         "10/grey.png": "IoUlabels of another size",
     }
+
+
+def test_labels_that_cannot_be_read_are_told(browser, run_of_three):
+    known = Known({"blue": 0.9})
+    known.unread = {"street": "labels/street.png cannot be read"}
+    browser.open(write_report(run_of_three, known))
+    said = browser.evaluate("document.getElementById('agreement-text').textContent")
+    assert "2 photos of 3 have labels in <truth>." in said
+    assert "1 photo left out: the labels cannot be read." in said
+    scores = browser.evaluate("[...document.querySelectorAll('.scores')].map(s => s.textContent)")
+    assert sum(text.endswith("IoUlabels that cannot be read") for text in scores) == 1
 
 
 def test_a_point_of_the_scatter_leads_to_its_photo(browser, make_run, tmp_path):
