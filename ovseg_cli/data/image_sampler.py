@@ -12,10 +12,13 @@ from ovseg_cli.data.transforms import GREY, random_crop
 from ovseg_cli.errors import UsageError
 
 
-def check_markable(name: str, data: ImageSet) -> None:
+def check_classes(name: str, data: ImageSet) -> None:
     """Raise UsageError for more classes than labels of 8 bits have room for beside others."""
     if len(data.names) >= IGNORE:
-        raise UsageError(f"{name}: {len(data.names)} classes are too many to mark in pictures")
+        raise UsageError(
+            f"{name}: {len(data.names)} classes are too many for stage dense, which has room for "
+            f"{IGNORE - 1}: leave some out; stage pictures takes any number"
+        )
 
 
 class ImageSampler:
@@ -25,10 +28,9 @@ class ImageSampler:
         """masks: (n, S, S) uint8, where in each picture is what it is named after.
 
         THERE, NOT_THERE or IGNORE; None = it is not known where. Raises UsageError as
-        `check_markable` does.
+        `check_classes` does.
         """
-        if masks is not None:
-            check_markable(name, data)
+        check_classes(name, data)
         self.name = name
         self.data = data
         self.masks = masks

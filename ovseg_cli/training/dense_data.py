@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ovseg_cli.data.image_sampler import ImageSampler, check_markable
+from ovseg_cli.data.image_sampler import ImageSampler, check_classes
 from ovseg_cli.data.image_set import ImageSet, read_image_set
 from ovseg_cli.data.pixel_sampler import PixelSampler, class_weights
 from ovseg_cli.data.pixel_set import named_set
@@ -40,9 +40,8 @@ class DenseData:
             name: read_image_set(data / name, split) for name, split in config.image_sets.items()
         }
         self.marks = _marked(config, self.photos)
-        if config.picture_masks is not None:
-            for name, pictures in self.images.items():
-                check_markable(name, pictures)
+        for name, pictures in self.images.items():
+            check_classes(name, pictures)
         _check_guests(config, self.images)
 
     def names(self, model: Network, device: torch.device) -> GroupNames:

@@ -58,7 +58,8 @@ def test_mosaics_of_marked_pictures_have_a_label_per_pixel(marked):
         assert (batch.labels[shown] == label).all()
 
 
-def test_too_many_classes_to_mark(marked):
+@pytest.mark.parametrize("are_marked", [True, False])
+def test_too_many_classes(marked, are_marked):
     data = replace(marked.data, names=(("a",),) * 255)
-    with pytest.raises(UsageError, match="pets: 255 classes are too many to mark in pictures"):
-        ImageSampler("pets", data, marked.masks)
+    with pytest.raises(UsageError, match="pets: 255 classes are too many for stage dense"):
+        ImageSampler("pets", data, marked.masks if are_marked else None)

@@ -236,10 +236,14 @@ def test_what_is_wrong_with_a_recipe_is_said_before_pictures_are_marked(
     assert not halves
 
 
-def test_too_many_classes_are_said_before_pictures_are_marked(tiny, pictures, halves, monkeypatch):
+@pytest.mark.parametrize("masks", [PictureMasksConfig(), None])
+def test_too_many_classes_are_said_before_pictures_are_marked(
+    tiny, pictures, halves, monkeypatch, masks
+):
+    """Nor are they learnt as they are: numbers from 255 on would be those of other things."""
     monkeypatch.setattr(image_sampler, "IGNORE", 2)  # moods has two classes
-    config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=PictureMasksConfig())
-    with pytest.raises(UsageError, match="moods: 2 classes are too many to mark in pictures"):
+    config = replace(CONFIG, image_sets={"moods": "train"}, picture_masks=masks)
+    with pytest.raises(UsageError, match="moods: 2 classes are too many for stage dense"):
         stage_of(build(tiny), config, pictures)
     assert not halves
 
