@@ -32,14 +32,15 @@ def read_bounded(path: Path, most: int) -> bytes:
     return content
 
 
-def read_json(path: Path) -> Any:
-    """What a file holds. Raises OSError, and ValueError for whatever is wrong with its content."""
-    return parse_json(read_bounded(path, MOST_BYTES))
+ReadObject = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
-def parse_json(
-    text: str | bytes, read_object: Callable[[list[tuple[str, Any]]], dict[str, Any]] = dict
-) -> Any:
+def read_json(path: Path, read_object: ReadObject = dict) -> Any:
+    """What a file holds, as `parse_json`. Raises OSError, and ValueError for whatever is wrong."""
+    return parse_json(read_bounded(path, MOST_BYTES), read_object)
+
+
+def parse_json(text: str | bytes, read_object: ReadObject = dict) -> Any:
     """What a text holds; raises ValueError, also for one that holds too much or too deeply.
 
     read_object: makes an object of its names and values, in order.
@@ -59,6 +60,18 @@ def parse_json(
         if not level:
             return values
     raise ValueError("it is nested too deeply")
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A `read_object` that refuses a name that stands there twice: only the last would count."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(
+                f"{name!r:.60} stands there again; put all that belongs to it in one place"
+            )
+        found[name] = value
+    return found
 
 
 def write_json(target: Path, values: object) -> None:

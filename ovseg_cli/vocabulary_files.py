@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_cli.errors import VocabularyError
-from ovseg_cli.json_files import parse_json
+from ovseg_cli.json_files import once, parse_json
 from ovseg_cli.printable import printable, quoted
 from ovseg_cli.vocabulary import ClassName, Vocabulary, check_classes, class_name
 
@@ -141,7 +141,10 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
                     raise VocabularyError(f'{source} line {line}: "<<" is no class name')
                 if key.value in seen:
                     line = key.start_mark.line + 1
-                    raise VocabularyError(_again(f"{source} line {line}", key.value))
+                    raise VocabularyError(
+                        f"{source} line {line}: {quoted(key.value)} stands there again; put all "
+                        "that belongs to it in one place"
+                    )
                 seen.add(key.value)
             return node
 
@@ -154,24 +157,11 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
 
 
 def _parse_json(text: str, source: str) -> Vocabulary:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """Refuses a name that stands twice in one object: only the last would count."""
-        found: dict[str, Any] = {}
-        for name, inner in pairs:
-            if name in found:
-                raise VocabularyError(_again(source, name))
-            found[name] = inner
-        return found
-
     try:
         content = parse_json(text, once) if text.strip() else None
     except ValueError as error:
         raise VocabularyError(f"{source}: not valid JSON: {error}") from error
     return _nested(content, source)
-
-
-def _again(where: str, name: str) -> str:
-    return f"{where}: {quoted(name)} stands there again; put all that belongs to it in one place"
 
 
 def _nested(content: Any, source: str) -> Vocabulary:

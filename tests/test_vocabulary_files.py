@@ -83,7 +83,7 @@ class TestRead:
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
-            ('{"a": ["x"], "a": ["y"]}', '"a" stands there again'),
+            ('{"a": ["x"], "a": ["y"]}', "'a' stands there again"),
             ("[" * 200 + '"x"' + "]" * 200, "not valid JSON: it is nested too deeply"),
             ("[" * 200_000, "not valid JSON: "),
             ("[" + "9" * 5000 + "]", "not valid JSON: "),

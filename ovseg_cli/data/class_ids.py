@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ovseg_cli.json_files import read_json
+from ovseg_cli.json_files import once, read_json
 
 
 def names_by_id(file: Path) -> dict[int, str]:
@@ -16,7 +16,7 @@ def names_by_id(file: Path) -> dict[int, str]:
     """
     by_id: dict[int, str] = {}
     try:
-        classes = read_json(file)
+        classes = read_json(file, once)
     except ValueError as error:
         raise ValueError(f"{file.name}: {error}") from error
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):

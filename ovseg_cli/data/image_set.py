@@ -15,7 +15,7 @@ import numpy as np
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.data.transforms import square_around
 from ovseg_cli.errors import InputError, UsageError
-from ovseg_cli.json_files import read_json
+from ovseg_cli.json_files import once, read_json
 from ovseg_cli.media.images import read_values
 
 # What shards may unpack to, in bytes: pictures are hardly smaller than this share of their pixels.
@@ -79,7 +79,7 @@ def _listed(root: Path, split: str) -> tuple[list[Path], tuple[tuple[str, ...], 
     if not shards:
         raise UsageError(f"{root} holds no shard named {split}-*.tar.gz")
     try:
-        table = read_json(root / "classes.json")
+        table = read_json(root / "classes.json", once)
         names = tuple(names_of(table[str(index)]) for index in range(len(table)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(

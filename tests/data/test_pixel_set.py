@@ -108,6 +108,7 @@ def test_a_list_that_is_too_long(garden, monkeypatch):
         ('{"0": "cat", "-1": "dog"}', "'-1' is no class id"),
         ('{"0": "cat", "\u0663": "dog"}', "is no class id"),
         ('{"0": "cat", "%s": "dog"}' % ("x" * 1000), "'x{39}.* is no class id"),
+        ('{"1": "cat", "1": "dog"}', "'1' stands there again"),
         ('{"0": NaN, "1": "cat"}', "the name of class 0 is no text: nan"),
         ('{"0": "cat", "1": null}', "the name of class 1 is no text: None"),
         ('{"0": "cat", "1": ["dog"]}', "the name of class 1 is no text"),
