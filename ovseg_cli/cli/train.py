@@ -103,9 +103,15 @@ def command(
             raise
         raise OvsegError(
             f"not enough memory on {run.device}: lower the batch or the size of the views in "
-            f"{config}, or evaluate_size where val photos are scored, and begin in another --out"
+            f"{config} and begin in another --out; where it was in scoring, the same command "
+            f"with a smaller --set stage.{_scoring(stage)}=N goes on"
         ) from error
     console.note(f"finished: {out / MODEL_FILE}")
+
+
+def _scoring(stage: str) -> str:
+    """The value of a stage that says how much is scored at once; a run goes on with another."""
+    return "evaluate_batch" if stage == "pictures" else "evaluate_size"
 
 
 def _line(progress: Progress) -> str:

@@ -12,10 +12,10 @@ REMEDY = "not enough memory on cpu: lower the batch or the size of the views in 
 
 @pytest.fixture
 def train(program, fake):
-    """Runs `ovseg train dense` into run/."""
+    """Runs `ovseg train STAGE` into run/."""
     fake.choose_device = torch.device
-    return lambda: program(
-        *("train", "dense", "--config", "recipe.toml", "--device", "cpu", "-o", "run")
+    return lambda stage="dense": program(
+        *("train", stage, "--config", "recipe.toml", "--device", "cpu", "-o", "run")
     )
 
 
@@ -81,3 +81,18 @@ def test_too_little_memory_is_no_bug(train, monkeypatch, failure, message):
     assert ended.code == 1
     assert message in ended.err
     assert ("bug in ovseg" in ended.err) == ("bug in ovseg" in message)
+
+
+@pytest.mark.parametrize(
+    ("stage", "value"), [("dense", "evaluate_size"), ("pictures", "evaluate_batch")]
+)
+def test_too_little_memory_in_scoring_costs_no_training(train, monkeypatch, stage, value):
+    """A checkpoint is written before, and what is scored how is no part of the recipe."""
+
+    def run_stage(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(stages, "run_stage", run_stage)
+    ended = train(stage)
+    assert ended.code == 1
+    assert f"the same command with a smaller --set stage.{value}=N goes on" in ended.err
