@@ -64,15 +64,21 @@ def proposals(
 
 
 def sample_photos(
-    images: Sequence[ImageInput], exif: bool = True, unread: list[InputError] | None = None
+    images: Sequence[ImageInput],
+    exif: bool = True,
+    unread: list[InputError] | None = None,
+    max_pixels: int | None = None,
 ) -> Iterator[Frame]:
-    """Some of them, evenly spread; unread takes why others of these could not be read."""
-    from ovseg_cli.media.images import read_image
+    """Some of them, evenly spread; unread takes why others of these could not be read.
+
+    exif, max_pixels: as of `read_image`.
+    """
+    from ovseg_cli.media.images import MAX_PIXELS, read_image
 
     unread = [] if unread is None else unread
     for position in evenly(images):
         try:
-            yield read_image(images[position], exif=exif)
+            yield read_image(images[position], exif=exif, max_pixels=max_pixels or MAX_PIXELS)
         except InputError as error:
             console.trace(error)
             unread.append(error)

@@ -126,7 +126,7 @@ def command(
         from ovseg_cli.cli.auto_names import auto_vocabulary, sample_photos
 
         unread: list[InputError] = []
-        sample = sample_photos(found, not options["no_exif"], unread)
+        sample = sample_photos(found, not options["no_exif"], unread, options["max_pixels"])
         vocabulary = auto_vocabulary(compute, sample, unread, other)
     labelled = with_other(vocabulary, other)
     if show and OVERLAY not in names:

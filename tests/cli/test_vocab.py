@@ -13,6 +13,7 @@ from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.main import ovseg
 from ovseg_cli.cli.options import read_exemplars
 from ovseg_cli.errors import UsageError
+from ovseg_cli.media.picture_formats import HEAVY_PIXELS
 from ovseg_cli.names.naming import Proposal
 from ovseg_cli.names.nouns import common_nouns
 from ovseg_cli.names.vocabulary_check import ClassCheck, Neighbour
@@ -159,6 +160,20 @@ def test_all_that_is_proposed_may_be_typed_already(valley, monkeypatch):
     assert auto_names.auto_vocabulary(compute, []).names == ("Sky",)
     with pytest.raises(UsageError, match="no names could be proposed"):
         auto_names.auto_vocabulary(Compute("mini", "cpu", "fp32"), [], other="rest | sky")
+
+
+def test_photos_are_looked_at_up_to_the_limit_that_is_asked_for(valley, capfd, monkeypatch):
+    monkeypatch.setitem(HEAVY_PIXELS, "JPEG", 9999)
+    seen = []
+    monkeypatch.setattr(
+        auto_names, "proposals", lambda _, frames, unread: seen.extend(frames) or []
+    )
+    for options in ([], ["--max-pixels", "10000000"]):
+        assert not seen
+        with pytest.raises(SystemExit):
+            ovseg.main(["segment", valley, "--classes", "auto", *options], prog_name="ovseg")
+        assert ("exceed the limit of 9999" in capfd.readouterr().err) == (not options)
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("option", ["--other", "--save"])
