@@ -69,8 +69,8 @@ def read_image(
         if width * height > limit:
             raise InputError(
                 f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
-                f"limit of {limit} pixels; "
-                f"to read it all the same: --max-pixels {width * height}"
+                f"limit of {limit} pixels: make it smaller, or give 'ovseg segment' "
+                f"--max-pixels {width * height}"
             )
         reduction = 1 if seen_at is None else _reduction(image, exif, seen_at)
         if reduction > 1 and file.seek(0, io.SEEK_END) < width * height:

@@ -240,6 +240,11 @@ class TestRefused:
         with pytest.raises(InputError, match=r"20×10 pixels .*--max-pixels 200"):
             read_image(path, max_pixels=199)
 
+    def test_the_option_is_named_with_the_command_that_has_it(self, tmp_path):
+        path = saved(tmp_path / "a.png", np.zeros((10, 20, 3), np.uint8))
+        with pytest.raises(InputError, match="'ovseg segment' --max-pixels 200$"):
+            read_image(path, max_pixels=199)
+
     def test_own_limit_and_not_pillow_s(self, tmp_path, monkeypatch, recwarn):
         """Pillow warns above its limit and refuses above twice that."""
         path = saved(tmp_path / "a.png", np.zeros((1500, 2000, 3), np.uint8))
