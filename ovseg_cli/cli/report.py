@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ovseg_cli.run_folder.layout import PAGE
 
 if TYPE_CHECKING:
     from ovseg_cli.report.accuracy import Accuracy
+    from ovseg_cli.report.thumbnails import Thumbnails
     from ovseg_cli.run_folder.finished_run import FinishedRun
 
 
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     help=f"The page.  [default: OUT/{PAGE}]",
 )
 @max_pixels_option(
-    help="Photos of more pixels are not shown, their overlays are.  [default: about 179 million]"
+    help="Photos of more pixels are not shown, their overlays are.  [default: about 179 million; "
+    "WebP, JPEG 2000, AVIF: 80]"
 )
 @common_options
 def command(
@@ -72,22 +75,35 @@ def command(
         )
     accuracy = None if data is None else _accuracy(run, data, split)
     limit = max_pixels or MAX_PIXELS
-    large = run.sizes_above(limit)
-    if large:
-        console.warning(
-            f"{len(large)} of the photos exceed the limit of {limit} pixels and are not shown; "
-            f"to read them all the same: --max-pixels {max(large)}"
-        )
     thumbnails = []
     folder = thumbnails_folder(target)
     with console.progress(len(run.photos)) as progress:
         for made in write_thumbnails(run, folder, limit):
             thumbnails.append(made)
             progress.advance()
+    _tell_too_large(run, thumbnails, max_pixels)
     alone = write_page(target, run, thumbnails, accuracy)
     console.note(f"{len(run.photos)} done, {len(run.failures)} failed: {target}")
     if not alone:
         console.note(f"its pictures are too many for one file and lie in {folder}: copy both")
+
+
+def _tell_too_large(
+    run: FinishedRun, thumbnails: Sequence[Thumbnails], max_pixels: int | None
+) -> None:
+    from ovseg_cli.report.thumbnails import TOO_LARGE
+
+    large = [
+        photo.entry.width * photo.entry.height
+        for photo, small in zip(run.photos, thumbnails, strict=True)
+        if small.missing == TOO_LARGE
+    ]
+    if large:
+        limit = "their format's limit" if max_pixels is None else f"the limit of {max_pixels} pixels"
+        console.warning(
+            f"{len(large)} of the photos exceed {limit} and are not shown; to read them all the "
+            f"same: --max-pixels {max(large)}"
+        )
 
 
 def _accuracy(run: FinishedRun, data: Path, split: str) -> Accuracy:

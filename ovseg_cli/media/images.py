@@ -65,7 +65,7 @@ def read_image(
     ):
         image = open_picture(file)
         width, height = image.size
-        limit = _limit(image, max_pixels)
+        limit = limit_of(image.format, max_pixels)
         if width * height > limit:
             raise InputError(
                 f"{width}×{height} pixels ({width * height / 1e6:.1f} megapixels) exceed the "
@@ -79,9 +79,9 @@ def read_image(
         return Frame(_pixels(image, exif), source=name)
 
 
-def _limit(image: Image.Image, max_pixels: int) -> int:
-    """That of its format, unless another was asked for."""
-    own = HEAVY_PIXELS.get(image.format or "", max_pixels)
+def limit_of(kind: str | None, max_pixels: int) -> int:
+    """The most pixels of a picture of this format: its own, unless another was asked for."""
+    own = HEAVY_PIXELS.get(kind or "", max_pixels)
     return own if max_pixels == MAX_PIXELS else max_pixels
 
 
@@ -201,7 +201,7 @@ def read_values(
         open_photo(source) if isinstance(source, str | Path) else source as file,
     ):
         image = open_picture(file)
-        if image.width * image.height > _limit(image, max_pixels):
+        if image.width * image.height > limit_of(image.format, max_pixels):
             raise InputError(f"{image.width}×{image.height} pixels are too many")
         if mode is not None:
             return np.array(image.convert(mode))
@@ -225,7 +225,7 @@ def read_opacity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | No
     """
     with naming(str(path)), open_photo(path) as file:
         image = open_picture(file)
-        if image.width * image.height > _limit(image, max_pixels):
+        if image.width * image.height > limit_of(image.format, max_pixels):
             raise InputError(f"{image.width}×{image.height} pixels are too many")
         image.load()  # a PNG may say only behind its pixels that it is to be turned
         if not image.has_transparency_data or image.mode.startswith("I"):

@@ -21,7 +21,7 @@ from ovseg_cli.exports import label_kind
 from ovseg_cli.frame import Frame
 from ovseg_cli.legend import MIN_WIDTH
 from ovseg_cli.links import refuse_links, refuse_links_within
-from ovseg_cli.media.images import MAX_PIXELS, read_image, read_values
+from ovseg_cli.media.images import MAX_PIXELS, format_of, limit_of, read_image, read_values
 from ovseg_cli.render import tinted
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, FinishedRun, vocabulary_of
 from ovseg_cli.run_folder.journal_entry import Entry
@@ -31,6 +31,7 @@ from ovseg_cli.whole_files import atomic_path, remove
 LONGER_SIDE = 480  # pixels: a card is about 320 wide, on a phone's finer screen more
 _OWN_NAME = re.compile(r"[0-9a-f]{20}-(photo|overlay|grey)\.jpg")
 _HIGHEST_LEGEND = 8192  # pixels; 41 lines of the largest letters are less
+TOO_LARGE = "the photo has more pixels than were to be read (--max-pixels)"
 _CHANGED = "the photo has changed since the run"
 _PAPER = 200  # grey level below an overlay that is made without its photo
 
@@ -106,10 +107,11 @@ class _Maker:
         entry = photo.entry
         if _is_kept(self.folder / name):
             return None, ""
-        if entry.width * entry.height > self.max_pixels:
-            return None, "the photo has more pixels than were to be read (--max-pixels)"
+        path = Path(entry.path)
         try:
-            pixels = read_image(Path(entry.path), exif=self.exif, max_pixels=self.max_pixels).pixels
+            if entry.width * entry.height > limit_of(format_of(path), self.max_pixels):
+                return None, TOO_LARGE
+            pixels = read_image(path, exif=self.exif, max_pixels=self.max_pixels).pixels
         except InputError:
             return None, "the photo cannot be read any more"
         if pixels.shape[:2] != (entry.height, entry.width):

@@ -8,6 +8,8 @@ import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 
+from ovseg_cli.media.picture_formats import HEAVY_PIXELS
+
 
 @pytest.fixture
 def done(segment, tmp_path):
@@ -185,3 +187,16 @@ def test_photos_of_more_pixels_than_are_wanted(program, done, monkeypatch):
     ended = program("report", "out", "--max-pixels", "1536", "-o", "page.html")
     assert ended.code == 0 and "exceed" not in ended.err
     assert all(photo["photo"] for photo in page_data(done.parent / "page.html")["photos"])
+
+
+def test_photos_over_the_limit_of_their_format(program, done, monkeypatch):
+    monkeypatch.setitem(HEAVY_PIXELS, "PNG", 1535)
+    ended = program("report", "out")
+    assert ended.code == 0
+    assert "3 of the photos exceed their format's limit and are not shown" in ended.err
+    assert "--max-pixels 1536" in ended.err
+    for photo in page_data(done / "report.html")["photos"]:
+        assert not photo["photo"] and "--max-pixels" in photo["missing"]
+    ended = program("report", "out", "--max-pixels", "1536")
+    assert ended.code == 0 and "exceed" not in ended.err
+    assert all(photo["photo"] for photo in page_data(done / "report.html")["photos"])
