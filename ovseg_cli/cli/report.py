@@ -99,7 +99,9 @@ def _tell_too_large(
         if small.missing == TOO_LARGE
     ]
     if large:
-        limit = "their format's limit" if max_pixels is None else f"the limit of {max_pixels} pixels"
+        limit = (
+            "their format's limit" if max_pixels is None else f"the limit of {max_pixels} pixels"
+        )
         console.warning(
             f"{len(large)} of the photos exceed {limit} and are not shown; to read them all the "
             f"same: --max-pixels {max(large)}"

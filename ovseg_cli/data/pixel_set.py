@@ -279,7 +279,7 @@ def read_pixel_set(root: Path, split: str) -> PixelSet:
     except VocabularyError as error:  # no name, a blank one, one twice: nothing could tell them
         raise UsageError(f"{root / 'classes.json'}: {error}") from error
     return PixelSet(
-        name=root.name,
+        name=Path(os.path.abspath(root)).name,  # of ".", too
         root=root,
         keys=keys,
         names=tuple(by_id[number] for number in named),

@@ -125,7 +125,9 @@ def test_labels_at_hand(program, segment, done, tmp_path):
     assert values["accuracy"]["photos"] == 1 and values["accuracy"]["mean_iou"] == 0
     (data / "labels/02.png").write_bytes(b"")
     ended = program("report", "out", "--data", "truth", "--split", "test")
-    assert ended.code == 0 and "1 left out, whose labels cannot be read: truth/labels/02" in ended.err
+    assert (
+        ended.code == 0 and "1 left out, whose labels cannot be read: truth/labels/02" in ended.err
+    )
     for arguments, said in (
         (["--data", "truth", "--split", "none"], "none.txt"),
         (["--data", "photos"], "not a labelled data set"),

@@ -52,7 +52,9 @@ def test_shards_follow_each_other_by_name(pets):
 
 def test_a_class_whose_number_is_there_twice(pets):
     """Else the first of them would be lost, and its pictures be of the other."""
-    (pets / "classes.json").write_text('{"0": {"names": "cow"}, "1": {"names": "dog"}, "0": {"names": "cat"}}')
+    (pets / "classes.json").write_text(
+        '{"0": {"names": "cow"}, "1": {"names": "dog"}, "0": {"names": "cat"}}'
+    )
     with pytest.raises(UsageError, match="'0' stands there again"):
         read_image_set(pets, "train")
 

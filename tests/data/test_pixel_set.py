@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -357,6 +358,12 @@ def test_ids_of_no_class_are_strangers_but_not_what_is_ignored(garden):
 def test_a_list_may_begin_with_a_byte_order_mark(garden):
     (garden / "train.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
     assert read_pixel_set(garden, "train").keys == ("a", "b")
+
+
+@pytest.mark.parametrize("root", [".", "../garden", "images/.."])
+def test_a_set_is_called_as_its_folder_wherever_one_stands(garden, monkeypatch, root):
+    monkeypatch.chdir(garden)
+    assert read_pixel_set(Path(root), "train").name == "garden"
 
 
 def test_a_set_goes_by_the_name_it_is_asked_for(garden):
