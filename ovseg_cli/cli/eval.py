@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -24,19 +24,18 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.command("eval", short_help="mIoU against labelled photos.")
 @click.option(
     "--data",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="A labelled set: images/KEY.jpg, labels/KEY.png, SPLIT.txt and classes.json; or, with "
-    "--benchmark, where that lies.",
+    "--benchmark, where that lies.  [required]",
 )
 @click.option(
     "--benchmark",
     "benchmark_name",
     metavar="NAME",
     help="The set is a public benchmark as it is downloaded: voc20, voc21, pc59, pc60, pc459, "
-    "ade150, ade847, coco171, coco80, coco81, cityscapes19 or camvid11. A DIR that does not hold "
-    "it gives an error that says where it is to be had.",
+    "ade150, ade847, coco171, coco80, coco81, cityscapes19 or camvid11. Without --data, or where "
+    "DIR does not hold it, an error says where it is to be had.",
 )
 @click.option(
     "--split", help="Which list of photos.  [default: val, or what the benchmark is scored on]"
@@ -144,7 +143,23 @@ def command(**options: Any) -> int:
     2 wrong usage.
     """
     _refuse_idle(options)
+    if options["data"] is None:
+        _require_data(options["benchmark_name"])
     return eval_run.run(eval_run.Request(**options))
+
+
+def _require_data(benchmark_name: str | None) -> NoReturn:
+    """Raise what tells that --data is missing, and where a benchmark for it is to be had."""
+    if benchmark_name is None:
+        context = click.get_current_context()
+        option = next(each for each in context.command.params if each.name == "data")
+        raise click.MissingParameter(ctx=context, param=option)
+    from ovseg_cli.data.benchmarks import benchmark
+
+    raise UsageError(
+        f"--benchmark {benchmark_name} without --data DIR, the folder it was downloaded to. "
+        f"{benchmark(benchmark_name).whereabouts}"
+    )
 
 
 def _refuse_idle(options: Mapping[str, Any]) -> None:

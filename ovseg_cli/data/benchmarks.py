@@ -37,6 +37,11 @@ class Benchmark:
     background: bool = False  # pixels of no class count, as what fits none of the names
     unseen: tuple[str, ...] = ()  # classes that the published model was not trained on
 
+    @property
+    def whereabouts(self) -> str:
+        """What is expected in the folder that is given, and where that is to be had."""
+        return f"Expected there: {self.layout}. It is to be had from {self.source} ({self.terms})"
+
 
 def benchmark(name: str) -> Benchmark:
     """A benchmark by its name. Raises UsageError for one that nobody knows."""
@@ -62,8 +67,7 @@ def open_benchmark(entry: Benchmark, root: Path, split: str | None = None) -> Pi
             raise UsageError(f"there is no photo of the split {split}")
     except UsageError as error:
         raise UsageError(
-            f"{root} does not hold {entry.name} ({error}). Expected there: {entry.layout}. "
-            f"It is to be had from {entry.source} ({entry.terms})"
+            f"{root} does not hold {entry.name} ({error}). {entry.whereabouts}"
         ) from error
     refuse_repeated(found.keys, f"the list of {split} in {root}")
     return found

@@ -149,6 +149,19 @@ def test_a_benchmark_that_is_not_there(program, tmp_path, fake):
     assert not fake.loaded
 
 
+def test_without_a_folder_it_is_said_where_a_benchmark_is_to_be_had(program, fake):
+    ended = program("eval", "--benchmark", "ade150")
+    assert ended.code == 2
+    assert "--benchmark ade150 without --data DIR" in ended.err
+    for told in ("ADEChallengeData2016 with images", "data.csail.mit.edu", "BSD-3"):
+        assert told in ended.err
+    ended = program("eval", "--benchmark", "nonsense")
+    assert ended.code == 2 and "no benchmark 'nonsense'" in ended.err
+    ended = program("eval")
+    assert ended.code == 2 and "Missing option '--data'" in ended.err
+    assert not fake.loaded
+
+
 def predictions(folder, maps):
     """Label maps of another program, by key."""
     folder.mkdir()
