@@ -83,3 +83,16 @@ def test_setup_cfg():
     )
     for line in config["options"]["install_requires"].split("\n"):
         assert not line or ">=" in line, "every dependency has a lower bound"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+def test_the_folder_of_the_oldest_releases_is_seen_from_where_one_stands(tmp_path):
+    ran = subprocess.run(
+        ["bash", ROOT / ".ci/lowest", "kept"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHON": "no-such-python"},
+    )
+    assert "it needs Python 3.10" in ran.stderr
+    assert (tmp_path / "kept").is_dir() and not (ROOT / "kept").exists()
