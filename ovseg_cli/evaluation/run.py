@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -62,20 +63,35 @@ class Evaluation:
     def add(
         self, key: str, truth: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None
     ) -> None:
-        """Count one photo; truth and labels (H, W) as of `ConfusionMatrix.add`."""
-        photo = ConfusionMatrix(self.classes)
+        """Count one photo, in every way or, where memory does not suffice for one, in none.
+
+        truth and labels (H, W) as of `ConfusionMatrix.add`.
+        """
+        # As the totals are, and empty.
+        photo = replace(self.matrix)
+        boundary, regions = replace(self.boundary), replace(self.regions)
         photo.add(truth, labels, self.ignore)
-        self.matrix.counts += photo.counts
-        self.boundary.add(truth, labels, self.ignore)
-        self.regions.add(truth, labels, self.ignore)
+        boundary.add(truth, labels, self.ignore)
+        regions.add(truth, labels, self.ignore)
+        counted: list[tuple[Any, Any]] = [
+            (self.matrix, photo),
+            (self.boundary, boundary),
+            (self.regions, regions),
+        ]
         if confidence is not None and self.confidences is not None:
-            self.confidences.add(truth, labels, confidence, self.ignore)
+            confidences = replace(self.confidences)
+            confidences.add(truth, labels, confidence, self.ignore)
+            counted.append((self.confidences, confidences))
         score = PhotoScore(
             key,
             photo.mean_iou(),
             photo.pixel_accuracy(),
             None if confidence is None else float(confidence.mean(dtype=np.float64)),
         )
+        for total, counts in counted:
+            for each in fields(counts):
+                if not each.init:
+                    getattr(total, each.name)[...] += getattr(counts, each.name)
         self.photos.append(score)
         self.worst = sorted([*self.worst, (score, labels)], key=lambda kept: kept[0].order)
         del self.worst[self.keep_worst :]
@@ -111,6 +127,10 @@ def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterat
         try:
             image, stored = data.load_stored(key)
             labels, confidence = predict(key, image)
+            if data.has_other:
+                labels = np.where(labels == UNLABELED, np.int32(data.other), labels)
+            strangers = data.strangers(stored)
+            evaluation.add(key, data.labels_of(stored), labels, confidence)
         except InputError as error:
             evaluation.failures[key] = str(error)
         except (MemoryError, RuntimeError) as error:
@@ -118,10 +138,7 @@ def evaluate(predict: Predict, data: PixelSet, evaluation: Evaluation) -> Iterat
                 raise
             evaluation.failures[key] = f"{data.name}: {key}: {reason_of(error, key)}"
         else:
-            if data.has_other:
-                labels = np.where(labels == UNLABELED, np.int32(data.other), labels)
-            evaluation.add(key, data.labels_of(stored), labels, confidence)
-            evaluation.strangers += data.strangers(stored)
+            evaluation.strangers += strangers
         yield key
 
 

@@ -1,6 +1,7 @@
 """One pass over a set, counted in every way."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from ovseg_cli.data.pixel_set import IGNORE
 from ovseg_cli.errors import InputError
+from ovseg_cli.evaluation import run
 from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.evaluation.run import Evaluation, by_model, evaluate
 from ovseg_cli.evaluation.threshold import ConfidenceCounts
@@ -84,6 +86,34 @@ def test_a_photo_for_which_memory_does_not_suffice_is_left_out(pets, error):
     assert list(evaluate(greedy, pets, evaluation)) == ["a", "b/c"]
     assert evaluation.failures["a"].startswith("pets: a: not enough memory for this photo")
     assert [photo.key for photo in evaluation.photos] == ["b/c"]
+
+
+@pytest.mark.parametrize("counts", ["BoundaryCounts", "RegionCounts", "ConfidenceCounts"])
+def test_a_photo_is_counted_in_every_way_or_in_none(pets, monkeypatch, counts):
+    """Where memory suffices for some of them, too."""
+    totals = []
+    for keys in (("b/c",), pets.keys):
+        evaluation = Evaluation(3, pets.ignore, confidences=ConfidenceCounts(3))
+        list(evaluate(predict, replace(pets, keys=keys), evaluation))
+        assert [photo.key for photo in evaluation.photos] == ["b/c"]
+        totals.append((evaluation.scores(), evaluation.confidences.best()))
+        totals[-1] += (evaluation.regions.pixels.tolist(), evaluation.strangers)
+        counter = getattr(run, counts)
+        monkeypatch.setattr(counter, "add", failing_once(counter.add))
+    assert totals[0] == totals[1]
+
+
+def failing_once(add):
+    """The same, but memory does not suffice for the first."""
+    calls = []
+
+    def greedy(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise MemoryError
+        add(*arguments)
+
+    return greedy
 
 
 def test_other_errors_end_the_evaluation(pets):
