@@ -59,7 +59,10 @@ def refined(scores: ScoreMap, image: Tensor) -> RefinedScores:
     held = torch.cat([winners[winners >= 0], winners.new_tensor([scores.channels - 1])])
     maps, total = class_maps(scores, held, size_hw)
     rest = (total - maps.sum(0)).clamp(min=0) / max(1, scores.channels - len(held))
-    return RefinedScores(scores.channels, held, refine(maps, image), rest)
+    # What is shared is smoothed, too, or it would beat classes that a thin mask has lost a part of.
+    # What no region covers stays so, though its neighbours' scores reach it.
+    both = refine(torch.cat([maps, rest[None]]), image) * (total > 0)
+    return RefinedScores(scores.channels, held, both[:-1], both[-1])
 
 
 def refine(

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from ovseg_cli.model.label_map import label_map
 from ovseg_cli.model.pamr import affinity, refine, refined
 from ovseg_cli.model.score_map import GridScores, MaskScores, full_scores
+from ovseg_cli.segmentation import UNLABELED
 
 DILATIONS = (1, 3)
 
@@ -93,9 +95,9 @@ def test_classes_that_win_nowhere_share_their_mass(photo):
     assert (scores.channels, scores.size_hw, scores.span_hw) == (4, (6, 8), (6, 8))
     assert scores.held.tolist() == [0, 2, 3]
     full = full_scores(GridScores(grid, (3, 4)), (6, 8))
-    expected = refine(full[[0, 2, 3]], photo)
-    torch.testing.assert_close(scores.rows(0, 6)[[0, 2, 3]], expected)
-    torch.testing.assert_close(scores.rows(2, 5)[1], full[1, 2:5])
+    expected = refine(full, photo)
+    torch.testing.assert_close(scores.rows(0, 6), expected)
+    torch.testing.assert_close(scores.rows(2, 5)[1], expected[1, 2:5])
 
 
 def test_what_no_mask_covers_holds_the_non_object_mass_once():
@@ -103,3 +105,22 @@ def test_what_no_mask_covers_holds_the_non_object_mass_once():
     masks[0, :, :2] = 1
     scores = refined(MaskScores(torch.tensor([[0.6, 0.3, 0.1]]), masks), torch.rand(3, 3, 4))
     assert scores.held.tolist() == [0, 2]
+
+
+def test_what_no_mask_covers_stays_without_a_label():
+    masks = torch.zeros(1, 8, 12)
+    masks[0, 2:6, :5] = 1
+    scores = refined(MaskScores(torch.tensor([[0.6, 0.3, 0.1]]), masks), torch.rand(3, 8, 12))
+    labels, _ = label_map(scores, (8, 12))
+    assert (labels == torch.where(masks[0] > 0, 0, UNLABELED)).all()
+
+
+def test_a_thin_mask_keeps_its_class():
+    """A column of one pixel, of whose mass its class has the most and seven others share the rest:
+    class 1 was what remained of it, being the first that wins nowhere."""
+    masks = torch.zeros(1, 8, 12)
+    masks[0, :, 5] = 1
+    probabilities = torch.tensor([[0.12, *[0.11] * 7, 0.11]])
+    scores = refined(MaskScores(probabilities, masks), torch.rand(3, 8, 12))
+    labels, _ = label_map(scores, (8, 12))
+    assert (labels[:, 5] == 0).all()
