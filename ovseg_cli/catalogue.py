@@ -143,6 +143,8 @@ def _of_open_clip(name: str, architecture: str, tag: str) -> Published:
     config = get_model_config(architecture)
     if config is None or "layers" not in config.get("vision_cfg", {}) or _no_vit(config):
         raise UsageError(f"{name}: open_clip has no plain ViT named {architecture}")
+    if other := config["text_cfg"].get("hf_tokenizer_name"):
+        raise UsageError(f"{name}: its text tower reads {other}'s tokens, not CLIP's")
     source = get_pretrained_cfg(architecture, tag)
     if not source:
         tags = ", ".join(list_pretrained_tags_by_model(architecture)) or "none"

@@ -89,6 +89,8 @@ def test_open_clips_own_list_tells_the_rest(name, repository, gelu):
         ("open_clip:ViT-B-16-SigLIP/webli", "no plain ViT"),
         ("open_clip:nope/openai", "no plain ViT named nope"),
         ("open_clip:ViT-B-16/nope", "laion2b_s34b_b88k"),
+        ("open_clip:ViT-H-14-worldwide/metaclip2_worldwide", "reads facebook/xlm-v-base's tokens"),
+        ("open_clip:ViT-L-14-CLIPA/datacomp1b", "reads bert-base-uncased's tokens"),
     ],
 )
 def test_what_is_not_there(name, message):

@@ -796,3 +796,10 @@ def test_what_a_plain_clip_cannot_do(openai_style, tmp_path):
     )
     with pytest.raises(CheckpointError, match=told):
         import_clip(tmp_path, openai_style)
+
+
+@pytest.mark.parametrize("tokens", [32000, 49409])
+def test_a_clip_of_another_tokenizer_is_not_imported(openai_style, tmp_path, tokens):
+    openai_style["token_embedding.weight"] = torch.zeros(tokens, 8)
+    with pytest.raises(CheckpointError, match=f"has {tokens} tokens, CLIP's tokenizer 49408"):
+        import_clip(tmp_path, openai_style)

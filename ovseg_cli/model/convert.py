@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ovseg_cli.errors import CheckpointError
 from ovseg_cli.model.authors_config import (
     CLASSES,
     CLIP,
@@ -21,7 +22,7 @@ from ovseg_cli.model.authors_config import (
     derive_config,
     has_class_head,
 )
-from ovseg_cli.model.config import DeOPConfig
+from ovseg_cli.model.config import DeOPConfig, TextConfig
 from ovseg_cli.model.mask_former import class_head
 from ovseg_cli.model.prompts import signal_rows
 from ovseg_cli.model.shapes import Shapes
@@ -100,6 +101,11 @@ def convert_clip(
     state_dict = {f"{CLIP}.{name}": value for name, value in state_dict.items()}
     shapes = shapes_of(state_dict, "CLIP")
     config = derive_clip_config(shapes, options)
+    if config.text.tokens != TextConfig.tokens:
+        raise CheckpointError(
+            f"its text tower has {config.text.tokens} tokens, CLIP's tokenizer "
+            f"{TextConfig.tokens}: names would be read as other words"
+        )
     sources, expected = sources_of(config, source_name)
     non_object = "clip_adapter.non_object_embedding"
     shape = expected.pop(non_object)
