@@ -20,7 +20,7 @@ from ovseg_cli.cli.ray_run import ray_cluster, ray_results
 from ovseg_cli.cli.segment_part import PartNotes
 from ovseg_cli.cli.segment_plan import Plan
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
-from ovseg_cli.errors import OutputError
+from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.exports import OVERLAY
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.media.images import MAX_PIXELS, read_image
@@ -176,7 +176,10 @@ class _Run:
             console.error(f"{printable(path)}: {printable(result.reason)}")
         elif self.window is not None:
             overlay = self.plan.output.targets(result.image.rel)[OVERLAY]
-            self.window.show(read_image(overlay).pixels, printable(path))
+            try:
+                self.window.show(read_image(overlay).pixels, printable(path))
+            except InputError as error:  # the results are whole without: too large, or damaged
+                console.warning(f"not shown: {printable(str(error))}")
         if not self.plan.as_json:
             return
         record: dict[str, Any] = {"path": path, "status": result.status}

@@ -519,6 +519,17 @@ def test_show_shows_each_overlay(segment, photos, window, tmp_path):
     assert window.waited == 1
 
 
+def test_an_overlay_that_cannot_be_shown_ends_nothing(segment, photos, window, tmp_path):
+    assert segment(photos).code == 0
+    overlay = tmp_path / "out/overlays/01.jpg"
+    overlay.write_bytes(bytes(overlay.stat().st_size))  # of the size that it had
+    ended = segment(photos, "--show", "--resume")
+    assert ended.code == 0
+    assert [title for _, title in window.shown] == [f"photos/{i:02}.png" for i in (0, 2, 3)]
+    assert "warning: not shown: " in ended.err and "overlays/01.jpg" in ended.err
+    assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "complete"
+
+
 def test_show_needs_overlays(segment, photos, window, tmp_path):
     ended = segment(photos, "--show", "--save", "labels")
     assert ended.code == 2
