@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
-from ovseg_cli.prepared import Prepared
+from ovseg_cli.prepared import Prepared, in_mirror
 
 CERTAIN = 30.0  # the logit of a mask that is 0 or 1
 # Masks from elsewhere are bytes; so many pixels of them are made float32 at a time (16 MB), and so
@@ -34,7 +34,7 @@ def _portions(found: Tensor, photo: Prepared, mirrored: bool) -> Iterator[tuple[
         place = slice(first, min(first + count, len(found)))
         covered = F.interpolate(found[place].float()[None], photo.valid_hw, mode="nearest-exact")
         covered = F.pad(covered, photo.padding)
-        yield place, covered.flip(-1) if mirrored else covered
+        yield place, in_mirror(covered, photo.seen_hw[1]) if mirrored else covered
 
 
 def pooled(found: Tensor, photo: Prepared, mirrored: bool, grid_hw: tuple[int, int]) -> Tensor:
@@ -45,9 +45,14 @@ def pooled(found: Tensor, photo: Prepared, mirrored: bool, grid_hw: tuple[int, i
     # Made beforehand: results that lie between the portions keep their memory from being used again
     # (3.2 GB for 1.3, 4096 masks at 240 pixels).
     shares = torch.empty(1, len(found), *grid_hw, dtype=torch.float32, device=found.device)
-    for place, part in _portions(found, photo, mirrored):
-        shares[:, place] = F.interpolate(part, grid_hw, mode="area")
-    return shares
+    for place, part in _portions(found, photo, mirrored=False):
+        seen = part[..., : photo.seen_hw[0], : photo.seen_hw[1]]
+        share = F.interpolate(seen, grid_hw, mode="area")
+        if seen.shape != part.shape:  # what no patch sees at all is what those beside it are
+            outside = ~share.flatten(2).any(2)[..., None, None]
+            share = torch.where(outside, F.interpolate(part, grid_hw, mode="area"), share)
+        shares[:, place] = share
+    return shares.flip(-1) if mirrored else shares
 
 
 def certain_logits(found: Tensor, photo: Prepared, mirrored: bool, frame: Frame) -> Tensor:

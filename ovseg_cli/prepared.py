@@ -26,6 +26,7 @@ class Prepared:
     pixels: Tensor  # (1, 3, h, w) normalised and padded
     valid_hw: tuple[int, int]  # without the padding
     padding: tuple[int, int, int, int]  # left, right, top, bottom
+    seen_hw: tuple[int, int]  # what of the padded photo patches cover
 
     @property
     def shown(self) -> Tensor:
@@ -48,7 +49,8 @@ def prepare(frame: Frame, network: Network, device: torch.device, scale: float =
     image = network.normalise(image.float())
     height, width = (padded(side, config) for side in valid_hw)
     padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
-    return Prepared(F.pad(image, padding), valid_hw, padding)
+    seen_hw = network.config.seen(height), network.config.seen(width)
+    return Prepared(F.pad(image, padding), valid_hw, padding, seen_hw)
 
 
 def padded(side: int, config: InputConfig) -> int:
@@ -71,3 +73,13 @@ def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -
             height, width = height * usual, width * usual
     height, width = height * scale, width * scale
     return max(1, int(height + 0.5)), max(1, int(width + 0.5))
+
+
+def in_mirror(images: Tensor, seen: int) -> Tensor:
+    """Images (..., W) whose first `seen` columns are mirrored.
+
+    What patches leave over at the right stays there, so that they leave it over in the mirror, too.
+    """
+    if seen == images.shape[-1]:
+        return images.flip(-1)
+    return torch.cat([images[..., :seen].flip(-1), images[..., seen:]], -1)

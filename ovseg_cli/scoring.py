@@ -20,7 +20,7 @@ from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
 from ovseg_cli.model.tiles import SharpTiledScores, Tile, TiledScores, ramp, window_starts
 from ovseg_cli.model.views import mean, unmirrored
 from ovseg_cli.outside_masks import MaskSource, certain_logits, pooled, require_masks
-from ovseg_cli.prepared import Prepared, padded, prepare, resized
+from ovseg_cli.prepared import Prepared, in_mirror, padded, prepare, resized
 
 if TYPE_CHECKING:
     from ovseg_cli.model.config import InputConfig, ModelConfig
@@ -112,8 +112,11 @@ class Scorer:
         return [score_map(output, i, p.valid_hw, patch) for i, p in enumerate(prepared)]
 
     def _pass(self, images: Tensor, text: TextFeatures, mirrored: bool) -> NetworkOutput:
+        config, seen = self.network.config, images.shape[-1]
+        if config.proposals == "grid":
+            seen = config.seen(seen)
         with self._autocast():
-            output = self.network(images.flip(-1) if mirrored else images, text)
+            output = self.network(in_mirror(images, seen) if mirrored else images, text)
         self._require_finite(output.class_logits)
         return unmirrored(output) if mirrored else output
 
@@ -140,7 +143,9 @@ class Scorer:
         looks = []
         for (_, mirrors), photo in zip(self.looks, prepared, strict=True):
             for mirrored in mirrors:
-                images = photo.pixels.flip(-1) if mirrored else photo.pixels
+                images = photo.pixels
+                if mirrored:
+                    images = in_mirror(images, photo.seen_hw[1])
                 if self.network.looks_at_masks:
                     patches = self._features(images, certain_logits(found, photo, mirrored, frame))
                 elif images is first.pixels:

@@ -69,10 +69,33 @@ def test_portions_of_masks_change_no_bit(monkeypatch, attention, quality, portio
 def test_no_more_masks_than_a_portion_are_numbers_at_once(monkeypatch):
     """4096 masks of a photo seen at 640 pixels took 20 GB when all were."""
     monkeypatch.setattr(outside_masks, "PORTION", 3 * 64 * 96)
-    photo = Prepared(torch.zeros(1, 3, 64, 96), (60, 90), (0, 6, 0, 4))
+    photo = Prepared(torch.zeros(1, 3, 64, 96), (60, 90), (0, 6, 0, 4), (64, 96))
     masks = torch.rand(8, 30, 45) > 0.5
     portions = outside_masks._portions(masks, photo, mirrored=True)
     assert [part.shape[1] for _, part in portions] == [3, 3, 2]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_what_fills_no_patch_is_in_no_share_of_one(mirrored):
+    """Patches of 20 pixels see 80 of 96 columns, in a mirror, too; the mask lies on the second."""
+    photo = Prepared(torch.zeros(1, 3, 64, 96), (60, 90), (0, 6, 0, 4), (60, 80))
+    mask = torch.zeros(1, 60, 90, dtype=torch.bool)
+    mask[..., 20:40] = True
+    shares = outside_masks.pooled(mask, photo, mirrored, (3, 4))
+    expected = torch.tensor([0.0, 0, 1, 0] if mirrored else [0.0, 1, 0, 0])
+    assert torch.equal(shares, expected.expand(1, 1, 3, 4))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_mask_that_no_patch_sees_is_what_the_patches_beside_it_are(mirrored):
+    photo = Prepared(torch.zeros(1, 3, 64, 96), (60, 90), (0, 6, 0, 4), (60, 80))
+    masks = torch.zeros(2, 60, 90, dtype=torch.bool)
+    masks[:, :, 82:88] = True
+    masks[1, :, 60:70] = True  # the other is seen in part
+    shares = outside_masks.pooled(masks, photo, mirrored, (3, 4))[0]
+    shares = shares.flip(-1) if mirrored else shares
+    assert (shares[0, :, 3] > 0).all() and not shares[0, :, :3].any()
+    torch.testing.assert_close(shares[1, 1], torch.tensor([0.0, 0, 0, 0.5]))
 
 
 def test_more_masks_than_patches_can_look_at(monkeypatch):

@@ -202,6 +202,10 @@ class ModelConfig:
         """How many of them lie along an axis of so many pixels."""
         return self.visual.patches(length)
 
+    def seen(self, length: int) -> int:
+        """The pixels that they cover of an axis of so many: its first ones."""
+        return min(length, round(self.patches(length) * self.patch_side))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)

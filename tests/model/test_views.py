@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from small_models import SMALL_SAN
 
-from ovseg_cli.model.network import NetworkOutput
+from ovseg_cli.model.network import NetworkOutput, every_patch
 from ovseg_cli.model.score_map import GridScores, QueryScores, full_scores, score_map
 from ovseg_cli.model.tiles import Tile, TiledScores
 from ovseg_cli.model.views import MeanScores, mean, unmirrored
+from ovseg_cli.scoring import Scorer
 
 
 def queries(seed: int, size_hw: tuple[int, int]) -> QueryScores:
@@ -26,6 +29,33 @@ def test_a_mirrored_grid_is_turned_back():
     scores = score_map(output, 1, (6, 8), 1)
     expected = torch.stack([images[1], -images[1]]).softmax(0)
     torch.testing.assert_close(scores.rows(0, 6), expected)
+
+
+class Brightness(torch.nn.Module):
+    """Names each patch of 20 pixels by its brightness, and leaves out what fills none."""
+
+    config = replace(
+        SMALL_SAN,
+        proposals="grid",
+        visual=replace(SMALL_SAN.visual, patch_size=14),
+        clip_scale=0.7,
+    )
+
+    def prepare(self, masks):
+        pass
+
+    def forward(self, images, text):
+        means = F.avg_pool2d(images.mean(1, keepdim=True), 20)
+        logits = torch.stack([means, -means], -1)[:, 0]
+        return every_patch(logits)
+
+
+def test_the_patches_of_a_mirrored_photo_show_the_same_pixels():
+    """Of 96 columns they cover 80; in the mirror they were 16 pixels further to the right."""
+    scorer = Scorer(Brightness(), torch.device("cpu"), "fp32")
+    images = torch.rand(2, 3, 64, 96)
+    plain, mirrored = (scorer._pass(images, None, way).class_logits for way in (False, True))
+    torch.testing.assert_close(mirrored, plain)
 
 
 def test_mirrored_masks_are_turned_back():
