@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,12 +44,9 @@ class Compute:
         """The same for a process with another working folder."""
         from ovseg_cli import weights
 
-        model, proposals, runtime = self.model, self.proposals, self.runtime
+        model, runtime = self.model, self.runtime
         if model not in weights.names() and os.path.isfile(model):
             model = str(Path(model).absolute())
-        for kind in (MASK_FILES, SAM):
-            if proposals is not None and proposals.startswith(kind):
-                proposals = kind + str(Path(proposals.removeprefix(kind)).absolute())
         if runtime not in ("torch", "onnx"):
             runtime = str(Path(runtime).absolute())
         exemplars = tuple(
@@ -57,6 +55,7 @@ class Compute:
             )
             for shown in self.exemplars
         )
+        proposals = self._proposals(Path.absolute)
         return replace(self, model=model, proposals=proposals, exemplars=exemplars, runtime=runtime)
 
     def require_model(self) -> None:
@@ -131,7 +130,7 @@ class Compute:
         return {
             "size": self.size,
             "quality": self.quality,
-            "proposals": self.proposals,
+            "proposals": self._proposals(Path.resolve),
             "tile": self.tile,
             "overlap": None if self.tile is None else self.overlap,
             "refine": self.refine,
@@ -142,6 +141,20 @@ class Compute:
             **({"rivals": listed(self.rivals)} if self.rivals else {}),
             **({"runtime": self._engine()} if self.runtime != "torch" else {}),
         }
+
+    def decisive(self) -> dict[str, Any]:
+        """The same without where pictures lie: they count by what is in them."""
+        record = self.record()
+        if self.exemplars:
+            record["exemplars"] = [[name, *rest] for name, _, *rest in record["exemplars"]]
+        return record
+
+    def _proposals(self, find: Callable[[Path], Path]) -> str | None:
+        """With the path of masks or of a SAM as `find` has it."""
+        for kind in (MASK_FILES, SAM):
+            if self.proposals is not None and self.proposals.startswith(kind):
+                return kind + str(find(Path(self.proposals.removeprefix(kind))))
+        return self.proposals
 
     def _engine(self) -> str:
         """What the passes are made by; a file counts by what is in it."""

@@ -41,7 +41,7 @@ class Provenance:
                 "version": __version__,
                 "model": self.segmenter.model.checksum,
                 "precision": self.segmenter.model.precision,
-                **self.compute.record(),
+                **self.compute.decisive(),
                 "classes": [entry.phrases for entry in self.vocabulary.classes],
                 **({"pictured": pictured} if pictured else {}),  # whose words do not count
                 "other": self.other,

@@ -671,7 +671,27 @@ def test_regions_from_elsewhere(segment, photos, tmp_path, fake, proposals):
     assert callable(fake.how["masks"])
     assert fake.loaded[-1][-1]["proposals"] is None
     options = json.loads((tmp_path / "out/run.json").read_text())["options"]
-    assert options["proposals"] == proposals
+    kind, _, folder = proposals.partition(":")
+    assert options["proposals"] == (f"{kind}:{tmp_path / folder}" if folder else proposals)
+
+
+def test_files_are_the_same_however_they_are_spelled(program, photos, tmp_path, monkeypatch):
+    """And masks of another folder are others, though they are spelled alike."""
+    for place in (tmp_path, tmp_path / "elsewhere"):
+        (place / "masks").mkdir(parents=True)
+    make_photo(tmp_path / "mug.png")
+
+    def done(masks, mug):
+        options = ["--proposals", f"file:{masks}", "--exemplar", f"mug={mug}:0,0,10,10"]
+        options += ["--classes", "sky", "-o", tmp_path / "out", "--resume"]
+        assert program("segment", tmp_path / photos, *options).code == 0
+        return json.loads((tmp_path / "out/run.json").read_text())["counts"]["done"]
+
+    assert done("masks", "mug.png") == 4
+    assert done(tmp_path / "masks", tmp_path / "mug.png") == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert done("../masks", "../mug.png") == 0
+    assert done("masks", "../mug.png") == 4
 
 
 @pytest.mark.parametrize("proposals", ["nonsense", "file:", "file:absent"])
