@@ -54,7 +54,7 @@ def execute(plan: Plan, window: Window | None = None) -> int:
     output = plan.output
     with output.hold(), closing(output):
         output.check(resume=plan.resume, overwrite=plan.overwrite)  # another may just have ended
-        return _execute(segment_part.agreed(plan), window)
+        return _execute(plan, window)
 
 
 def _execute(plan: Plan, window: Window | None) -> int:
@@ -100,7 +100,9 @@ class _Run:
 
     def open(self) -> None:
         """Make the output folder ready. Raises UsageError."""
-        plan, run = self.plan, self.provenance.fingerprint(exif=self.plan.exif)
+        # Not before: a part that cannot begin must not say how the others are cut.
+        self.plan = plan = segment_part.agreed(self.plan)
+        run = self.provenance.fingerprint(exif=self.plan.exif)
         plan.output.open(
             self.segmenter.vocabulary,
             run=run,

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from mock_segmenter import files_below, make_photo, make_photos
 
+from ovseg_cli.errors import UsageError
 from ovseg_cli.run_folder import merge_checks, merging
 
 TABLES = ("stats.csv", "summary.csv", "classes.json")
@@ -383,6 +384,20 @@ class TestParts:
         rels = [json.loads(line)["rel"] for file in journals for line in file.open()]
         assert len(rels) == len(set(rels)) == 24
         assert program("merge", "one").code == 0
+
+    def test_a_part_that_cannot_begin_leaves_no_division(self, part, program, fake, tmp_path):
+        real = fake.load_model
+
+        def missing(*_, **__):
+            raise UsageError("no model 'some'")
+
+        fake.load_model = missing
+        arguments = ["photos", "-r", *CLASSES, "--shard", "1/3", "-o", "one"]
+        assert program("segment", *arguments, "--model", "some").code == 2
+        assert not list((tmp_path / "one").rglob("division-of-3.json"))
+        fake.load_model = real
+        part(1, 3, "one", "--resume")
+        assert list((tmp_path / "one").rglob("division-of-3.json"))
 
     def test_another_division_is_refused(self, program, part):
         part(1, 3, "one")
