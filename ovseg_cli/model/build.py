@@ -37,7 +37,7 @@ MINI = DeOPConfig(
     logit_scale=25.0,
     proposals="grid",
     # weights/EXPERIMENTS.md, "Non-object weighed by the number of names"
-    other_weight=OtherWeight(scale=0.7, power=0.45),
+    other_weight=OtherWeight(scale=0.75, power=0.39),
     # weights/EXPERIMENTS.md, "Looks at a photo"
     input=InputConfig(
         min_size=240, max_size=1024, size_divisibility=8, mirror=True, mirror_scale=0.6667
