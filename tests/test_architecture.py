@@ -23,6 +23,7 @@ ALLOWED = {
     "links": {"errors", "printable"},
     "whole_files": {"errors", "printable"},
     "printable": set(),
+    "failures": {"errors", "printable"},
     "vocabulary": {"errors", "printable"},
     "vocabulary_files": {"errors", "json_files", "printable", "vocabulary"},
     "frame": set(),
@@ -36,9 +37,12 @@ ALLOWED = {
     "media": set(),
     "model": set(),
     "run_folder": {"exports", "media", "render"},
-    "batch": {"media", "run_folder"},
-    "masks": {"batch", "importing", "media", "model"},
-    "clips": {"batch", "exports", "legend", "media", "model", "render", "run_folder", "segmenter"},
+    "batch": {"failures", "media", "run_folder"},
+    "masks": {"failures", "importing", "media", "model"},
+    "clips": {
+        *("batch", "exports", "failures", "legend", "media", "model", "render", "run_folder"),
+        "segmenter",
+    },
     "data": {"media"},
     "catalogue": set(),
     "weights": {"catalogue", "model"},
@@ -57,7 +61,7 @@ ALLOWED = {
         *("class_features", "exemplars", "media", "model", "outside_masks", "scoring"),
     },
     "loading": {"model", "onnx_runtime", "scoring", "segmenter", "weights"},
-    "evaluation": {"batch", "data", "exports", "legend", "render", "run_folder"},
+    "evaluation": {"data", "exports", "failures", "legend", "render", "run_folder"},
     "training": {"data", "evaluation", "importing", "model", "names", "weights"},
     "benchmark": {
         *("batch", "cores", "data", "exports", "legend", "loading", "media", "model", "prepared"),
@@ -71,9 +75,9 @@ ALLOWED = {
     },
     "cli": {
         *("batch", "benchmark", "catalogue", "clips", "cores", "data", "download", "engines"),
-        *("evaluation", "exemplars", "exports", "formats", "importing", "loading", "masks"),
-        *("media", "names", "onnx_export", "outside_masks", "report", "run_folder", "segmenter"),
-        *("storage", "training", "weights"),
+        *("evaluation", "exemplars", "exports", "failures", "formats", "importing", "loading"),
+        *("masks", "media", "names", "onnx_export", "outside_masks", "report", "run_folder"),
+        *("segmenter", "storage", "training", "weights"),
     },
 }
 # Libraries that only some rooms know; a name before a slash is a whole room.

@@ -11,8 +11,9 @@ from ovseg_cli.batch.budget import Budget
 from ovseg_cli.batch.finished_inputs import leading_finished
 from ovseg_cli.batch.options import BatchOptions
 from ovseg_cli.batch.read_ahead import ReadAhead
-from ovseg_cli.batch.results import ImageResult, is_out_of_memory, is_run_wide, reason_of
+from ovseg_cli.batch.results import ImageResult
 from ovseg_cli.errors import InputError, OutputError
+from ovseg_cli.failures import is_out_of_memory, is_run_wide, reason_of
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.images import read_image
 from ovseg_cli.media.inputs import ImageInput, InputState

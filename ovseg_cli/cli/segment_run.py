@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovseg_cli.batch import options as batch_options
 from ovseg_cli.batch import run as batch
-from ovseg_cli.batch.results import ImageResult, RunReport, remedy_of
+from ovseg_cli.batch.results import ImageResult, RunReport
 from ovseg_cli.cli import console, segment_part
 from ovseg_cli.cli.derived import discard_derived
 from ovseg_cli.cli.export import write_formats
@@ -22,6 +22,7 @@ from ovseg_cli.cli.segment_plan import Plan
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.exports import OVERLAY
+from ovseg_cli.failures import remedy_of
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.media.images import MAX_PIXELS, read_image
 from ovseg_cli.media.window import Window

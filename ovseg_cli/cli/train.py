@@ -86,7 +86,7 @@ def command(
                       may name other splits than train
       val.txt         those on which the model is scored
     """
-    from ovseg_cli.batch.results import is_out_of_memory
+    from ovseg_cli.failures import is_out_of_memory
     from ovseg_cli.loading import choose_device
     from ovseg_cli.training.stages import Run, run_stage
     from ovseg_cli.weights import MODEL_FILE

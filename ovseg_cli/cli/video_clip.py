@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovseg_cli.batch import options as batch_options
-from ovseg_cli.batch.results import is_run_wide, reason_of, remedy_of
 from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
@@ -25,6 +24,7 @@ from ovseg_cli.clips.state import Origin
 from ovseg_cli.cores import available_cores
 from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.exports import OVERLAY
+from ovseg_cli.failures import is_run_wide, reason_of, remedy_of
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.camera import CAMERA
 from ovseg_cli.media.inputs import InputState

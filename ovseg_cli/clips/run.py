@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import Any, Protocol
 
 from ovseg_cli.batch.read_ahead import ReadAhead
-from ovseg_cli.batch.results import is_out_of_memory
+from ovseg_cli.failures import is_out_of_memory
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.segmentation import Segmentation

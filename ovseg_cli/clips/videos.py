@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg_cli.batch.results import is_run_wide
 from ovseg_cli.clips.overlay import ClipOverlay
 from ovseg_cli.clips.state import ClipState
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import OVERLAY, label_kind
+from ovseg_cli.failures import is_run_wide
 from ovseg_cli.frame import Frame
 from ovseg_cli.media.video_parts import (
     LABELS_8,

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ovseg_cli.batch.results import is_out_of_memory, reason_of
 from ovseg_cli.data.pixel_set import PixelSet
 from ovseg_cli.errors import InputError
 from ovseg_cli.evaluation.boundary import BoundaryCounts
 from ovseg_cli.evaluation.confusion import ConfusionMatrix
 from ovseg_cli.evaluation.region_sizes import RegionCounts
 from ovseg_cli.evaluation.threshold import ConfidenceCounts
+from ovseg_cli.failures import is_out_of_memory, reason_of
 from ovseg_cli.frame import Frame
 from ovseg_cli.segmentation import UNLABELED, Segmentation
 

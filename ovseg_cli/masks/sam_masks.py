@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ovseg_cli.batch.results import is_out_of_memory
 from ovseg_cli.errors import CheckpointError, InputError, UsageError
+from ovseg_cli.failures import is_out_of_memory
 from ovseg_cli.frame import Frame
 from ovseg_cli.importing import reason_of
 from ovseg_cli.json_files import read_json

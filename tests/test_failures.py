@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from ovseg_cli.batch.results import remedy_of
 from ovseg_cli.errors import OutputError
+from ovseg_cli.failures import remedy_of
 from ovseg_cli.whole_files import output_errors
 
 
