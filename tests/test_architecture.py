@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "ovseg_cli"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 LEAVES = {
-    *("errors", "frame", "json_files", "links", "printable", "segmentation", "vocabulary"),
-    *("vocabulary_files", "whole_files"),
+    *("errors", "failures", "frame", "json_files", "links", "printable", "segmentation"),
+    *("vocabulary", "vocabulary_files", "whole_files"),
 }
 # What the files of a room may import of the package, beside the leaves and their own room.
 # A file of the top level is its own room.
@@ -37,12 +37,9 @@ ALLOWED = {
     "media": set(),
     "model": set(),
     "run_folder": {"exports", "media", "render"},
-    "batch": {"failures", "media", "run_folder"},
-    "masks": {"failures", "importing", "media", "model"},
-    "clips": {
-        *("batch", "exports", "failures", "legend", "media", "model", "render", "run_folder"),
-        "segmenter",
-    },
+    "batch": {"media", "run_folder"},
+    "masks": {"importing", "media", "model"},
+    "clips": {"batch", "exports", "legend", "media", "model", "render", "run_folder", "segmenter"},
     "data": {"media"},
     "catalogue": set(),
     "weights": {"catalogue", "model"},
@@ -61,7 +58,7 @@ ALLOWED = {
         *("class_features", "exemplars", "media", "model", "outside_masks", "scoring"),
     },
     "loading": {"model", "onnx_runtime", "scoring", "segmenter", "weights"},
-    "evaluation": {"data", "exports", "failures", "legend", "render", "run_folder"},
+    "evaluation": {"data", "exports", "legend", "render", "run_folder"},
     "training": {"data", "evaluation", "importing", "model", "names", "weights"},
     "benchmark": {
         *("batch", "cores", "data", "exports", "legend", "loading", "media", "model", "prepared"),
@@ -75,7 +72,7 @@ ALLOWED = {
     },
     "cli": {
         *("batch", "benchmark", "catalogue", "clips", "cores", "data", "download", "engines"),
-        *("evaluation", "exemplars", "exports", "failures", "formats", "importing", "loading"),
+        *("evaluation", "exemplars", "exports", "formats", "importing", "loading"),
         *("masks", "media", "names", "onnx_export", "outside_masks", "report", "run_folder"),
         *("segmenter", "storage", "training", "weights"),
     },
