@@ -32,7 +32,7 @@ from ovseg_cli.vocabulary import Vocabulary
 
 PHOTOS = sorted((Path(__file__).parents[1] / "examples" / "photos").glob("*.jpg"))
 KINDS = {"deop": CLIP, "pyramid": PYRAMID, "plain": PLAIN, "san": SMALL_SAN}
-SYNONYMS = Vocabulary(["sky|heaven", "tree|forest|bush", "water", "rock", "animal"])
+SYNONYMS = Vocabulary(["sky|heaven", "tree|forest|bush", "grass", "building", "mountain"])
 
 
 @pytest.fixture(scope="module", autouse=True)
