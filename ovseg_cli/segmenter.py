@@ -58,7 +58,7 @@ class Model:
         return self.network.config
 
     @property
-    def tells_no_name(self) -> bool:
+    def knows_other(self) -> bool:
         """Whether it has learnt what fits none of the names; a CLIP as it is has not."""
         return bool(self.network.text.non_object_embedding.any())
 

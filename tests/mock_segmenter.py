@@ -25,7 +25,7 @@ class MockModel:
     checksum: str = "ab" * 32
     device: str = "cpu"
     precision: str = "fp32"
-    tells_no_name = True  # of all, so no field
+    knows_other = True  # of all, so no field
 
 
 @dataclass

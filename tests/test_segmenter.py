@@ -606,8 +606,8 @@ def import_clip(folder, state, **options) -> Model:
 
 
 def test_a_plain_clip_has_learnt_nothing_of_what_fits_no_name(openai_style, tmp_path, pyramid):
-    assert not import_clip(tmp_path, openai_style).tells_no_name
-    assert pyramid.tells_no_name
+    assert not import_clip(tmp_path, openai_style).knows_other
+    assert pyramid.knows_other
 
 
 @torch.no_grad()

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg_cli.cli import console
-from ovseg_cli.printable import printable
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -89,11 +87,6 @@ class Compute:
             runtime=self.runtime,
             quality=self.quality,
         )
-        if other is not None and not self.rivals and not model.tells_no_name:
-            console.warning(
-                f"{model.name} has learnt nothing of what fits none of the names, so that hardly a "
-                f'pixel becomes "{printable(other)}": --threshold or --rivals serve for that'
-            )
         return segmenter.Segmenter(
             model,
             vocabulary.with_templates(self.templates),

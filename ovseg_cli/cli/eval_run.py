@@ -11,7 +11,7 @@ from ovseg_cli.cli import console, eval_files
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.eval_compare import Variant, require_runnable, variants
 from ovseg_cli.cli.eval_names import own_names, renamed
-from ovseg_cli.cli.vocabulary_echo import echo_rivals
+from ovseg_cli.cli.vocabulary_echo import echo_rivals, warn_of_other
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.printable import quantity
 
@@ -185,7 +185,9 @@ def _predict(request: Request, subject: Subject, compute: Compute) -> Predict:
     words = Vocabulary(subject.words)
     if compute.rivals is not None:
         echo_rivals(compute.rivals, words, other)
-    return by_model(compute.segmenter(words, other=other, threshold=request.threshold))
+    segmenter = compute.segmenter(words, other=other, threshold=request.threshold)
+    warn_of_other(segmenter.model, other, compute.rivals)
+    return by_model(segmenter)
 
 
 def _scores(subject: Subject, evaluation: Evaluation) -> dict[str, float]:

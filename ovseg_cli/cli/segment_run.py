@@ -19,6 +19,7 @@ from ovseg_cli.cli.provenance import Provenance, areas_record, moment
 from ovseg_cli.cli.ray_run import ray_cluster, ray_results
 from ovseg_cli.cli.segment_part import PartNotes
 from ovseg_cli.cli.segment_plan import Plan
+from ovseg_cli.cli.vocabulary_echo import warn_of_other
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import InputError, OutputError
 from ovseg_cli.exports import OVERLAY
@@ -66,6 +67,7 @@ def _execute(plan: Plan, window: Window | None) -> int:
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
     model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
+    warn_of_other(model, plan.other, plan.compute.rivals)
     run = _Run(plan, segmenter, window, started, clock)
     # A cluster that is not there is found before anything is written.
     with ray_cluster(plan) if plan.engine.name == "ray" else nullcontext():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,15 +104,20 @@ def command(
             raise
         raise OvsegError(
             f"not enough memory on {run.device}: lower the batch or the size of the views in "
-            f"{config} and begin in another --out; where it was in scoring, the same command "
-            f"with a smaller --set stage.{_scoring(stage)}=N goes on"
+            f"{config} and begin in another --out{_smaller_scoring(stage)}"
         ) from error
     console.note(f"finished: {out / MODEL_FILE}")
 
 
-def _scoring(stage: str) -> str:
-    """The value of a stage that says how much is scored at once; a run goes on with another."""
-    return "evaluate_batch" if stage == "pictures" else "evaluate_size"
+def _smaller_scoring(stage: str) -> str:
+    """How a run goes on for which memory did not suffice in scoring, if its stage has a choice."""
+    from ovseg_cli.training.stages import SCORING, STAGES
+
+    known = {field.name for field in fields(STAGES[stage][1])}
+    ways = " or ".join(f"stage.{key}=N" for key in SCORING if key in known)
+    if not ways:
+        return ""
+    return f"; where it was in scoring, the same command with a smaller --set {ways} goes on"
 
 
 def _line(progress: Progress) -> str:

@@ -69,13 +69,18 @@ def there_of(clips: Sequence[str]) -> list[str]:
     """
     if clips.count("-") > 1:
         raise UsageError("- (a video on standard input) can be given once")
-    gone = [source for source in clips if not is_stream(source) and is_gone(source)]
-    there = [source for source in clips if source not in gone]
+    there = list(filter(_is_there, clips))
+    gone = list(itertools.filterfalse(_is_there, clips))
     for source in there or clips:
         check_source(source)
     if gone:  # as a file that vanishes after the shell has listed it: the others are not lost
         console.warning(f"not there, so that they will fail: {some_of(gone)}")
     return there
+
+
+def _is_there(source: str) -> bool:
+    """Whether a clip can be begun, as far as its file tells."""
+    return is_stream(source) or not is_gone(source)
 
 
 def check(plan: Plan) -> None:
@@ -153,7 +158,9 @@ def _check_names(plan: Plan) -> None:
         return
     found = {path.name.removesuffix(f".{REPORT}") for path in plan.out.glob(f"*.{REPORT}")}
     found |= {path.name for path in (plan.out / CLIPS).glob("*") if path.is_dir()}
-    others = set(filter(is_clip_name, found)).difference(clip_names(plan.clips))
+    # Of a clip that is gone nothing can be made anew: its results are to stay, too.
+    named = zip(clip_names(plan.clips), map(_is_there, plan.clips), strict=True)
+    others = set(filter(is_clip_name, found)).difference(name for name, there in named if there)
     clips = [name for name in others if plan.folder(name).holds_results()]
     journals = Journal(plan.out / STATE).files()
     photos = (plan.out / REPORT).exists() or any(file.stat().st_size for file in journals)

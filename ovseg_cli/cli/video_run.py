@@ -9,6 +9,7 @@ from ovseg_cli.cli import console
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.video_clip import Clip
 from ovseg_cli.cli.video_plan import Plan
+from ovseg_cli.cli.vocabulary_echo import warn_of_other
 from ovseg_cli.clips.names import clip_names
 from ovseg_cli.cores import available_cores, keep_freed_memory, share_cores
 from ovseg_cli.errors import OutputError, UsageError
@@ -37,6 +38,7 @@ def _execute(plan: Plan) -> int:
     segmenter = plan.compute.segmenter(plan.vocabulary, other=plan.other, threshold=plan.threshold)
     model = segmenter.model
     console.note(f"model {model.name} on {model.device} ({model.precision})")
+    warn_of_other(model, plan.other, plan.compute.rivals)
     try:
         _write_classes(plan)
     except OutputError as error:

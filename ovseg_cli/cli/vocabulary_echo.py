@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from ovseg_cli.cli import console
 from ovseg_cli.names.rivals import competing
 from ovseg_cli.printable import printable, quantity
 from ovseg_cli.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ovseg_cli.segmenter import Model
 
 _LATIN = re.compile("[A-Za-z]")
 _SHOWN = 40  # class names
@@ -53,3 +57,12 @@ def echo_rivals(rivals: Vocabulary, own: Vocabulary, other: str | None) -> None:
         f"{quantity(count, 'more name')} to compete with: what they win {what}"
         + (f"; {left_out} left out, which mean one of the classes" if left_out else "")
     )
+
+
+def warn_of_other(model: Model, other: str | None, rivals: Vocabulary | None) -> None:
+    """Where --other can take next to nothing, say so, and what serves instead."""
+    if other is not None and not rivals and not model.knows_other:
+        console.warning(
+            f"{model.name} has learnt nothing of what fits none of the names, so that hardly a "
+            f'pixel becomes "{printable(other)}": --threshold or --rivals serve for that'
+        )

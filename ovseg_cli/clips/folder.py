@@ -116,7 +116,7 @@ class ClipFolder:
             told.get("status") == "complete"
             and told.get("origin") == asdict(origin)
             and told.get("outputs") == self._outputs()
-            and told.get("parents", []) == self._parents()
+            and self._has_parents_of(told)
             and isinstance(options, dict)
             and options.get("audio") == audio
         )
@@ -124,6 +124,12 @@ class ClipFolder:
     def _outputs(self) -> dict[str, int]:
         """What there is of each target: bytes of a file, of all files in a folder; -1 for none."""
         return {name: _bytes(target) for name, target in self.targets().items()}
+
+    def _has_parents_of(self, told: dict[str, Any]) -> bool:
+        """Whether the table of kinds is right; runs that noted none of them have one or not."""
+        if "parents" in told:
+            return told["parents"] == self._parents()
+        return bool(self._parents()) == self._file(PARENTS).exists()
 
     def _parents(self) -> list[list[str]]:
         """What classes are kinds of, by id, where a table tells; frames do not depend on that."""

@@ -56,14 +56,7 @@ class LabelledRun:
                 f"{len(large)} of the label maps exceed the limit of {max_pixels} pixels; to "
                 f"export them all the same: --max-pixels {max(large)}"
             )
-        labels = (photo.labels for photo in self._run.photos)
-        packed = {file.name for file in labels if file is not None and file.suffix == ".tar"}
-        if packed:
-            raise UsageError(
-                f"{printable(str(out))} has its label maps in tar shards "
-                f"({printable(min(packed))}), from which nothing is exported: run ovseg segment "
-                "without --tar-size, into another folder"
-            )
+        self._run.require_loose_labels("exported")
         self._photos = sorted(self._run.photos, key=lambda photo: photo.entry.rel)
 
     def __len__(self) -> int:

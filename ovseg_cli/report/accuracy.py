@@ -62,6 +62,7 @@ def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
             f"{printable(str(run.out))} has no label maps to compare with --data: "
             "segment with labels among --save"
         )
+    run.require_loose_labels("compared")
     positions = {comparable(name): position for position, name in enumerate(data.names)}
     classes: dict[int, int] = {}
     for class_id, entry in enumerate(run.classes):

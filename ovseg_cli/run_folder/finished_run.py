@@ -65,6 +65,17 @@ class FinishedRun:
         options = self.record.get("options")
         return not isinstance(options, dict) or options.get("exif") is not False
 
+    def require_loose_labels(self, purpose: str) -> None:
+        """Raise UsageError where label maps lie in tar shards, of which nothing is read."""
+        labels = (photo.labels for photo in self.photos)
+        packed = {file.name for file in labels if file is not None and file.suffix == ".tar"}
+        if packed:
+            raise UsageError(
+                f"{printable(str(self.out))} has its label maps in tar shards "
+                f"({printable(min(packed))}), from which nothing is {purpose}: run ovseg segment "
+                "without --tar-size, into another folder"
+            )
+
     def sizes_above(self, limit: int) -> list[int]:
         """The pixels of each photo that has more than so many."""
         sizes = (photo.entry.width * photo.entry.height for photo in self.photos)

@@ -122,6 +122,8 @@ class StoreFolder(OutputFolder):
         self._fetch_journals()
         totals = super().write_tables(images, vocabulary)
         self._upload([layout.STATS, layout.SUMMARY, layout.PARENTS])
+        if not (self.root / layout.PARENTS).exists():  # that of names that were kinds of something
+            self.store.remove(layout.PARENTS)
         return totals
 
     def write_report(self, values: dict[str, object]) -> None:

@@ -150,6 +150,20 @@ def test_wrong_usage(program, done, arguments, said):
     assert ended.code == 2 and said in ended.err
 
 
+def test_label_maps_in_tar_shards_are_not_compared(program, segment, tmp_path):
+    make_photos(tmp_path / "photos", 2)
+    assert segment("photos", "--tar-size", "1MB").code == 0
+    (tmp_path / "data/labels").mkdir(parents=True)
+    shutil.copytree(tmp_path / "photos", tmp_path / "data/images")
+    (tmp_path / "data/classes.json").write_text('["sky", "road"]')
+    (tmp_path / "data/val.txt").write_text("00\n01\n")
+    for key in ("00", "01"):
+        Image.new("L", (48, 32)).save(tmp_path / f"data/labels/{key}.png")
+    ended = program("report", "out", "--data", "data")
+    assert ended.code == 2 and "label maps in tar shards" in ended.err
+    assert not (tmp_path / "out/report.html").exists()
+
+
 def test_a_folder_without_photos_makes_no_page(program, done, tmp_path):
     (tmp_path / "clips").mkdir()
     shutil.copy(done / "classes.json", tmp_path / "clips")

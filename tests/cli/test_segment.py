@@ -153,7 +153,7 @@ class TestVocabulary:
     def test_other_of_a_model_that_has_learnt_none_is_warned_of(
         self, segment, photos, monkeypatch, learnt, rivals
     ):
-        monkeypatch.setattr(MockModel, "tells_no_name", learnt)
+        monkeypatch.setattr(MockModel, "knows_other", learnt)
         ended = segment(photos, "--other", "rest", *rivals)
         assert ended.code == 0
         told = "mock has learnt nothing of what fits none of the names" in ended.err

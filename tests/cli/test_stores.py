@@ -131,6 +131,15 @@ def test_what_is_gone_or_changed_is_done_again(url, segment, tmp_path):
     assert files_below(there) == files_below(tmp_path / "here")
 
 
+def test_names_that_are_kinds_of_nothing_any_more_have_no_such_table(url, program, tmp_path):
+    make_photos(tmp_path / "in", 2)
+    for text, there in (("vehicle:\n  car\nsky\n", True), ("car\nsky\n", False)):
+        (tmp_path / "names.txt").write_text(text)
+        ended = program("segment", "in", "--vocab", "names.txt", "-o", f"{url}/out", "--resume")
+        assert ended.code == 0
+        assert (Store(f"{url}/out").size("parents.csv") >= 0) == there
+
+
 def test_overwrite_removes_what_the_run_before_wrote_and_nothing_else(url, segment, tmp_path):
     make_photos(tmp_path / "in", 2)
     upload(tmp_path / "in", f"{url}/in")

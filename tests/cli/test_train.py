@@ -96,3 +96,4 @@ def test_too_little_memory_in_scoring_costs_no_training(train, monkeypatch, stag
     ended = train(stage)
     assert ended.code == 1
     assert f"the same command with a smaller --set stage.{value}=N goes on" in ended.err
+    assert "--set" not in train("text").err  # which has no such value

@@ -997,6 +997,17 @@ def test_classes_json_is_not_made_to_lie_about_clips_that_are_not_redone(video, 
     assert report(tmp_path, "two")["status"] == "failed"
 
 
+@pytest.mark.parametrize("more", ["--overwrite", "--resume"])
+def test_results_of_a_clip_that_is_gone_are_kept(video, tmp_path, more):
+    one, two = (write_clip(tmp_path / f"{name}.mp4", 4) for name in ("one", "two"))
+    assert video(one, two).code == 0
+    before = results(tmp_path / "out")
+    two.unlink()
+    ended = video(one, two, "--classes", "tree,dog", more)
+    assert ended.code == 2 and "results of the clip two for other names" in ended.err
+    assert results(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize("change", ["replaced", "frame gone", "overlay cut", "sound"])
 def test_a_clip_whose_input_results_or_options_changed_is_done_again(video, tmp_path, change):
     if change == "sound":
@@ -1190,6 +1201,9 @@ def test_kinds_that_change_are_added_up_anew(program, clip, tmp_path, monkeypatc
     assert {row["parent"] for row in rows(table)} == {"vehicle"}
     run("machine:\n  car\nsky\n", "--resume")
     assert {row["parent"] for row in rows(table)} == {"machine"}
+    assert "finished earlier" in run("machine:\n  car\nsky\n", "--resume")
+    path = tmp_path / "out/clip.run.json"  # as of a run that noted no kinds
+    path.write_text(json.dumps({k: v for k, v in report(tmp_path).items() if k != "parents"}))
     assert "finished earlier" in run("machine:\n  car\nsky\n", "--resume")
     run("car\nsky\n", "--resume")
     assert not table.exists()
