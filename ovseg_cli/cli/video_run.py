@@ -47,7 +47,7 @@ def _execute(plan: Plan) -> int:
     with Interruption() as interruption:
         for source, name in zip(plan.clips, clip_names(plan.clips), strict=True):
             if window is not None and not window.is_open:  # that ended the clip before
-                window = Window()
+                window = _another_window()
             clip = Clip(plan, segmenter, source, name, interruption, window)
             code = max(code, clip.execute())
             if clip.last:
@@ -55,6 +55,15 @@ def _execute(plan: Plan) -> int:
     if window is not None:
         window.close()
     return code
+
+
+def _another_window() -> Window | None:
+    """For the next clip, which goes on without where the screen is gone by now."""
+    try:
+        return Window()
+    except UsageError as error:
+        console.warning(str(error))
+        return None
 
 
 def _write_classes(plan: Plan) -> None:

@@ -38,6 +38,7 @@ class Stream:
         self._source = shown = without_credentials(source)
         self._stop = stop
         self._waits = False  # for bytes, or for what becomes of them
+        self._closed = False
         try:
             self._container = self._open(source)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
@@ -149,6 +150,8 @@ class Stream:
         self._waits = True
         try:
             for packet in self._container.demux(self._stream):
+                if self._closed:  # while another thread passes over what is not asked for
+                    return
                 try:
                     for frame in packet.decode():
                         count += 1
@@ -167,7 +170,8 @@ class Stream:
             raise InputError(f"{printable(self._source)}: no frame of it can be decoded")
 
     def close(self) -> None:
-        """See `Video`. A container that another thread reads is left to that thread's end."""
+        """See `Video`. A container that another thread reads is left to that thread, which ends."""
+        self._closed = True
         if not self._waits:
             self._container.close()
 

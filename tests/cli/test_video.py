@@ -915,6 +915,27 @@ def test_a_window_that_is_closed_ends_its_clip_alone(video, screens, tmp_path):
     assert not any(screen.is_open for screen in screens)
 
 
+def test_a_screen_that_is_gone_for_the_next_clip_costs_no_clip(
+    video, screens, tmp_path, monkeypatch
+):
+    from ovseg_cli.cli import video_run
+    from ovseg_cli.errors import UsageError
+
+    window = video_run.Window
+
+    def once():
+        if screens:
+            raise UsageError("a window needs a screen")
+        return window()
+
+    monkeypatch.setattr(video_run, "Window", once)
+    write_clip(tmp_path / "a.mp4", 200)
+    write_clip(tmp_path / "b.mp4", 4)
+    ended = video("a.mp4", "b.mp4", "--show", "--save", "stats")
+    assert ended.code == 0 and "warning: a window needs a screen" in ended.err
+    assert report(tmp_path, "b")["status"] == "complete"
+
+
 def test_a_camera_whose_window_is_closed_leaves_the_next_its_own(video, camera, screens, tmp_path):
     assert video("camera:0", "camera:1", "--show", "--save", "stats").code == 0
     for name in ("camera-0", "camera-1"):

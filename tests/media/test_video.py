@@ -263,7 +263,7 @@ def test_a_stream_that_another_thread_waits_for_is_not_closed_under_it(tmp_path)
     assert not closed
     release.set()
     reader.join(20)
-    assert len(frames) == 20
+    assert not reader.is_alive() and not frames  # it does not go on beside the next clip
     video.close()
     assert closed
 
