@@ -25,6 +25,7 @@ class Accuracy:
     data: str  # name of the labelled set
     classes: Mapping[int, int]  # class id of the run -> position in the set
     not_named: tuple[str, ...]  # classes of the set for which the run has no name
+    counted: tuple[int, ...]  # positions that the mean is over: background, too, as in `ovseg eval`
     matrix: ConfusionMatrix
     # REL -> mIoU, classes that occur; NaN where the run has a name for none of them.
     photos: dict[str, float] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Accuracy:
 
     def mean_iou(self) -> float:
         """Over all photos together, as `ovseg eval` counts; NaN for none."""
-        return self.matrix.mean_iou(_counted(self.classes))
+        return self.matrix.mean_iou(self.counted)
 
 
 def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
@@ -83,6 +84,7 @@ def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
         data=data.name,
         classes=classes,
         not_named=tuple(n for i, n in enumerate(data.names) if i not in classes.values()),
+        counted=tuple({*classes.values(), *([data.other] if data.has_other else [])}),
         matrix=ConfusionMatrix(len(data.names) + data.has_other),
     )
 
@@ -99,7 +101,6 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
         table[mine] = theirs
     if data.has_other:
         table[np.iinfo(label_kind(len(run.classes))).max] = data.other
-    counted = _counted(accuracy.classes)
     matched = match(run.photos, data.keys)
     for key in data.keys:
         photo = matched.get(key)
@@ -116,7 +117,7 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
                     single = ConfusionMatrix(accuracy.matrix.classes)
                     single.add(truth, prediction, data.ignore)
                     accuracy.matrix.counts += single.counts
-                    accuracy.photos[rel] = single.mean_iou(counted)
+                    accuracy.photos[rel] = single.mean_iou(accuracy.counted)
         yield
 
 
@@ -137,10 +138,6 @@ def match(photos: Sequence[FinishedPhoto], keys: Sequence[str]) -> dict[str, Fin
         if len(alike) == claims[stem] == 1 and alike[0].entry.rel not in matched:
             matched[key] = alike[0]
     return matched
-
-
-def _counted(classes: Mapping[int, int]) -> list[int]:
-    return sorted(classes.values())
 
 
 def _other_class(run: FinishedRun) -> int | None:

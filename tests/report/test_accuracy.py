@@ -8,6 +8,8 @@ from PIL import Image
 
 from ovseg_cli.data.pixel_set import read_pixel_set
 from ovseg_cli.errors import UsageError
+from ovseg_cli.evaluation.predictions import PredictionFiles
+from ovseg_cli.evaluation.run import Evaluation, evaluate
 from ovseg_cli.report import accuracy
 from ovseg_cli.run_folder.finished_run import FinishedPhoto, read_run
 from ovseg_cli.run_folder.journal_entry import Entry
@@ -70,7 +72,25 @@ def test_unlabelled_pixels_are_wrong(photo, make_run, tmp_path):
     labels = np.asarray(Image.open(out / "labels/a.png")).copy()
     labels[0] = 255
     Image.fromarray(labels).save(out / "labels/a.png")
+    assert measured(out, tmp_path / "truth").photos == {"a": 0.25}  # background's IoU is 0
+    (tmp_path / "truth/classes.json").write_text('{"3": "road"}')
     assert measured(out, tmp_path / "truth").photos == {"a": 0.5}
+
+
+def test_without_other_the_mean_is_that_of_eval(photo, make_run, tmp_path):
+    a = photo("a", [[0, 0, 1, 1], [1, 1, 0, 0]], [[3, 3, 5, 0], [5, 5, 0, 3]])
+    out = make_run([(a, "a")], ["road", "automobile"])
+    data = read_pixel_set(tmp_path / "truth", "val")
+    for unlabelled in (False, True):
+        if unlabelled:
+            labels = np.asarray(Image.open(out / "labels/a.png")).copy()
+            labels[:, 3] = 255
+            Image.fromarray(labels).save(out / "labels/a.png")
+        told = Evaluation(3, data.ignore)
+        list(evaluate(PredictionFiles(out / "labels", data), data, told))
+        found = measured(out, tmp_path / "truth")
+        assert found.mean_iou() == pytest.approx(told.matrix.mean_iou())
+        assert found.photos == pytest.approx({"a": told.photos[0].mean_iou})
 
 
 @pytest.mark.parametrize("names", [["rest", "road"], ["rest", "road", *map(str, range(300))]])
