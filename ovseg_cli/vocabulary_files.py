@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import islice
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,10 @@ def _parse_yaml(text: str, source: str) -> Vocabulary:
 def _parse_json(text: str, source: str) -> Vocabulary:
     try:
         content = parse_json(text, once) if text.strip() else None
-    except ValueError as error:
+    except JSONDecodeError as error:
         raise VocabularyError(f"{source}: not valid JSON: {error}") from error
+    except ValueError as error:  # a name that stands there twice, or more than is read
+        raise VocabularyError(f"{source}: {error}") from error
     return _nested(content, source)
 
 

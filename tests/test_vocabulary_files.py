@@ -83,10 +83,10 @@ class TestRead:
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
-            ('{"a": ["x"], "a": ["y"]}', "'a' stands there again"),
-            ("[" * 200 + '"x"' + "]" * 200, "not valid JSON: it is nested too deeply"),
-            ("[" * 200_000, "not valid JSON: "),
-            ("[" + "9" * 5000 + "]", "not valid JSON: "),
+            ('{"a": ["x"], "a": ["y"]}', "json: 'a' stands there again"),
+            ("[" * 200 + '"x"' + "]" * 200, "json: it is nested too deeply"),
+            ("[" * 200_000, "json: it "),
+            ("[" + "9" * 5000 + "]", "json: Exceeds the limit"),
             ("[3]", '"3" is no text'),
             ("[NaN]", "is no text"),
             ('["\\ud83d"]', "is not text in UTF-8"),
