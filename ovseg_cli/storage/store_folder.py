@@ -122,7 +122,8 @@ class StoreFolder(OutputFolder):
         self._fetch_journals()
         totals = super().write_tables(images, vocabulary)
         self._upload([layout.STATS, layout.SUMMARY, layout.PARENTS])
-        if not (self.root / layout.PARENTS).exists():  # that of names that were kinds of something
+        stale = not (self.root / layout.PARENTS).exists()  # names were kinds of something before
+        if stale and self.store.size(layout.PARENTS) >= 0:  # not every store lets objects go
             self.store.remove(layout.PARENTS)
         return totals
 
