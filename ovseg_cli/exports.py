@@ -1,6 +1,5 @@
 """Writers of results by name: Segmentation -> files."""
 
-import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg_cli import png
+from ovseg_cli.encoding import encoded
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 from ovseg_cli.png import Metadata
@@ -79,7 +79,6 @@ def _write_bytes(target: Path, data: bytes) -> list[Path]:
 
 def write_png(target: Path, image: Image.Image, metadata: Metadata) -> list[Path]:
     """Write a PNG with text chunks; returns its path."""
-    # Encoded in memory: Pillow's own writing hides why a disk refuses.
     return _write_bytes(target, png.encoded(image, metadata))
 
 
@@ -87,9 +86,8 @@ def write_jpeg(target: Path, image: Image.Image) -> list[Path]:
     """Write a picture with letters in it, made smaller where the format has no such size."""
     if max(image.size) > JPEG_LIMIT:
         image.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90, subsampling=0)  # 4:4:4 keeps letters and borders sharp
-    return _write_bytes(target, buffer.getvalue())
+    # 4:4:4 keeps letters and borders sharp.
+    return _write_bytes(target, encoded(image, "JPEG", quality=90, subsampling=0))
 
 
 def _write_map(target: Path, values: np.ndarray, metadata: Metadata) -> list[Path]:

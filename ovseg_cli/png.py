@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
+from ovseg_cli import encoding
+
 Metadata = Mapping[str, str]  # keyword -> text, for text chunks
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -21,11 +23,8 @@ _COMPRESS = (256, 1 << 20)  # characters: text chunks between these are compress
 def encoded(image: Image.Image, metadata: Metadata) -> bytes:
     """The content of a PNG with text chunks."""
     # Run-length strategy: for large areas of one colour both faster and smaller than the default.
-    buffer = io.BytesIO()
-    image.save(
-        buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE, pnginfo=_text_chunks(metadata)
-    )
-    return buffer.getvalue()
+    how = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+    return encoding.encoded(image, "PNG", pnginfo=_text_chunks(metadata), **how)
 
 
 def encoded_map(values: np.ndarray, metadata: Metadata) -> bytes:

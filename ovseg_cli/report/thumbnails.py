@@ -1,7 +1,6 @@
 """Small pictures for the page: photo and overlay of one size, so that one can lie on the other."""
 
 import hashlib
-import io
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ovseg_cli.cores import available_cores
+from ovseg_cli.encoding import encoded
 from ovseg_cli.errors import InputError
 from ovseg_cli.exports import label_kind
 from ovseg_cli.frame import Frame
@@ -209,10 +209,8 @@ def _resized(picture: Image.Image, photo: FinishedPhoto) -> Image.Image:
 
 
 def _write(target: Path, picture: Image.Image) -> None:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
     with atomic_path(target) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+        temporary.write_bytes(encoded(picture, "JPEG", quality=80))
 
 
 def _key(entry: Entry) -> str:
