@@ -6,6 +6,7 @@ from ovseg_cli.errors import OutputError, OvsegError
 from ovseg_cli.printable import printable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_GPUS = ("CUDA", "HIP", "MPS")  # what torch's messages call the memory of
 _RUN_WIDE = (*_FULL, errno.EROFS)
 
 
@@ -40,5 +41,7 @@ def reason_of(
         return str(error).removeprefix(f"{printable(name)}: ")
     if is_out_of_memory(error):
         size = f" of {size_hw[1]}x{size_hw[0]} pixels" if size_hw else ""
-        return f"not enough memory for this {kind}{size}; --device cpu may have more"
+        on_gpu = any(sign in str(error) for sign in _GPUS)
+        helps = "--device cpu may have more" if on_gpu else "one of fewer pixels needs less"
+        return f"not enough memory for this {kind}{size}; {helps}"
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
