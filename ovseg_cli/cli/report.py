@@ -109,13 +109,13 @@ def _tell_too_large(
 
 
 def _accuracy(run: FinishedRun, data: Path, split: str) -> Accuracy:
-    from ovseg_cli.data.pixel_set import read_pixel_set
+    from ovseg_cli.data.pixel_set import read_pixel_set, unknown_ids
     from ovseg_cli.report import accuracy
 
     labelled = read_pixel_set(data, split)
     found = accuracy.begin(run, labelled)
     with console.progress(len(labelled.keys)) as progress:
-        for _ in accuracy.measure(run, labelled, found):
+        for _ in accuracy.measure(run, found):
             progress.advance()
     photos, keys = len(run.photos), len(labelled.keys)
     console.note(f"{found.labelled} of {photos} photos have labels among the {keys} of {split}")
@@ -124,6 +124,13 @@ def _accuracy(run: FinishedRun, data: Path, split: str) -> Accuracy:
     if found.unread:
         reasons = some_of(list(found.unread.values()), 2)
         console.warning(f"{len(found.unread)} left out, whose labels cannot be read: {reasons}")
+    if found.photos:
+        try:
+            left_out = unknown_ids(labelled.name, int(found.matrix.counts.sum()), found.strangers)
+        except UsageError as nothing_counts:  # the page is of use all the same
+            left_out = str(nothing_counts)
+        if left_out:
+            console.warning(left_out)
     if found.not_named:
         console.warning(f"the run has no name for {', '.join(found.not_named)}")
     return found

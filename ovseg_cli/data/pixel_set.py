@@ -172,9 +172,9 @@ class PixelSet:
             )
         return image, stored
 
-    def truth(self, key: str) -> np.ndarray:
-        """The labels alone, as of `load`, wherever the photo may be. Raises InputError."""
-        return self.labels_of(self.stored(self._places(key)[1]))
+    def stored_labels(self, key: str) -> np.ndarray:
+        """The ids alone, as of `load_stored`, wherever the photo may be. Raises InputError."""
+        return self.stored(self._places(key)[1])
 
     def photo_stem(self, key: str) -> str:
         """How the file of a photo is called, without what follows its last dot."""

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -22,7 +22,7 @@ from ovseg_cli.vocabulary import comparable
 class Accuracy:
     """IoU of the photos that have labels; filled by `measure`."""
 
-    data: str  # name of the labelled set
+    data: PixelSet  # pixels of what the run has no name for may be among those of its other
     classes: Mapping[int, int]  # class id of the run -> position in the set
     not_named: tuple[str, ...]  # classes of the set for which the run has no name
     counted: tuple[int, ...]  # positions that the mean is over: background, too, as in `ovseg eval`
@@ -31,6 +31,7 @@ class Accuracy:
     photos: dict[str, float] = field(default_factory=dict)
     other_size: list[str] = field(default_factory=list)  # REL of photos unlike their labels
     unread: dict[str, str] = field(default_factory=dict)  # REL -> why a label map cannot be read
+    strangers: Counter[int] = field(default_factory=Counter)  # see `PixelSet.strangers`
 
     @property
     def labelled(self) -> int:
@@ -71,31 +72,36 @@ def begin(run: FinishedRun, data: PixelSet) -> Accuracy:
         found = [positions[word] for word in words if word in positions]
         if found:  # no phrase is that of two classes
             classes[class_id] = found[0]
-    other = _other_class(run)
     if not classes:
         raise UsageError(
             f"no class of the run is one of {printable(data.name)}: it has "
             f"{some_of([entry.name for entry in run.classes], 8)}; "
             f"the set has {some_of(data.names, 8)}"
         )
-    if data.has_other and other is not None and other not in classes:
-        classes[other] = data.other
+    named = set(classes.values())
+    others = [class_id for class_id in _other_classes(run) if class_id not in classes]
+    if data.has_other or others:
+        data = _with_others(data, named)
+    if data.has_other:
+        classes |= dict.fromkeys(others, data.other)
     return Accuracy(
-        data=data.name,
+        data=data,
         classes=classes,
-        not_named=tuple(n for i, n in enumerate(data.names) if i not in classes.values()),
-        counted=tuple({*classes.values(), *([data.other] if data.has_other else [])}),
+        not_named=tuple(name for i, name in enumerate(data.names) if i not in named),
+        counted=(*named, data.other) if data.has_other else tuple(named),
         matrix=ConfusionMatrix(len(data.names) + data.has_other),
     )
 
 
-def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[None]:
+def measure(run: FinishedRun, accuracy: Accuracy) -> Iterator[None]:
     """Compare each photo that has labels; yields after every photo of the set.
 
-    Pixels whose true class the run has no name for count against the class they were given, as
-    they do in `ovseg eval --only`; their own class is left out of the mean. What is unlabelled is
-    background where the set has that, as there.
+    As in `ovseg eval --only` with the names that the run has, too: where the set has background or
+    the run a class for what fits none of its names, pixels of the other classes are background,
+    as is what is unlabelled. Elsewhere they count against the class they were given, and their
+    own is left out of the mean.
     """
+    data = accuracy.data
     table = np.full(UNLABELED_16 + 1, UNLABELED, np.int32)  # id in the label map -> position
     for mine, theirs in accuracy.classes.items():
         table[mine] = theirs
@@ -107,16 +113,17 @@ def measure(run: FinishedRun, data: PixelSet, accuracy: Accuracy) -> Iterator[No
         if photo is not None and photo.labels is not None:
             rel = photo.entry.rel
             try:
-                truth, prediction = data.truth(key), table[read_ids(photo.labels)]
+                stored, prediction = data.stored_labels(key), table[read_ids(photo.labels)]
             except InputError as error:
                 accuracy.unread[rel] = str(error)
             else:
-                if truth.shape != prediction.shape:
+                if stored.shape != prediction.shape:
                     accuracy.other_size.append(rel)
                 else:
                     single = ConfusionMatrix(accuracy.matrix.classes)
-                    single.add(truth, prediction, data.ignore)
+                    single.add(data.labels_of(stored), prediction, data.ignore)
                     accuracy.matrix.counts += single.counts
+                    accuracy.strangers += data.strangers(stored)
                     accuracy.photos[rel] = single.mean_iou(accuracy.counted)
         yield
 
@@ -140,13 +147,16 @@ def match(photos: Sequence[FinishedPhoto], keys: Sequence[str]) -> dict[str, Fin
     return matched
 
 
-def _other_class(run: FinishedRun) -> int | None:
-    """The class that takes what fits none of the names: --other, or one named background."""
+def _other_classes(run: FinishedRun) -> list[int]:
+    """The classes that take what fits none of the names: --other, and one named background."""
     options = run.record.get("options")
     other = options.get("other") if isinstance(options, dict) else None
-    names = [comparable(entry.name) for entry in run.classes]
     asked = comparable(other.split("|")[0]) if isinstance(other, str) else BACKGROUND
-    for name in (asked, BACKGROUND):
-        if name in names:
-            return names.index(name)
-    return None
+    names = [comparable(entry.name) for entry in run.classes]
+    return [class_id for class_id, name in enumerate(names) if name in (asked, BACKGROUND)]
+
+
+def _with_others(data: PixelSet, named: Collection[int]) -> PixelSet:
+    """The same positions, with the pixels of those that are not `named` in `data.other`."""
+    rest = (number for i, number in enumerate(data.ids) if i not in named)
+    return replace(data, other_ids=(*data.other_ids, *rest))

@@ -234,7 +234,7 @@ def _embedded(folder: Path, name: str) -> str:
 
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     return {
-        "data": printable(accuracy.data),
+        "data": printable(accuracy.data.name),
         "photos": accuracy.labelled,
         "mean_iou": _number(accuracy.mean_iou()),
         "not_named": [printable(name) for name in accuracy.not_named],

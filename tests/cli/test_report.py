@@ -136,6 +136,21 @@ def test_labels_at_hand(program, segment, done, tmp_path):
         assert ended.code == 2 and said in ended.err
 
 
+def test_labels_of_ids_that_are_no_class(program, done, tmp_path):
+    data = tmp_path / "truth"
+    (data / "labels").mkdir(parents=True)
+    (data / "val.txt").write_text("00\n")
+    labels = np.zeros((32, 48), np.uint8)
+    labels[:8] = 7
+    Image.fromarray(labels).save(data / "labels/00.png")
+    (data / "classes.json").write_text('{"0": "sky", "1": "road"}')
+    ended = program("report", "out", "--data", "truth")
+    assert ended.code == 0 and "not in classes.json (7)" in ended.err and "25.0%" in ended.err
+    (data / "classes.json").write_text('{"100": "sky", "101": "road"}')
+    ended = program("report", "out", "--data", "truth")
+    assert ended.code == 0 and "no id in its labels (0, 7) is in classes.json" in ended.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -39,8 +39,27 @@ def photo(tmp_path):
 def measured(out, data):
     run, labelled = read_run(out), read_pixel_set(data, "val")
     found = accuracy.begin(run, labelled)
-    assert len(list(accuracy.measure(run, labelled, found))) == len(labelled.keys)
+    assert len(list(accuracy.measure(run, found))) == len(labelled.keys)
     return found
+
+
+def asked_for(out, other):
+    """The run as if `other` had been given to --other."""
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"options": {"other": other}}))
+
+
+def eval_only(out, data, names, positions):
+    """What `ovseg eval --predictions --only NAMES` counts; positions: of the run's ids, there."""
+    whole = read_pixel_set(data, "val")
+    kept = whole.only(names)
+    for file in (out / "labels").iterdir():
+        ids = np.array(positions, np.uint8)[np.asarray(Image.open(file))]
+        Image.fromarray(ids).save(data / file.name)
+    told = Evaluation(len(names) + kept.has_other, kept.ignore)
+    list(evaluate(PredictionFiles(data, kept, whole=whole), kept, told))
+    assert not told.failures
+    return told
 
 
 def test_scores_are_those_counted_by_hand(photo, make_run, tmp_path):
@@ -48,8 +67,7 @@ def test_scores_are_those_counted_by_hand(photo, make_run, tmp_path):
     a = photo("a", [[1, 1, 2, 2], [0, 0, 0, 0]], [[3, 3, 3, 5], [0, 0, 0, 255]])
     b = photo("b", [[1, 1, 1, 1], [1, 1, 1, 1]], [[3, 3, 3, 3], [3, 3, 3, 3]])
     out = make_run([(a, "a"), (b, "b")], ["rest", "road", "car|automobile"])
-    record = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps(record | {"options": {"other": "rest"}}))
+    asked_for(out, "rest")
     found = measured(out, tmp_path / "truth")
     # a: road 2 of 3, car 1 of 2, background 3 of 3; b: road alone, all right.
     assert found.photos == pytest.approx({"a": (2 / 3 + 1 / 2 + 1) / 3, "b": 1.0})
@@ -59,11 +77,46 @@ def test_scores_are_those_counted_by_hand(photo, make_run, tmp_path):
 
 
 def test_classes_that_the_run_has_no_name_for(photo, make_run, tmp_path):
-    """Their pixels count against what they were called; they are no part of the mean."""
+    """Where nothing takes them they count against what they were called, and in no mean."""
     a = photo("a", [[0, 0, 0, 0], [1, 1, 1, 1]], [[3, 3, 5, 5], [3, 3, 3, 3]])
+    (tmp_path / "truth/classes.json").write_text('{"3": "road", "5": "automobile"}')
     found = measured(make_run([(a, "a")], ["road", "lamp"]), tmp_path / "truth")
     assert found.photos == pytest.approx({"a": 2 / 8})
     assert found.not_named == ("automobile",)
+
+
+@pytest.mark.parametrize(("first", "positions"), [("background", (2, 0)), ("sky", (0, 1))])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_the_run_has_no_name_for_is_right_as_other(
+    photo, make_run, tmp_path, first, positions, wrong
+):
+    data = tmp_path / "truth"
+    a = photo("a", [[1, 1, 0, 0], [1, int(not wrong), 0, 0]], [[3, 3, 5, 0], [3, 3, 255, 5]])
+    classes = {"0": first, "3": "road", "5": "automobile"}
+    (data / "classes.json").write_text(json.dumps(classes))
+    out = make_run([(a, "a")], ["rest", "road"])
+    asked_for(out, "rest")
+    found, told = measured(out, data), eval_only(out, data, ["road"], positions)
+    assert found.not_named == tuple(name for name in (first, "automobile") if name != "background")
+    # Road: 4 of 4 or 3 of 4; the three others: 3 of 3, or of 4 that are called so.
+    assert found.mean_iou() == pytest.approx(0.75 if wrong else 1.0)
+    assert found.mean_iou() == pytest.approx(told.matrix.mean_iou())
+    assert found.photos == pytest.approx({"a": told.photos[0].mean_iou})
+
+
+def test_background_is_what_other_takes_and_what_is_called_so(photo, make_run, tmp_path):
+    a = photo("a", [[0, 0, 1, 1], [2, 2, 2, 2]], [[0, 0, 0, 3], [3, 3, 3, 0]])
+    out = make_run([(a, "a")], ["background", "rest", "road"])
+    asked_for(out, "rest")
+    # Background: 3 of 4 pixels and 4 that are called so; road: 3 of 4 and 4.
+    assert measured(out, tmp_path / "truth").mean_iou() == pytest.approx(3 / 5)
+
+
+def test_ids_of_no_class_are_counted(photo, make_run, tmp_path):
+    a = photo("a", [[0] * 4] * 2, [[3, 3, 3, 3], [7, 7, 99, 255]])
+    found = measured(make_run([(a, "a")], ["road"]), tmp_path / "truth")
+    assert found.strangers == {7: 2, 99: 1}
+    assert found.photos == {"a": 1.0}
 
 
 def test_unlabelled_pixels_are_wrong(photo, make_run, tmp_path):
@@ -98,8 +151,7 @@ def test_unlabelled_pixels_are_background_where_the_set_has_that(photo, make_run
     """As `ovseg eval --predictions` has it: all four are right."""
     a = photo("a", [[0, 0, 1, 1], [1, 1, 1, 1]], [[0, 0, 0, 0], [3, 3, 3, 0]])
     out = make_run([(a, "a")], names)
-    record = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps(record | {"options": {"other": "rest"}}))
+    asked_for(out, "rest")
     labels = np.asarray(Image.open(out / "labels/a.png")).copy()
     labels[0, 2:] = np.iinfo(np.uint8 if len(names) < 256 else np.uint16).max
     Image.fromarray(labels).save(out / "labels/a.png")
@@ -181,13 +233,13 @@ def test_no_torch_is_needed():
 @pytest.mark.parametrize(
     ("names", "other", "takes_background"),
     [
-        (["rest", "road"], "rest", "rest"),
-        (["background", "road"], None, "background"),
-        (["background", "rest", "road"], "rest", "rest"),  # what was asked for goes before
-        (["automobile", "road"], "road", None),  # it is a class of the set by its name
-        (["Background", "ROAD"], None, "Background"),
-        (["Rest", "road"], " Rest | none", "Rest"),
-        (["sky", "road"], None, None),
+        (["rest", "road"], "rest", ["rest"]),
+        (["background", "road"], None, ["background"]),
+        (["background", "rest", "road"], "rest", ["background", "rest"]),  # as in `ovseg eval`
+        (["automobile", "road"], "road", []),  # it is a class of the set by its name
+        (["Background", "ROAD"], None, ["Background"]),
+        (["Rest", "road"], " Rest | none", ["Rest"]),
+        (["sky", "road"], None, []),
     ],
 )
 def test_which_class_takes_the_background(
@@ -195,11 +247,10 @@ def test_which_class_takes_the_background(
 ):
     a = photo("a", [[0] * 4] * 2, [[3] * 4] * 2)
     out = make_run([(a, "a")], names)
-    record = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps(record | {"options": {"other": other}}))
+    asked_for(out, other)
     classes = measured(out, tmp_path / "truth").classes
     background = [names[mine] for mine, theirs in classes.items() if theirs == 2]
-    assert background == ([] if takes_background is None else [takes_background])
+    assert background == takes_background
     assert classes[[name.lower() for name in names].index("road")] == 0
 
 

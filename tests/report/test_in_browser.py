@@ -9,6 +9,7 @@ import threading
 import time
 import unicodedata
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hostile_names import HOSTILE
@@ -351,7 +352,8 @@ class Known(Accuracy):
     """IoU that is told beforehand."""
 
     def __init__(self, photos):
-        self.data, self.not_named, self.photos = "<truth>", ("dog",), photos
+        self.data = SimpleNamespace(name="<truth>")
+        self.not_named, self.photos = ("dog",), photos
         self.other_size, self.unread = [], {}
 
     def iou(self):
