@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from ovseg_cli.benchmark.plan import DEFAULT, SECTIONS, require_sections
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options
 from ovseg_cli.cli.option_types import Listed
-from ovseg_cli.cli.options import common_options
+from ovseg_cli.cli.options import common_options, typed_options
 from ovseg_cli.cli.suffixed import Suffixed
 from ovseg_cli.errors import UsageError
 
@@ -160,13 +159,9 @@ def _given_options() -> tuple[str, ...]:
     for name in ("exemplar", "rivals"):
         if context.params[name]:
             raise UsageError(f"--{name} is no part of the benchmark: its names are made up")
-    typed = [
-        field.name
-        for field in fields(Compute)
-        if context.get_parameter_source(field.name) is ParameterSource.COMMANDLINE
-    ]
+    typed = typed_options()
     return tuple(
         f"--{name.replace('_', '-')}={context.params[name]}"
-        for name in typed
-        if context.params[name] is not None
+        for name in (field.name for field in fields(Compute))
+        if name in typed and context.params[name] is not None
     )

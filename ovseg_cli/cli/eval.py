@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from click.core import ParameterSource
 
 from ovseg_cli.cli import eval_run
 from ovseg_cli.cli.compute import Compute
 from ovseg_cli.cli.compute_options import compute_options
-from ovseg_cli.cli.options import common_options, threshold_option
+from ovseg_cli.cli.options import common_options, threshold_option, typed_options
 from ovseg_cli.cli.suffixed import Suffixed
 from ovseg_cli.errors import UsageError
 
@@ -164,12 +163,7 @@ def _require_data(benchmark_name: str | None) -> NoReturn:
 
 def _refuse_idle(options: Mapping[str, Any]) -> None:
     """Raise UsageError for an option that was typed but would change nothing."""
-    context = click.get_current_context()
-    typed = {
-        parameter.name: parameter.opts[-1]
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-    }
+    typed = typed_options()
     if options["predictions"] is not None:
         of_model = {"exemplar", *(field.name for field in fields(Compute))}
         for name, option in typed.items():

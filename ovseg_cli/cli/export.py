@@ -10,7 +10,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.option_types import Listed, Place
-from ovseg_cli.cli.options import common_options, max_pixels_option
+from ovseg_cli.cli.options import common_options, max_pixels_option, typed_options
 from ovseg_cli.errors import InputError, OvsegError, UsageError
 from ovseg_cli.printable import printable, quantity
 from ovseg_cli.run_folder.layout import EXPORTS
@@ -34,6 +34,9 @@ class _Folder(click.Path):
                 "store: copy OUT into a folder and name that"
             )
         return super().convert(value, param, ctx)
+
+
+_FORMAT_OF = {"annotations": "coco", "class_name": "cutout", "photos_at": "label-studio"}
 
 
 @click.command("export", short_help="A finished run in the formats of other programs.")
@@ -96,6 +99,7 @@ def command(
     Example:
       ovseg export results --to coco,cvat
     """
+    _refuse_idle(names)
     from ovseg_cli.formats import select
     from ovseg_cli.formats.labelled import MAX_PIXELS
     from ovseg_cli.formats.options import ExportOptions
@@ -103,6 +107,14 @@ def command(
     formats = select(names)
     folder = output or out / EXPORTS
     write_formats(out, formats, folder, ExportOptions(**options), max_pixels or MAX_PIXELS)
+
+
+def _refuse_idle(names: Sequence[str]) -> None:
+    """Raise UsageError for an option that was typed but would change nothing."""
+    typed = typed_options()
+    for option, name in _FORMAT_OF.items():
+        if option in typed and name not in names:
+            raise UsageError(f"{typed[option]} is for {name}, which is not among --to")
 
 
 def write_formats(

@@ -7,6 +7,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ovseg_cli import vocabulary_files
 from ovseg_cli.cli import console
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 max_pixels_option = partial(click.option, "--max-pixels", type=click.IntRange(1), metavar="N")
+
+
+def typed_options() -> dict[str, str]:
+    """The options on the command line of the command that runs: as values are called, as typed."""
+    context = click.get_current_context()
+    return {
+        parameter.name: parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name is not None
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
 
 
 def read_exemplars(texts: Sequence[str]) -> tuple[Exemplar, ...]:

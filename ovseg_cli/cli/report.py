@@ -10,7 +10,7 @@ import click
 
 from ovseg_cli.cli import console
 from ovseg_cli.cli.option_types import Place
-from ovseg_cli.cli.options import common_options, max_pixels_option
+from ovseg_cli.cli.options import common_options, max_pixels_option, typed_options
 from ovseg_cli.errors import UsageError
 from ovseg_cli.printable import printable, some_of
 from ovseg_cli.run_folder.layout import PAGE
@@ -60,6 +60,8 @@ def command(
     Example:
       ovseg report results
     """
+    if data is None and "split" in typed_options():
+        raise UsageError("--split without --data DIR: there are no labelled photos to list")
     from ovseg_cli.media.images import MAX_PIXELS
     from ovseg_cli.report.page import thumbnails_folder, write_page
     from ovseg_cli.report.thumbnails import write_thumbnails

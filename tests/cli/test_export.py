@@ -122,6 +122,9 @@ def test_another_folder_and_options(program, segment, photos, tmp_path):
         (["memory://o", "--to", "coco"], "memory://o: formats are made of label maps in a folder,"),
         (["photos", "--to", "coco"], "photos is no output folder of ovseg segment"),
         (["out", "--to", "coco,cutout"], "--class NAME"),
+        (["out", "--to", "coco", "--class", "sky"], "--class is for cutout, which is not among"),
+        (["out", "--to", "voc", "--annotations", "class"], "--annotations is for coco, which is"),
+        (["out", "--to", "yolo", "--photos-at", "/p"], "--photos-at is for label-studio, which"),
         (["out", "--to", "cutout", "--class", "ski"], "--class ski: the run has no such class"),
     ],
 )

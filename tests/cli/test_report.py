@@ -131,6 +131,7 @@ def test_labels_at_hand(program, segment, done, tmp_path):
     for arguments, said in (
         (["--data", "truth", "--split", "none"], "none.txt"),
         (["--data", "photos"], "not a labelled data set"),
+        (["--split", "val"], "--split without --data DIR"),
     ):
         ended = program("report", "out", *arguments)
         assert ended.code == 2 and said in ended.err
