@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from ovseg_cli.cli import console
 from ovseg_cli.names.rivals import competing
+from ovseg_cli.names.scripts import NOT_LATIN, without_latin
 from ovseg_cli.printable import printable, quantity
 from ovseg_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_cli.segmenter import Model
 
-_LATIN = re.compile("[A-Za-z]")
 _SHOWN = 40  # class names
 
 
@@ -38,14 +37,11 @@ def echo_vocabulary(
 
 
 def _warn_of_other_scripts(vocabulary: Vocabulary) -> None:
-    """Of classes that no text encoder here can know by any of their names."""
     named = (entry for entry in vocabulary.classes if not entry.pictured)
-    found = [entry.name for entry in named if not any(map(_LATIN.search, entry.phrases))]
+    found = [entry.name for entry in named if without_latin(entry.phrases)]
     if found:
         others = f", as {len(found) - 1} more" if len(found) > 1 else ""
-        console.warning(
-            f'"{printable(found[0])}" has no Latin letter{others}: models know English names'
-        )
+        console.warning(f'"{printable(found[0])}" has no Latin letter{others}: {NOT_LATIN}')
 
 
 def echo_rivals(rivals: Vocabulary, own: Vocabulary, other: str | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ovseg_cli.errors import VocabularyError
 from ovseg_cli.names.nouns import common_nouns
 from ovseg_cli.names.plurals import singulars
+from ovseg_cli.names.scripts import NOT_LATIN, without_latin
 from ovseg_cli.vocabulary import Vocabulary
 from ovseg_cli.vocabulary_files import preset, presets
 
@@ -62,6 +63,8 @@ def check(
             except VocabularyError as error:
                 said.append(str(error))
             said += _mistyped(phrase, is_word)
+        if without_latin(entry.phrases):
+            said.append(f"it has no Latin letter: {NOT_LATIN}")
         features.append(np.array(rows))
         warnings.append(said)
     similarity = _similarity(features, usual_cosine(encode(common_nouns()[::_SAMPLE])))
