@@ -199,7 +199,7 @@ def _photo(
         "height": entry.height,
         "confidence": round(photo.confidence, 6),
         # Class id (-1: unlabelled), share of the photo, mean confidence.
-        "areas": [[i, round(n / size, 6), round(mean, 4)] for i, n, mean in entry.areas],
+        "areas": [[i, round(n / size, 9), round(mean, 9)] for i, n, mean in entry.areas],
         "photo": small.photo and source(small.photo),
         "overlay": small.overlay and source(small.overlay),
         "missing": small.missing,

@@ -3,6 +3,7 @@ import configparser
 import hashlib
 import json
 import os
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from hostile_names import HOSTILE
 from mock_segmenter import make_photo
+from PIL import Image
 
 from ovseg_cli.report.page import (
     SCRIPTS,
@@ -22,6 +24,7 @@ from ovseg_cli.report.page import (
 )
 from ovseg_cli.report.thumbnails import Thumbnails, write_thumbnails
 from ovseg_cli.run_folder.finished_run import read_run
+from ovseg_cli.run_folder.journal import Journal
 
 
 class Elements(HTMLParser):
@@ -53,6 +56,19 @@ def written(out):
     alone = write_page(target, run, list(write_thumbnails(run, thumbnails_folder(target))))
     found = Elements(target.read_text("utf-8"))
     return alone, json.loads(next(t for _, a, t in found.texts if a.get("id") == "data"))
+
+
+def test_what_is_there_is_not_told_as_nothing(make_run, tmp_path):
+    """One pixel of three million, of a class of which the model is next to never sure."""
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (2000, 1500)).save(photo)
+    out = make_run([(photo, "a")])
+    journal = Journal(out / ".ovseg")
+    (entry,) = journal.entries()
+    journal.append(replace(entry, areas=((0, 1, 0.00002), (1, 2_999_999, 0.5))))
+    (shown,) = whole(out, out / "report.html")["photos"]
+    (_, share, mean), _ = shown["areas"]
+    assert share == pytest.approx(1 / 3_000_000, rel=0.01) and mean == pytest.approx(0.00002)
 
 
 def test_contents(run_of_three, tmp_path):
