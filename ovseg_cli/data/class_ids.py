@@ -36,7 +36,7 @@ def names_by_id(file: Path) -> dict[int, str]:
                 f"classes.json: class {key} has several names, {name!r:.40}: leave one; "
                 "ovseg eval --rename tells the model others"
             )
-        by_id[int(key)] = name
+        by_id[int(key)] = name.strip()  # as of names that are typed
     return by_id
 
 

@@ -123,7 +123,8 @@ class PredictionFiles:
         strange = labels[~unlabelled & (labels >= classes)]
         if strange.size:
             raise UsageError(
-                f"{file} has the value {strange[0]}: a class is its position, 0 to {classes - 1}"
+                f"{file} has the value {strange[0]}: a class is its position, 0 to {classes - 1}; "
+                "for values as in the set's own label files: --prediction-ids file"
             )
         found = np.array(table, np.int32).take(labels, mode="clip")
         return np.where(unlabelled, np.int32(UNLABELED), found)

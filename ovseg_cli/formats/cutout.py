@@ -11,6 +11,7 @@ from ovseg_cli.exports import write_png
 from ovseg_cli.formats.labelled import LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.printable import printable, some_of
+from ovseg_cli.vocabulary import comparable
 
 
 def write_cutout(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterator[Path]:
@@ -29,9 +30,9 @@ def write_cutout(run: LabelledRun, folder: Path, options: ExportOptions) -> Iter
 
 
 def _class_id(run: LabelledRun, name: str) -> int:
-    wanted = name.strip().casefold()
+    wanted = comparable(name)
     for class_id, entry in enumerate(run.classes):
-        if wanted in (phrase.casefold() for phrase in entry.phrases):
+        if wanted in map(comparable, entry.phrases):
             return class_id
     known = some_of(run.names, 20)
     raise UsageError(f"--class {printable(name)}: the run has no such class; it has {known}")

@@ -129,6 +129,11 @@ def test_a_list_of_names_has_the_ids_from_0(garden):
     assert (data.ids, data.other_ids) == ((1, 2, 3, 4, 5), (0,))
 
 
+def test_a_name_with_blanks_around_it_is_the_name(garden):
+    (garden / "classes.json").write_text('{"2": " tree ", "5": "path"}')
+    assert read_pixel_set(garden, "train").only(["tree"]).ids == (2,)
+
+
 @pytest.mark.parametrize("name", ["Background", "BACKGROUND", " background "])
 def test_background_is_no_class_however_it_is_written(garden, name):
     (garden / "classes.json").write_text(json.dumps({0: name, 2: "tree", 5: "path"}))

@@ -120,7 +120,8 @@ def test_maps_may_be_called_as_photos_whose_names_hold_more_than_their_key(tmp_p
             [[0, 1, 3], [2, 0, 0]],
             np.uint8,
             UsageError,
-            "a.png has the value 3: a class is its position, 0 to 2",
+            "a.png has the value 3: a class is its position, 0 to 2; for values as in the set's "
+            "own label files: --prediction-ids file",
         ),
         ([[0, 1, 256], [2, 0, 0]], np.uint16, UsageError, "a.png has the value 256"),
         (

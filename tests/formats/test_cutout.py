@@ -88,6 +88,14 @@ def test_a_photo_that_is_no_file_of_this_disk_is_told_so(make_run, path, said):
         made.export("cutout", class_name="sky")
 
 
+def test_a_class_however_its_accents_are_written(make_run):
+    """Names of files are often decomposed, what is typed is composed."""
+    made = make_run(["cafe\u0301", "sky"])
+    made.add("a", np.array([[0, 1]], np.int32))
+    folder = made.export("cutout", class_name=" Caf\u00e9 ")
+    assert np.asarray(Image.open(folder / "a.png"))[0, :, 3].tolist() == [255, 0]
+
+
 def test_an_unknown_class(run):
     with pytest.raises(UsageError, match="--class ski: the run has no such class; it has sky, "):
         run.export("cutout", class_name="ski")
