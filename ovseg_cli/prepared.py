@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def prepare(frame: Frame, network: Network, device: torch.device, scale: float =
     height, width = (padded(side, config) for side in valid_hw)
     padding = (0, width - valid_hw[1], 0, height - valid_hw[0])
     seen_hw = network.config.seen(height), network.config.seen(width)
+    if 0 in seen_hw:
+        raise InputError(
+            f"{valid_hw[1]}x{valid_hw[0]} pixels of it reach the model, less than one of its "
+            "patches: let it see the photo larger with --size"
+        )
     return Prepared(F.pad(image, padding), valid_hw, padding, seen_hw)
 
 
@@ -66,8 +72,12 @@ def resized(size_hw: tuple[int, int], config: InputConfig, scale: float = 1.0) -
     """
     height, width = (float(side) for side in size_hw)
     if config.min_size is not None:
-        usual = config.min_size / min(size_hw)
-        height, width = height * usual, width * usual
+        # As detectron2 does: only the longer side is multiplied, so that halves round alike.
+        shorter, usual = float(config.min_size), config.min_size / min(size_hw)
+        if height < width:
+            height, width = shorter, usual * width
+        else:
+            height, width = usual * height, shorter
         if max(height, width) > config.max_size:
             usual = config.max_size / max(height, width)
             height, width = height * usual, width * usual

@@ -241,6 +241,42 @@ def test_resizing_rule(size_hw, expected):
     assert resized(size_hw, InputConfig()) == expected
 
 
+@pytest.mark.parametrize(
+    ("size_hw", "sides", "expected"),
+    [
+        ((103, 1024), (512, 2560), (258, 2560)),  # 2560 · 103 / 1024 = 257.5
+        ((1024, 103), (512, 2560), (2560, 258)),
+        # 71.5 and 262.5, were numbers exact: 100 · (130 / (100 / 44 · 80)) is a little less.
+        ((44, 80), (100, 130), (71, 130)),
+        ((75, 128), (336, 448), (262, 448)),
+    ],
+)
+def test_halves_are_rounded_as_by_the_authors_code(size_hw, sides, expected):
+    """There the shorter side is the one asked for, and only the longer is multiplied."""
+    assert resized(size_hw, InputConfig(min_size=sides[0], max_size=sides[1])) == expected
+
+
+def test_a_photo_that_fills_no_patch(tmp_path):
+    config = replace(CLIP, input=replace(CLIP.input, min_size=None, size_divisibility=1))
+    model = load_model(model_file(config, tmp_path / "m.safetensors"), device="cpu")
+    side = config.visual.patch_size
+    with pytest.raises(InputError, match=f"^{side - 1}x40 pixels of it reach .*--size"):
+        model.segment(noise(40, side - 1), NAMES)
+    assert model.segment(noise(64, side), NAMES).labels.shape == (64, side)
+
+
+@pytest.mark.parametrize("severed", [(), (0,), (0, 2)])
+def test_the_last_layer_s_attention_where_others_are_severed(tmp_path, severed):
+    visual = replace(CLIP.visual, layers=3, position_layers=(), severed_layers=severed)
+    path = model_file(replace(CLIP, visual=visual), tmp_path / "m.safetensors")
+    model = load_model(path, device="cpu", attention="self")
+    assert model.config.visual.severed_layers == (2,)
+    scores = [m.scores(noise(64, 96), NAMES) for m in (load_model(path, device="cpu"), model)]
+    assert not torch.allclose(*scores, rtol=1e-3)
+    with pytest.raises(UsageError, match="not severed: name an --attention"):
+        load_model(path, device="cpu", last_block="reduced")
+
+
 @pytest.mark.parametrize(("min_size", "max_size"), [(64, 128), (None, 2560)])
 def test_another_size_than_the_models_own(tmp_path, min_size, max_size):
     own = replace(PYRAMID, input=InputConfig(min_size=min_size, max_size=max_size))

@@ -134,15 +134,7 @@ def derive_config(shapes: Shapes, options: Mapping[str, Any]) -> DeOPConfig:
         proposal=_proposal(shapes, options, joint_width),
         visual=_visual(shapes, options),
         text=_text(shapes, options),
-        heatmap=HeatmapConfig(
-            heads=options.get("cal_heads", HeatmapConfig.heads),
-            layers=shapes.count(r"decoder\.layers\.(\d+)\."),
-            feedforward=shapes.size(
-                "decoder.layers.0.linear1.weight:0",
-                "decoder.layers.0.linear1.bias:0",
-                "decoder.layers.0.linear2.weight:1",
-            ),
-        ),
+        heatmap=_heatmap(shapes, options),
     )
 
 
@@ -281,6 +273,16 @@ def _class_widths(shapes: Shapes, joint_width: int) -> tuple[int, int]:
     return (
         shapes.size(f"{first}.weight:0", f"{first}.bias:0", f"{last}.weight:1"),
         shapes.size(f"{last}.weight:0", f"{last}.bias:0"),
+    )
+
+
+def _heatmap(shapes: Shapes, options: Mapping[str, Any]) -> HeatmapConfig:
+    layer, layers = "decoder.layers.0", shapes.count(r"decoder\.layers\.(\d+)\.")
+    places = (f"{layer}.linear1.weight:0", f"{layer}.linear1.bias:0", f"{layer}.linear2.weight:1")
+    return HeatmapConfig(
+        heads=options.get("cal_heads", HeatmapConfig.heads),
+        layers=layers,  # none is one of the authors' settings
+        feedforward=shapes.size(*places) if layers else HeatmapConfig.feedforward,
     )
 
 

@@ -62,6 +62,7 @@ TOLERATED = (
     r"decoder\.norm\..*",  # normalises what only training looks at
     rf"{re.escape(PROMPT)}\.pad_signal",  # after the end token, where a causal tower does not look
     rf"{re.escape(CLASSES)}\..*",  # the class head of the training losses
+    r"kd_proj\..*",  # of a loss that distils CLIP
 )
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ovseg_cli.errors import UsageError
-from ovseg_cli.model.config import PROPOSALS, ModelConfig
+from ovseg_cli.model.config import (
+    PROPOSALS,
+    ClipVisualConfig,
+    ModelConfig,
+    PyramidVisualConfig,
+)
 
 # What the last layer may do (DeOP, arXiv 2304.01198, and training-free works on CLIP): its
 # severance, and whether its residual and MLP are usually left out.
@@ -68,8 +73,16 @@ def with_attention(
     if attention is not None:
         severance, reduced = ATTENTIONS[attention]
         visual = replace(visual, severance=severance, reduced=reduced)
+        if isinstance(visual, ClipVisualConfig):  # a checkpoint's may be others, or none
+            visual = replace(visual, severed_layers=(visual.layers - 1,))
     if last_block is not None:
-        if visual.severance is None:
+        if not _is_last_severed(visual):
             raise UsageError("this model's last layer is not severed: name an --attention, too")
         visual = replace(visual, reduced=last_block == "reduced")
     return replace(config, visual=visual)
+
+
+def _is_last_severed(visual: ClipVisualConfig | PyramidVisualConfig) -> bool:
+    if isinstance(visual, ClipVisualConfig):
+        return visual.severed_layers == (visual.layers - 1,)
+    return visual.severance is not None

@@ -314,6 +314,20 @@ def test_an_option_that_no_model_file_may_have_is_named(checkpoint, key, value):
         convert(checkpoint, {**OPTIONS, "max_size": 10**8, key: value})
 
 
+def test_a_heatmap_decoder_of_its_output_layer_alone():
+    small = replace(SMALL, heatmap=replace(SMALL.heatmap, layers=0))
+    tensors = as_published(small)
+    assert not any(name.startswith("decoder.layers.") for name in tensors)
+    config, state = convert(tensors, OPTIONS)
+    assert config.heatmap.layers == 0
+    build(config).load_state_dict(state)
+
+
+def test_what_only_distillation_has_is_no_part(checkpoint):
+    config, _ = convert(checkpoint | {"kd_proj.weight": torch.ones(3, 4)}, OPTIONS)
+    assert config == convert(checkpoint, OPTIONS)[0]
+
+
 def test_a_shorter_side_above_the_longer_one_is_refused(checkpoint):
     with pytest.raises(UsageError, match="min_size 500 .* above max_size 100"):
         convert(checkpoint, {**OPTIONS, "min_size": 500, "max_size": 100})
