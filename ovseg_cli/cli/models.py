@@ -119,11 +119,12 @@ def import_model(checkpoint: Path, name: str, config_path: Path | None, as_json:
     """Turn a checkpoint of DeOP's or SAN's authors, or a CLIP, into a model that can be loaded.
 
     CHECKPOINT is a file with a dict that holds "model", or one with the tensors of a CLIP with a
-    ViT as open_clip stores them. No code in it is run.
+    ViT as open_clip stores them. No code in it is run. A NAME of the catalogue has the catalogue's
+    sizes, where FILE.json does not say others.
     """
     from ovseg_cli.importing import import_checkpoint, read_options
 
-    options = read_options(config_path) if config_path else {}
+    options = _known_options(name) | (read_options(config_path) if config_path else {})
     _show(_record(import_checkpoint(checkpoint, name, options)), as_json)
 
 
@@ -167,6 +168,20 @@ def model_path(name: str) -> None:
     from ovseg_cli import weights
 
     console.data(str(weights.find(name).path))
+
+
+def _known_options(name: str) -> dict[str, Any]:
+    """What tensors do not tell of a model of the catalogue; nothing for another name."""
+    from ovseg_cli.catalogue import lookup
+
+    try:
+        known = lookup(name).options
+    except UsageError:
+        return {}
+    if known:
+        told = ", ".join(f"{key} {value}" for key, value in known.items())
+        console.note(f"{name}: {told}, as the catalogue has it")
+    return dict(known)
 
 
 def _here(name: str) -> "ModelEntry | None":

@@ -142,6 +142,18 @@ def test_import(program, importing):
     assert "mine" in ended.out
 
 
+def test_a_name_of_the_catalogue_has_its_sizes(program, importing):
+    """A file that came another way than by `models download` is the same model."""
+    name = "clip-vit-b-16-laion2b"
+    ended = program("models", "import", "c.pth", "--name", name)
+    assert ended.code == 0 and "gelu exact, as the catalogue has it" in ended.err
+    program("models", "import", "c.pth", "--name", name, "--config", "c.json")
+    assert [options for _, _, options in importing.imported] == [
+        {"gelu": "exact"},
+        {"gelu": "exact", "read": "c.json"},
+    ]
+
+
 def test_import_without_a_name(program):
     assert program("models", "import", "c.pth").code == 2
 
