@@ -282,6 +282,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"too large ({text})"
     # Pillow's readers make a SyntaxError of what they find missing.
+    if "unknown pixel mode" in text:
+        return "its bands, or their bits, are of a kind that cannot be read: save it as 8-bit RGB"
     ended = isinstance(error.__cause__ or error, EOFError | struct.error | IndexError)
     if ended or "truncat" in text.lower() or "end of file" in text:
         return "the file is truncated"

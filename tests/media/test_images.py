@@ -547,6 +547,16 @@ class TestPicturesInMemory:
         with Image.open(tmp_path / "a.jpg") as image:
             assert frame_of(image).size_hw == (20, 30)
 
+    def test_bands_of_a_kind_that_is_not_read_are_no_damage(self, tmp_path):
+        """Three bands of 32-bit floating-point numbers, as programs for maps write them."""
+        rasterio = pytest.importorskip("rasterio")
+        with rasterio.open(
+            *(tmp_path / "a.tif", "w"), "GTiff", 4, 3, 3, dtype="float32", photometric="RGB"
+        ) as file:
+            file.write(np.ones((3, 3, 4), np.float32))
+        with pytest.raises(InputError, match="cannot be read: save it as 8-bit RGB"):
+            read_image(tmp_path / "a.tif")
+
     def test_a_damaged_one(self, tmp_path):
         Image.effect_noise((90, 90), 50).save(tmp_path / "a.png")
         data = (tmp_path / "a.png").read_bytes()
