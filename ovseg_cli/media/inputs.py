@@ -139,9 +139,9 @@ def find_images(
             found.add(folder, path)
     if not found.paths and not absent:
         raise UsageError("no input: name photos, folders or patterns")
-    for gone in map(Path, absent):
-        found.paths.append(str(gone))
-        found.folders.append(gone.anchor or ".")
+    for gone in map(str, map(Path, absent)):
+        found.paths.append(gone)
+        found.folders.append(os.path.dirname(gone) or ".")
     return found.inputs()
 
 
