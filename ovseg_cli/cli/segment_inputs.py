@@ -45,16 +45,17 @@ def find(
             gone, named = [], list(inputs)
         if gone:  # as a file that vanishes after the shell has listed it: the others are not lost
             console.warning(f"not there, so that they will fail: {some_of(gone)}")
-        found = find_images(named, recursive, gone, expand)
-        return _without_results(found, named, results)
+        # Before they get names: those of photos are not to depend on what lies in OUT.
+        kept = _without_own(named, results)
+        _say_left_out(len(named) - len(kept), len(named))
+        found = find_images(kept, recursive, gone, expand)
+        return _without_results(found, kept, results)
     if len(inputs) > 1:
         raise UsageError("- (a list of paths on standard input) cannot be mixed with other inputs")
     listed = _listed_paths(null)
     if not listed:
         raise UsageError("no input: the list on standard input is empty")
-    # Before they get names: those of photos are not to depend on what lies in OUT.
-    inside = _within(results, map(os.path.dirname, listed))
-    kept = [text for text in listed if os.path.dirname(text) not in inside]
+    kept = _without_own(listed, results)
     _say_left_out(len(listed) - len(kept), len(listed))
     # The list may be hours old: what is gone by now fails by name when it is read.
     gone = [text for text in kept if not is_url(text) and not _exists(text)]
@@ -67,6 +68,12 @@ def _without(texts: Iterable[str], gone: Iterable[str]) -> list[str]:
     """Those that are there, of which there may be a million."""
     missing = set(gone)
     return [text for text in texts if text not in missing]
+
+
+def _without_own(texts: list[str], results: Sequence[Path]) -> list[str]:
+    """Those that are no files in folders of results; of folders and patterns nothing is known."""
+    inside = _within(results, map(os.path.dirname, texts))
+    return [text for text in texts if os.path.dirname(text) not in inside]
 
 
 def _listed_paths(null: bool) -> list[str]:
@@ -151,8 +158,12 @@ def _without_results(
 
 def _made_by_others(places: Iterable[str], texts: Iterable[str]) -> set[str]:
     """Which folders of photos lie in results of a run, unless one of the inputs leads there."""
-    from ovseg_cli.run_folder.earlier_results import result_folders
+    from ovseg_cli.run_folder.earlier_results import folders_with_results, result_folders
     from ovseg_cli.run_folder.layout import STATE
+
+    def is_made(place: Path, root: Path) -> bool:
+        own = folders_with_results(root) if (root / STATE).is_dir() else []
+        return any(place.is_relative_to(folder) for folder in own)
 
     names = {folder.name for folder in result_folders(Path())}
     made: dict[str, list[Path]] = {}
@@ -161,7 +172,7 @@ def _made_by_others(places: Iterable[str], texts: Iterable[str]) -> set[str]:
         if place is None or names.isdisjoint(place.parts):
             continue
         folders = [folder for folder in (place, *place.parents) if folder.name in names]
-        made[text] = [folder for folder in folders if (folder.parent / STATE).is_dir()]
+        made[text] = [folder for folder in folders if is_made(place, folder.parent)]
     if not any(made.values()):
         return set()  # without a look at the inputs, which may be a million
     meant = {Path(_named_place(text)).resolve() for text in texts}

@@ -20,10 +20,9 @@ from ovseg_cli.links import first_link
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.printable import printable
 from ovseg_cli.run_folder.finished_run import vocabulary_of
+from ovseg_cli.run_folder.layout import EXPORTED
 from ovseg_cli.segmentation import Segmentation
 from ovseg_cli.whole_files import is_possible, remove, stays_inside
-
-_LISTING = ".ovseg-files"  # in a format's folder: what the export has written
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,13 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
         earlier = set()
     finally:
         if earlier or written or folder.is_dir():
-            write_text(folder / _LISTING, json_list(sorted(earlier | written)))
+            write_text(folder / EXPORTED, json_list(sorted(earlier | written)))
     return len(written)
 
 
 def discard_exports(folder: Path) -> None:
     """Remove what exports have written into folders below this one, as far as possible."""
-    for listing in folder.glob(f"*/{_LISTING}"):
+    for listing in folder.glob(f"*/{EXPORTED}"):
         place = listing.parent
         if first_link(folder.parent, place) is not None:
             continue
@@ -104,7 +103,7 @@ def discard_exports(folder: Path) -> None:
 def _listed(folder: Path) -> set[str]:
     """What an earlier export has written; never a file outside the folder."""
     try:
-        paths = [Path(name) for name in read_json(folder / _LISTING)]
+        paths = [Path(name) for name in read_json(folder / EXPORTED)]
     except (OSError, ValueError, TypeError):
         return set()
     return set(filter(is_possible, (p.as_posix() for p in filter(stays_inside, paths))))

@@ -55,8 +55,18 @@ def are_there(root: Path, journal: Journal) -> bool:
 
 
 def result_folders(root: Path) -> list[Path]:
-    """The folders that hold no photos to segment, whether they are there or not."""
+    """The folders that results go to, whether they are there or not."""
     return [*_photo_folders(root), root / layout.PAGE_FILES, root / layout.EXPORTS]
+
+
+def folders_with_results(root: Path) -> list[Path]:
+    """The folders in an output folder that hold no photos to segment.
+
+    Photographers call folders "exports", too: of that only those that an export has noted.
+    """
+    page = [root / layout.PAGE_FILES] if (root / layout.PAGE).exists() else []
+    noted = (root / layout.EXPORTS).glob(f"*/{layout.EXPORTED}")
+    return [*_photo_folders(root), *page, *(listing.parent for listing in noted)]
 
 
 def files_of(root: Path, entry: Entry) -> list[Path]:

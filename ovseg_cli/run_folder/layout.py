@@ -12,3 +12,4 @@ RUN_FILES = (STATS, SUMMARY, PARENTS, CLASSES, REPORT, RUNS_OF_CLASSES)  # of th
 PAGE = "report.html"  # of `ovseg report`
 PAGE_FILES = "report-files"  # where `ovseg report` puts the small pictures of its page
 EXPORTS = "exports"  # where formats of other programs go, each into a folder of its name
+EXPORTED = ".ovseg-files"  # in a format's folder: what the export has written

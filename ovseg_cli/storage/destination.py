@@ -9,7 +9,7 @@ from typing import TypeVar
 from ovseg_cli.errors import OutputError
 from ovseg_cli.exports import WRITERS, Writer
 from ovseg_cli.media.inputs import ImageInput
-from ovseg_cli.run_folder.earlier_results import result_folders
+from ovseg_cli.run_folder.earlier_results import folders_with_results
 from ovseg_cli.run_folder.layout import STATE
 from ovseg_cli.run_folder.output import OutputFolder
 from ovseg_cli.storage.packed_folder import PackedFolder, is_own_archive
@@ -70,7 +70,7 @@ class Destination:
             return []
         root = Path(place)
         archives = [path for path in root.glob("*.tar") if is_own_archive(path.name)]
-        return result_folders(root) + archives
+        return folders_with_results(root) + archives
 
     def post(self, ticket: str) -> None:
         """Leave an empty file of this name for other processes; raises OutputError."""

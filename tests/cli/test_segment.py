@@ -355,6 +355,31 @@ class TestResumeAndOverwrite:
         assert "4 inputs left out" in ended.err
         assert fake.made[1].batches == []
 
+    def test_photos_are_called_alike_though_results_are_named_beside_them(self, program, tmp_path):
+        """As a shell expands */*.png once there are overlays and label maps to match."""
+        make_photo(tmp_path / "day/a.png")
+        arguments = ["--classes", "sky,road", "-o", "."]
+        assert program("segment", "day/a.png", *arguments).code == 0
+        before = files_below(tmp_path / "labels")
+        again = ["day/a.png", "labels/a.png", "overlays/a.jpg", *arguments]
+        ended = program("segment", *again, "--overwrite")
+        assert ended.code == 0 and "2 inputs left out" in ended.err
+        assert files_below(tmp_path / "labels") == before and set(before) == {"a.png"}
+
+    def test_somebodys_own_exports_are_photos(self, program, tmp_path, fake):
+        """Photographers call folders so; only what `ovseg export` has noted there is ours."""
+        make_photo(tmp_path / "raw/a.png")
+        make_photo(tmp_path / "exports/b.png")
+        make_photo(tmp_path / "report-files/c.png")
+        arguments = ["segment", ".", "-r", "--classes", "sky,road", "-o", ".", "--save"]
+        assert program(*arguments, "labels,voc").code == 0
+        assert (tmp_path / "exports/voc/SegmentationClass/exports/b.png").exists()
+        labels = files_below(tmp_path / "labels")
+        assert set(labels) == {"raw/a.png", "exports/b.png", "report-files/c.png"}
+        ended = program(*arguments, "labels", "--resume")
+        assert ended.code == 0 and "3 finished earlier" in ended.err
+        assert files_below(tmp_path / "labels") == labels
+
     def test_tables_of_an_earlier_run_do_not_stay_as_they_were(self, segment, photos, tmp_path):
         segment(photos)
         (tmp_path / photos / "00.png").unlink()
