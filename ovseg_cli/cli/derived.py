@@ -1,8 +1,9 @@
 """What is made of a run's results by other commands, and goes when they do."""
 
+from collections.abc import Collection
 from pathlib import Path
 
-from ovseg_cli.run_folder.layout import EXPORTS, PAGE
+from ovseg_cli.run_folder.layout import EXPORTED, EXPORTS, PAGE
 
 
 def discard_derived(out: Path) -> None:
@@ -15,3 +16,10 @@ def discard_derived(out: Path) -> None:
 
     discard_page(out / PAGE)
     discard_exports(out / EXPORTS)
+
+
+def outdated(out: Path, formats: Collection[str]) -> list[str]:
+    """What of that is there although results have come since; formats: what was written anew."""
+    exports = (listing.parent for listing in (out / EXPORTS).glob(f"*/{EXPORTED}"))
+    older = sorted(f"{EXPORTS}/{place.name}" for place in exports if place.name not in formats)
+    return [*([PAGE] if (out / PAGE).exists() else []), *older]

@@ -12,7 +12,7 @@ from ovseg_cli.batch import options as batch_options
 from ovseg_cli.batch import run as batch
 from ovseg_cli.batch.results import ImageResult, RunReport
 from ovseg_cli.cli import console, segment_part
-from ovseg_cli.cli.derived import discard_derived
+from ovseg_cli.cli.derived import discard_derived, outdated
 from ovseg_cli.cli.export import write_formats
 from ovseg_cli.cli.interruption import Interruption
 from ovseg_cli.cli.provenance import Provenance, areas_record, moment
@@ -128,6 +128,7 @@ class _Run:
         self.say_end(status)
         if written and status == "complete":
             self.export()
+        self.tell_outdated()
         return code if written else code or 1
 
     def work(self, interruption: Interruption) -> tuple[str, int]:
@@ -223,6 +224,14 @@ class _Run:
             limit = self.plan.max_pixels or MAX_PIXELS  # of this run, whoever made the folder
             exports = root / EXPORTS
             write_formats(root, self.plan.formats, exports, ExportOptions(), limit, wait=True)
+
+    def tell_outdated(self) -> None:
+        """Say what tells of the results as they were before this run."""
+        if self.report.done and not self.plan.destination.is_store:
+            formats = {entry.name for entry in self.plan.formats}
+            older = outdated(self.plan.output.root, formats)
+            if older:
+                console.note(f"made before this run, so that they lack it: {', '.join(older)}")
 
     @cached_property
     def most_failures(self) -> float:

@@ -734,6 +734,15 @@ def test_the_attention_of_the_last_layer(segment, photos, tmp_path, fake):
     assert (options["attention"], options["last_block"]) == ("self", "full")
 
 
+def test_what_was_made_before_a_run_went_on_is_told(segment, program, photos, tmp_path):
+    assert "made before" not in segment(photos, "--save", "overlay,labels,coco,svg").err
+    assert program("report", "out").code == 0
+    ended = segment(photos, "--resume", "--save", "overlay,labels,coco")
+    assert "finished earlier" in ended.err and "made before" not in ended.err  # nothing has come
+    ended = segment(photos, "--resume", "--threshold", "0.1", "--save", "overlay,labels,coco")
+    assert "so that they lack it: report.html, exports/svg\n" in ended.err
+
+
 def test_overwrite_takes_away_what_was_made_of_the_earlier_results(
     segment, program, photos, tmp_path, monkeypatch
 ):
