@@ -65,8 +65,10 @@ class MadeRun:
         return LabelledRun(self.out)
 
     def export(self, name, folder=None, **options):
-        folder = folder or self.folder / "exported"
-        export(self.open(), FORMATS[name], folder, ExportOptions(**options))
+        """The folder; `left_out` holds what was said of each photo that could not be had."""
+        folder, run = folder or self.folder / "exported", self.open()
+        export(run, FORMATS[name], folder, ExportOptions(**options))
+        self.left_out = {rel: str(error) for rel, error in run.left_out.items()}
         return folder
 
 

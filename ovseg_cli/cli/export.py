@@ -80,7 +80,8 @@ def command(
     """Write the results of `ovseg segment` in OUT as files that other programs read.
 
     The label maps are needed: labels in --save, as it is by default. The run may have been
-    interrupted. What a format cannot hold (more than 255 classes in voc and cvat) is an error.
+    interrupted. What a format cannot hold (more than 255 classes in voc and cvat) is an error; a
+    photo that is gone or damaged is left out and named, with exit code 1.
 
     \b
       coco           instances.json: masks as run lengths, for pycocotools
@@ -129,7 +130,7 @@ def write_formats(
     """Write the run in `out` in each format, into a folder of its name.
 
     max_pixels: as of `LabelledRun`; wait: for the end of another that writes to `folder`, who is
-    an error else. Raises OvsegError; where one format fails, the others are written before.
+    an error else. Raises OvsegError; where photos or formats fail, the others are written before.
     """
     from ovseg_cli.formats.labelled import LabelledRun
     from ovseg_cli.links import refuse_links_within
@@ -151,19 +152,32 @@ def _write_formats(
 ) -> None:
     from ovseg_cli.formats import export
 
-    failures: dict[str, OvsegError] = {}
+    refused: list[OvsegError] = []  # by formats that have written nothing
+    failures: dict[str, list[str]] = {}  # what was said, by which formats
     for entry in formats:
+        photos = run.anew()
         try:
-            with console.progress(len(run)) as progress:
-                run.seen = progress.advance
-                files = export(run, entry, folder / entry.name, options)
+            with console.progress(len(photos)) as progress:
+                photos.seen = progress.advance
+                files = export(photos, entry, folder / entry.name, options)
         except (InputError, UsageError) as error:  # what one format cannot hold another may
             console.trace(error)
-            failures[entry.name] = error
+            refused.append(error)
+            for said in str(error).splitlines():
+                failures.setdefault(said, []).append(entry.name)
             continue
-        done = f"{quantity(files, 'file')} of {quantity(len(run), 'photo')}"
+        for left_out in photos.left_out.values():
+            console.trace(left_out)
+            failures.setdefault(str(left_out), []).append(entry.name)
+        done = f"{quantity(files, 'file')} of {quantity(len(photos), 'photo')}"
         console.note(f"{entry.name}: {done}: {folder / entry.name}")
-    if len(failures) == len(formats) and len({str(error) for error in failures.values()}) == 1:
-        raise next(iter(failures.values()))  # what holds for all is said once
+    if len(refused) == len(formats) and len({str(error) for error in refused}) == 1:
+        raise refused[0]  # what holds for all is said once
     if failures:
-        raise InputError("\n".join(f"{name}: {error}" for name, error in failures.items()))
+        all_names = [entry.name for entry in formats]
+        raise InputError(
+            "\n".join(
+                said if names == all_names else f"{', '.join(names)}: {said}"
+                for said, names in failures.items()
+            )
+        )

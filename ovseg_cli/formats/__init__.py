@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import UNLABELED_8, UNLABELED_16, WRITERS, Writer
 from ovseg_cli.formats import coco, cutout, geo, label_studio, svg, voc, yolo
-from ovseg_cli.formats.labelled import LabelledRun
+from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.writing import json_list, write_text
 from ovseg_cli.frame import Frame
@@ -62,9 +63,9 @@ def select(names: Iterable[str]) -> list[Format]:
 def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions) -> int:
     """Write a run in one format; returns how many files there are.
 
-    Files of an earlier export to this folder that are not part of it any more are removed, and
-    nothing else. Raises UsageError, InputError (a photo or label map that is gone or damaged) and
-    OutputError.
+    A photo that is gone, damaged, or not to be had in this format is left out (`run.left_out`).
+    Files of an earlier export to this folder that are not part of it any more are removed once
+    nothing is left out, and nothing else. Raises UsageError, InputError where no photo is left, and OutputError.
     """
     entry.check(len(run.classes), options)
     run.refuse_links(folder)
@@ -73,10 +74,11 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
     try:
         for path in entry.write(run, folder, options):
             written.add(path.relative_to(folder).as_posix())
-        for name in earlier - written:
-            with suppress(OSError):
-                (folder / name).unlink()
-        earlier = set()
+        if not run.left_out:  # else what is of those is not to be had again
+            for name in earlier - written:
+                with suppress(OSError):
+                    (folder / name).unlink()
+            earlier = set()
     finally:
         if earlier or written or folder.is_dir():
             write_text(folder / EXPORTED, json_list(sorted(earlier | written)))
@@ -114,11 +116,14 @@ def _write_with(
 ) -> Iterator[Path]:
     """By one of the writers of `ovseg segment` that need nothing but labels."""
     vocabulary = vocabulary_of(run.classes)
-    for photo in run:
+
+    def write(photo: LabelledPhoto) -> list[Path]:
         labels = photo.labels()
         frame = Frame(np.zeros((*labels.shape, 3), np.uint8))
         segmentation = Segmentation(labels, np.ones(labels.shape, np.float32), vocabulary)
-        yield from writer.write(folder / f"{photo.rel}{writer.suffix}", frame, segmentation, {})
+        return writer.write(folder / f"{photo.rel}{writer.suffix}", frame, segmentation, {})
+
+    return chain.from_iterable(run.each(write))
 
 
 FORMATS: Mapping[str, Format] = {

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg_cli.exports import write_png
-from ovseg_cli.formats.labelled import LabelledRun
+from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
 from ovseg_cli.formats.options import REGION, ExportOptions
 from ovseg_cli.formats.segments import Segment, regions, segments
 from ovseg_cli.formats.writing import json_list, json_text, write_text
@@ -66,17 +66,16 @@ def compressed(counts: np.ndarray) -> str:
 def _document(
     run: LabelledRun, annotations: Iterator[dict[str, Any]], categories: list[dict[str, Any]]
 ) -> Iterator[str]:
-    images = (
-        {"id": i, "file_name": photo.name, "width": photo.size_hw[1], "height": photo.size_hw[0]}
-        for i, photo in enumerate(run, start=1)
-    )
     yield f'{{"info":{json_text({"description": "ovseg", "version": run.model})},"licenses":[],'
-    yield '"images":'
-    yield from json_list(images)
-    yield ',"categories":'
+    yield '"categories":'
     yield from json_list(categories)
     yield ',"annotations":'
     yield from json_list(annotations)
+    yield ',"images":'  # last: only now it is known which are left out
+    yield from json_list(
+        {"id": i, "file_name": photo.name, "width": photo.size_hw[1], "height": photo.size_hw[0]}
+        for i, photo in enumerate(run, start=1)
+    )
     yield "}\n"
 
 
@@ -86,8 +85,7 @@ def _category(run: LabelledRun, class_id: int) -> dict[str, Any]:
 
 def _annotations(run: LabelledRun, by_region: bool) -> Iterator[dict[str, Any]]:
     number = 0
-    for image, photo in enumerate(run, start=1):
-        ids = photo.labels()
+    for image, ids in enumerate(run.each(LabelledPhoto.labels), start=1):
         classes = list(range(len(run.classes)))
         if by_region:
             ids, classes = regions(ids)
@@ -106,15 +104,15 @@ def _panoptic_annotations(
     run: LabelledRun, folder: Path, pictures: list[Path]
 ) -> Iterator[dict[str, Any]]:
     """Also writes the pictures, and adds their paths to the list."""
-    for image, photo in enumerate(run, start=1):
-        labels = photo.labels()
+    found = run.each(lambda photo: (photo.rel, photo.labels()))
+    for image, (rel, labels) in enumerate(found, start=1):
         ids = (labels + 1).astype(np.uint16)  # unlabelled: 0, which is COCO's void
         pixels = np.zeros((*ids.shape, 3), np.uint8)
         pixels[..., 0], pixels[..., 1] = ids & 255, ids >> 8
-        pictures += write_png(folder / f"{photo.rel}.png", Image.fromarray(pixels), {})
+        pictures += write_png(folder / f"{rel}.png", Image.fromarray(pixels), {})
         yield {
             "image_id": image,
-            "file_name": f"{photo.rel}.png",
+            "file_name": f"{rel}.png",
             "segments_info": [
                 {"id": part.value + 1, "category_id": part.value + 1, **_extent(part)}
                 for part in segments(labels)

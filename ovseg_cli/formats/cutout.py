@@ -1,6 +1,7 @@
 """Photos of one class: whatever is not of it is transparent."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import write_png
-from ovseg_cli.formats.labelled import LabelledRun
+from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.printable import printable, some_of
 from ovseg_cli.vocabulary import comparable
@@ -20,13 +21,16 @@ def write_cutout(run: LabelledRun, folder: Path, options: ExportOptions) -> Iter
     Raises UsageError for a class that the run does not know.
     """
     class_id = _class_id(run, options.class_name or "")
-    for photo in run:
+
+    def write(photo: LabelledPhoto) -> list[Path]:
         mask = photo.labels() == class_id
         if not mask.any():
-            continue
+            return []
         pixels = np.dstack([photo.pixels(), np.full(mask.shape, 255, np.uint8)])
         pixels[~mask] = 0  # what is hidden must not be found again
-        yield from write_png(folder / f"{photo.rel}.png", Image.fromarray(pixels), {})
+        return write_png(folder / f"{photo.rel}.png", Image.fromarray(pixels), {})
+
+    return chain.from_iterable(run.each(write))
 
 
 def _class_id(run: LabelledRun, name: str) -> int:

@@ -63,7 +63,8 @@ def write_geotiff(run: LabelledRun, folder: Path, options: ExportOptions) -> Ite
     rasterio = load_rasterio()
     small = len(run.classes) <= UNLABELED_8
     kind, nothing = (np.uint8, UNLABELED_8) if small else (np.uint16, UNLABELED_16)
-    for photo in run:
+
+    def write(photo: LabelledPhoto) -> Path:
         height, width = photo.size_hw
         place = _place(photo)
         values = photo.labels().astype(kind)
@@ -88,7 +89,9 @@ def write_geotiff(run: LabelledRun, folder: Path, options: ExportOptions) -> Ite
             written.update_tags(1, **{f"class_{i}": n for i, n in enumerate(run.names)})
             if small:
                 written.write_colormap(1, dict(enumerate(map(tuple, run.colors.tolist()))))
-        yield target
+        return target
+
+    return run.each(write)
 
 
 def write_geojson(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterator[Path]:
@@ -98,8 +101,9 @@ def write_geojson(run: LabelledRun, folder: Path, options: ExportOptions) -> Ite
     GDAL and QGIS read it; of a photo without coordinates they are pixels, y growing downwards. Of
     control points the transform is taken that comes nearest to them.
     """
-    for photo in run:
-        yield write_text(folder / f"{photo.rel}.geojson", _collection(run, photo))
+    return run.each(
+        lambda photo: write_text(folder / f"{photo.rel}.geojson", _collection(run, photo))
+    )
 
 
 def _place(photo: LabelledPhoto) -> _Place:

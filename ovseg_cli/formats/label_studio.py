@@ -35,9 +35,9 @@ def write_label_studio(run: LabelledRun, folder: Path, options: ExportOptions) -
     """
     run.warn_of_turned("Label Studio")
     labels = distinct(run.names, xml_characters)
-    yield write_text(folder / "labeling_config.xml", _set_up(labels, run.colors))
-    tasks = (_task(run, photo, labels, options.photos_at) for photo in run)
+    tasks = run.each(lambda photo: _task(run, photo, labels, options.photos_at))
     yield write_text(folder / "tasks.json", json_list(tasks))
+    yield write_text(folder / "labeling_config.xml", _set_up(labels, run.colors))
 
 
 def brush_rle(counts: np.ndarray) -> list[int]:

@@ -1,11 +1,13 @@
 """What is exported: the photos of a finished run, and their label maps one at a time."""
 
+import copy
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
@@ -27,6 +29,7 @@ from ovseg_cli.segmentation import UNLABELED
 from ovseg_cli.whole_files import stays_inside
 
 logger = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 
 # Of a label map, unless another limit is asked for: some formats take 18 bytes a pixel to make, and
 # a file of 100 kB can be a map of that size.
@@ -37,12 +40,13 @@ class LabelledRun:
     """An output folder of `ovseg segment`; iterate over its photos as often as is needed.
 
     max_pixels: of a label map, at most. Raises InputError where one has more, UsageError where the
-    folder is no output folder, holds no photo that is finished, or has its label maps in shards.
+    folder is no output folder, holds no photo that is finished, has no label maps, or in shards.
     """
 
     def __init__(self, out: Path, max_pixels: int = MAX_PIXELS) -> None:
         self._run: FinishedRun = read_run(out)
         self.seen: Callable[[], None] = lambda: None  # called for each label map that is read
+        self.left_out: dict[str, InputError] = {}  # by REL: what `each` could make nothing of
         if not self._run.photos:
             kind = "finished photo"
             if self._run.left_over:
@@ -58,9 +62,17 @@ class LabelledRun:
             )
         self._run.require_loose_labels("exported")
         self._photos = sorted(self._run.photos, key=lambda photo: photo.entry.rel)
+        if all(photo.labels is None for photo in self._photos):
+            raise UsageError(str(LabelledPhoto(self, self._photos[0]).without_labels()))
 
     def __len__(self) -> int:
-        return len(self._photos)
+        return len(self._photos) - len(self.left_out)
+
+    def anew(self) -> "LabelledRun":
+        """The same with nothing left out."""
+        other = copy.copy(self)
+        other.left_out = {}
+        return other
 
     def refuse_links(self, folder: Path) -> None:
         """Raise OutputError where a link lies on the way to a folder to write to, or in it."""
@@ -71,7 +83,25 @@ class LabelledRun:
                 refuse_links(folder, Path(path, name))
 
     def __iter__(self) -> Iterator["LabelledPhoto"]:
-        return (LabelledPhoto(self, photo) for photo in self._photos)
+        """Those that are not left out."""
+        for photo in self._photos:
+            if photo.entry.rel not in self.left_out:
+                yield LabelledPhoto(self, photo)
+
+    def each(self, make: Callable[["LabelledPhoto"], _Made]) -> Iterator[_Made]:
+        """What is made of each photo; one that raises InputError is left out from then on.
+
+        Raises InputError where that would leave none.
+        """
+        for photo in self:
+            try:
+                made = make(photo)
+            except InputError as error:
+                self.left_out[photo.finished.entry.rel] = error
+                continue
+            yield made
+        if not len(self):
+            raise InputError("\n".join(dict.fromkeys(map(str, self.left_out.values()))))
 
     @property
     def classes(self) -> tuple[RunClass, ...]:
@@ -177,19 +207,11 @@ class LabelledPhoto:
     def labels(self) -> np.ndarray:
         """(H, W) int32 class ids, UNLABELED where there is none.
 
-        Raises UsageError where the run has saved no label map, InputError where it is damaged.
+        Raises InputError where the run has saved no label map, or it is damaged.
         """
         file = self.finished.labels
         if file is None:
-            remedy = "run ovseg segment again with --resume and labels in --save"
-            if self.run.is_merged and not self.finished.entry.files:
-                remedy = (
-                    "where its parts have label maps, run ovseg merge again with --files copy or "
-                    "link and --overwrite"
-                )
-            raise UsageError(
-                f"{printable(self.name)} has no label map, of which all formats are made: {remedy}"
-            )
+            raise self.without_labels()
         other = InputError(f"{printable(str(file))}: not the label map that the run has written")
         try:
             with PngImageFile(file) as image:  # not Image.open, which refuses large ones
@@ -211,6 +233,18 @@ class LabelledPhoto:
             )
         self.run.seen()
         return labels
+
+    def without_labels(self) -> InputError:
+        """What is said where there is no label map."""
+        remedy = "run ovseg segment again with --resume and labels in --save"
+        if self.run.is_merged and not self.finished.entry.files:
+            remedy = (
+                "where its parts have label maps, run ovseg merge again with --files copy or "
+                "link and --overwrite"
+            )
+        return InputError(
+            f"{printable(self.name)} has no label map, of which all formats are made: {remedy}"
+        )
 
     def pixels(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB of the photo; raises InputError where it is gone or has changed."""

@@ -17,8 +17,7 @@ def write_svg(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterato
 
     Outlines follow the edges of the pixels; holes are left out by the even-odd rule.
     """
-    for photo in run:
-        yield write_text(folder / f"{photo.rel}.svg", _drawing(run, photo))
+    return run.each(lambda photo: write_text(folder / f"{photo.rel}.svg", _drawing(run, photo)))
 
 
 def _drawing(run: LabelledRun, photo: LabelledPhoto) -> Iterator[str]:

@@ -6,6 +6,7 @@ docs.cvat.ai, "Segmentation Mask". Both know the classes by labelmap.txt, "name:
 
 import zipfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from ovseg_cli import png
 from ovseg_cli.errors import UsageError
 from ovseg_cli.exports import UNLABELED_8, paletted, write_png
-from ovseg_cli.formats.labelled import LabelledRun
+from ovseg_cli.formats.labelled import LabelledPhoto, LabelledRun
 from ovseg_cli.formats.options import ExportOptions
 from ovseg_cli.formats.writing import distinct, line, write_text
 from ovseg_cli.printable import printable
@@ -32,9 +33,12 @@ def write_voc(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterato
     table = np.zeros((256, 3), np.uint8)
     table[: len(run.classes)] = run.colors
     table[UNLABELED_8] = VOID
-    for photo in run:
-        image = paletted(photo.labels().astype(np.uint8), table)
-        yield from write_png(folder / "SegmentationClass" / f"{photo.rel}.png", image, {})
+
+    def write(photo: LabelledPhoto) -> list[Path]:
+        target = folder / "SegmentationClass" / f"{line(photo.rel)}.png"
+        return write_png(target, paletted(photo.labels().astype(np.uint8), table), {})
+
+    yield from chain.from_iterable(run.each(write))
     yield write_text(folder / _LIST, (f"{line(photo.rel)}\n" for photo in run))
     names = _label_names([*run.names, "void"])
     yield write_text(folder / "labelmap.txt", _label_map(names, [*run.colors, VOID]))
@@ -57,14 +61,13 @@ def write_cvat(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         label_map = "".join(_label_map([unlabelled, *names], [colors[-1], *run.colors]))
         _add(archive, "labelmap.txt", label_map.encode())
+        for name, labels in run.each(lambda photo: (line(photo.rel), photo.labels())):
+            classes = Image.fromarray(colors[labels])
+            _add(archive, f"SegmentationClass/{name}.png", png.encoded(classes, {}))
+            objects = paletted(_objects(labels), _voc_colors())
+            _add(archive, f"SegmentationObject/{name}.png", png.encoded(objects, {}))
         listed = "".join(f"{line(photo.rel)}\n" for photo in run)
         _add(archive, _LIST, listed.encode())
-        for photo in run:
-            labels = photo.labels()
-            classes = Image.fromarray(colors[labels])
-            _add(archive, f"SegmentationClass/{photo.rel}.png", png.encoded(classes, {}))
-            objects = paletted(_objects(labels), _voc_colors())
-            _add(archive, f"SegmentationObject/{photo.rel}.png", png.encoded(objects, {}))
     yield target
 
 

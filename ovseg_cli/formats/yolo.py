@@ -31,16 +31,18 @@ def write_yolo(run: LabelledRun, folder: Path, options: ExportOptions) -> Iterat
     joined to the outline by cuts. Where REL has a folder images the labels lie beside that, in a
     folder labels, since there readers look for them. images/REL.SUFFIX is a link to the photo, a
     copy where links cannot be made, a PNG where readers would turn the photo and the run has not,
-    and missing where the photo is gone, which a warning says. Raises InputError where it has
-    changed.
+    and missing where the photo is gone, which a warning says. One that has changed is left out.
     """
+
+    def write(photo: LabelledPhoto) -> list[Path]:
+        lines = list(_lines(photo))
+        photos = _put_photo(photo, folder / "images") if photo.is_there else []
+        return [write_text(folder / f"{_label_name(photo.rel)}.txt", lines), *photos]
+
     missing = 0
-    for photo in run:
-        yield write_text(folder / f"{_label_name(photo.rel)}.txt", _lines(photo))
-        if photo.is_there:
-            yield from _put_photo(photo, folder / "images")
-        else:
-            missing += 1
+    for files in run.each(write):
+        missing += len(files) == 1
+        yield from files
     if missing:
         logger.warning(
             "yolo: %d photo%s not there (moved, in a tar or in a store): put them into %s, under "
@@ -71,13 +73,12 @@ def _lines(photo: LabelledPhoto) -> Iterator[str]:
             yield f"{part.value} {shares}\n"
 
 
-def _put_photo(photo: LabelledPhoto, folder: Path) -> Iterator[Path]:
+def _put_photo(photo: LabelledPhoto, folder: Path) -> list[Path]:
     if photo.is_turned_by_others():
         seen = Image.fromarray(photo.pixels())
-        yield from write_png(folder / f"{photo.rel}.png", seen, {})
-    else:
-        source = photo.unchanged_path
-        yield _link(source, folder / f"{photo.rel}{source.suffix}")
+        return write_png(folder / f"{photo.rel}.png", seen, {})
+    source = photo.unchanged_path
+    return [_link(source, folder / f"{photo.rel}{source.suffix}")]
 
 
 def _link(source: Path, target: Path) -> Path:

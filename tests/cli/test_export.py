@@ -3,10 +3,11 @@ import logging
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from mock_segmenter import make_photo, make_photos
+from mock_segmenter import files_below, make_photo, make_photos
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -165,6 +166,30 @@ def test_what_one_format_cannot_write_does_not_cost_the_others(program, segment,
     assert "cutout: " in ended.err and "00.png: the photo is gone" in ended.err
     for file in ("coco/instances.json", "voc/labelmap.txt"):
         assert (tmp_path / "out/exports" / file).exists()
+
+
+def test_a_photo_that_is_gone_costs_the_others_of_its_format_nothing(
+    program, segment, photos, tmp_path
+):
+    segment(photos, "-r")
+    (tmp_path / "photos/01.png").unlink()
+    (tmp_path / "out/labels/deep/00.png").write_bytes(b"damaged")
+    ended = program("export", "out", "--to", "svg,cutout,coco", "--class", "sky")
+    assert ended.code == 1
+    (gone,) = (line for line in ended.err.splitlines() if "is gone" in line)
+    (damaged,) = (line for line in ended.err.splitlines() if "damaged" in line)
+    assert "cutout: " in gone and "photos/01.png: the photo is gone" in gone
+    assert "labels/deep/00.png: damaged" in damaged and "svg, " not in damaged  # of all formats
+    exports = tmp_path / "out/exports"
+    kept = set(files_below(tmp_path / "out/labels")) - {"deep/00.png"}
+    assert {
+        f"{name[:-4]}.png" for name in files_below(exports / "svg") if "ovseg" not in name
+    } == kept
+    document = json.loads((exports / "coco/instances.json").read_text())
+    assert {
+        f"{Path(image['file_name']).with_suffix('.png')}" for image in document["images"]
+    } == kept
+    assert "coco: 1 file of 3 photos" in ended.err
 
 
 def test_label_maps_in_tar_shards(program, segment, photos):
