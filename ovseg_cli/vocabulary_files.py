@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import islice
@@ -20,14 +21,15 @@ MOST_CLASSES = 100_000  # of a YAML file, whose references can multiply what it 
 
 
 def read(path: str | Path) -> Vocabulary:
-    """Read a UTF-8 file with one class a line, synonyms after '|', comments after '#'.
+    """Read a UTF-8 file with one class a line, synonyms after '|', comments after '#'; or '-'.
 
+    '-' is for standard input.
     A line that ends in a colon is no class but what the lines indented below it are kinds of. In a
     file whose name ends in .yaml, .yml or .json that is a mapping: `vehicle: [car, bus, truck]`.
     """
     if not str(path).strip():
         raise VocabularyError("the file of class names has an empty name; is a variable not set?")
-    suffix, shown = Path(path).suffix.lower(), printable(str(path))
+    suffix, shown = Path(path).suffix.lower(), _shown(path)
     if suffix in (".csv", ".tsv"):
         raise VocabularyError(
             f"{shown}: class names are not read from tables: write one name a line into a .txt file"
@@ -84,10 +86,20 @@ def _listed(folder: str) -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".txt") for name in files if name.endswith(".txt")))
 
 
+def _shown(path: str | Path) -> str:
+    return "standard input" if str(path) == "-" else printable(str(path))
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ValueError("it is closed")
+    return sys.stdin.buffer.read()
+
+
 def _read_text(path: str | Path, content: str, remedy: str = "") -> str:
-    shown = printable(str(path))
+    shown = _shown(path)
     try:
-        data = Path(path).read_bytes()
+        data = _standard_input() if str(path) == "-" else Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VocabularyError(f"cannot read the {content} in {shown}: {reason}{remedy}") from error

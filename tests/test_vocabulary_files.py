@@ -1,4 +1,6 @@
+import io
 import json
+import sys
 
 import pytest
 
@@ -117,6 +119,16 @@ class TestRead:
         file.write_bytes(data)
         with pytest.raises(VocabularyError, match=r"line \d: not UTF-8"):
             read(file)
+
+    def test_standard_input(self, monkeypatch):
+        given = io.BytesIO("\ufeffsky # blue\nstraße|road\n".encode())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given, "ascii"))
+        assert read("-").names == ("sky", "straße")
+        with pytest.raises(VocabularyError, match="^standard input: no class names"):
+            read("-")  # at its end
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(VocabularyError, match="standard input: it is closed"):
+            read("-")
 
     @pytest.mark.parametrize("data", [b"", b"# only this\n"])
     def test_no_names(self, tmp_path, data):

@@ -73,8 +73,9 @@ def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[C
         @click.option(
             "--vocab",
             metavar="FILE",
-            help="Class names from a file: one class a line, '#' starts a comment; below "
-            "'vehicle:' may stand what are kinds of it, indented; or YAML or JSON (.yaml, .json).",
+            help="Class names from a file, or - for standard input: one class a line, '#' starts "
+            "a comment; below 'vehicle:' may stand what are kinds of it, indented; or YAML or JSON "
+            "(.yaml, .json).",
         )
         @click.option(
             "--preset",

@@ -36,9 +36,10 @@ def check_command(
 ) -> None:
     """Say of each class name what a model makes of it.
 
-    FILE has one class a line, as --vocab has it. Printed are each class and the classes that the
-    model finds most like it, with a similarity: 1 = the same, 0 = as alike as any two nouns. Names
-    that it can hardly tell apart, that are too long for it or that look mistyped are warned of.
+    FILE has one class a line, as --vocab has it; - is standard input. Printed are each class and
+    the classes that the model finds most like it, with a similarity: 1 = the same, 0 = as alike as
+    any two nouns. Names that it can hardly tell apart, that are too long for it or that look
+    mistyped are warned of.
 
     \b
     Example:

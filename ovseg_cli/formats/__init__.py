@@ -65,7 +65,8 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
 
     A photo that is gone, damaged, or not to be had in this format is left out (`run.left_out`).
     Files of an earlier export to this folder that are not part of it any more are removed once
-    nothing is left out, and nothing else. Raises UsageError, InputError where no photo is left, and OutputError.
+    nothing is left out, and nothing else. Raises UsageError, InputError where no photo is left,
+    and OutputError.
     """
     entry.check(len(run.classes), options)
     run.refuse_links(folder)

@@ -231,6 +231,14 @@ def test_values_that_cannot_be_meant(segment, photos, fake, arguments, reason):
     assert len(ended.err) < 2000 and not fake.loaded
 
 
+def test_names_from_standard_input(segment, photos, fake):
+    given = {"stdin": b"sky\n# ground\nroad|street\n", "classes": None}
+    assert segment(photos, "--vocab", "-", **given).code == 0
+    assert fake.made[-1].vocabulary.names == ("sky", "road")
+    ended = segment("-", "--vocab", "-", "--overwrite", **given)
+    assert ended.code == 2 and "the list on standard input is empty" in ended.err
+
+
 @pytest.mark.parametrize(("option", "value"), [("--vocab", ""), ("--classes", "@")])
 def test_a_file_of_names_without_a_name(segment, photos, option, value):
     ended = segment(photos, option, value, classes=None)
