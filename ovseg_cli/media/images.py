@@ -171,7 +171,8 @@ def _array(rgb: Image.Image) -> np.ndarray:
     """Copied a strip at a time: Pillow takes three copies of what is copied at once."""
     pixels = np.empty((rgb.height, rgb.width, 3), np.uint8)
     for box in strips(rgb):
-        pixels[box[1] : box[3]] = np.asarray(rgb.crop(box))
+        part = rgb if box[3] - box[1] == rgb.height else rgb.crop(box)  # which copies, too
+        pixels[box[1] : box[3]] = np.asarray(part)
     return pixels
 
 
