@@ -67,7 +67,11 @@ DEFAULT_SAVE = "overlay,labels,stats"
 @click.option(
     "--show", is_flag=True, help="Show the overlays in a window as they become ready; q closes it."
 )
-@click.option("--dry-run", is_flag=True, help="Only list what would be read and written.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only list what would be read and written; --resume passes over what of it is finished.",
+)
 @common_options
 def command(
     inputs: tuple[str, ...],
