@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,6 +86,8 @@ def vocabulary_options(required: bool = True, auto: bool = False) -> Callable[[C
         def with_vocabulary(
             *args: Any, classes: str | None, vocab: str | None, preset: str | None, **options: Any
         ) -> Any:
+            if vocab == "-" or (classes or "").strip() == "@-":
+                _require_one_reader(options)
             wanted = classes is not None and classes.strip() == AUTO
             if wanted and not auto:
                 raise UsageError(
@@ -215,6 +217,17 @@ def common_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def _require_one_reader(options: Mapping[str, Any]) -> None:
+    """Raise UsageError where the inputs are on standard input, too, of which names are read."""
+    for parameter in click.get_current_context().command.params:
+        given = options.get(parameter.name or "")
+        if isinstance(parameter, click.Argument) and isinstance(given, tuple) and "-" in given:
+            raise UsageError(
+                "standard input cannot hold both the class names and the inputs: put the names "
+                "into a file"
+            )
 
 
 def _vocabulary(

@@ -236,7 +236,9 @@ def test_names_from_standard_input(segment, photos, fake):
     assert segment(photos, "--vocab", "-", **given).code == 0
     assert fake.made[-1].vocabulary.names == ("sky", "road")
     ended = segment("-", "--vocab", "-", "--overwrite", **given)
-    assert ended.code == 2 and "the list on standard input is empty" in ended.err
+    assert ended.code == 2 and "both the class names and the inputs" in ended.err
+    ended = segment("-", "--classes", "@-", "--overwrite", **given)
+    assert ended.code == 2 and "both the class names and the inputs" in ended.err
 
 
 @pytest.mark.parametrize(("option", "value"), [("--vocab", ""), ("--classes", "@")])
