@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -236,8 +237,10 @@ class Clip:
         self.about |= {"frames_per_second": round(float(video.info.rate), 6)}
         sound, whole = self.sound(video, origin), status == "complete"
         choice = self.plan.choice
-        end = video.end if whole and choice.end is None and choice.most is None else None
-        self.folder.finish(sound, video.zero, video.pixel_aspect, whole=whole, end=end)
+        end = video.end if whole and choice.most is None else None
+        cut = math.inf if choice.end is None else choice.end
+        end = None if end is None else min(end, cut)
+        self.folder.finish(sound, video.zero, video.pixel_aspect, whole=whole, end=end, cut=cut)
         if self.folder.count:
             self.folder.write_report(self.describe(status), origin)
         else:

@@ -10,6 +10,8 @@ from ovseg_cli.clips.motion import difference, thumbnail
 from ovseg_cli.errors import UsageError
 from ovseg_cli.frame import Frame
 
+_ROUNDING = 6e-4  # seconds by which a time may be early: Matroska and FLV have whole milliseconds
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -45,7 +47,8 @@ class Choice:
             if self.rate is None:
                 due = count % self.every == 0
             else:
-                now = math.floor((frame.seconds - self.start) * self.rate + 1e-6)
+                early = min(max(1e-6, _ROUNDING * self.rate), 0.5)
+                now = math.floor((frame.seconds - self.start) * self.rate + early)
                 due, span = now != span, now
             if due and chosen == self.most:
                 return

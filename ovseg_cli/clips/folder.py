@@ -263,14 +263,15 @@ class ClipFolder:
         *,
         whole: bool = True,
         end: float | None = None,
+        cut: float = math.inf,
     ) -> None:
         """Put together what is written so far; of no frames there is nothing.
 
         sound: the video whose sound goes along; zero: what its time stamps are at the clip's first
         frame, seconds; pixel_aspect: width to height of its pixels; whole: whether the clip came to
         its end. Where it did not, files of an earlier run with the same labels stay as they are.
-        end: seconds in the clip until which its last picture is shown, and after which its sound
-        goes on as long as it does; None = one frame at the usual rate, the sound with it. Raises
+        end: seconds in the clip until which its last picture is shown, its sound as long as it
+        goes on, but not beyond `cut`; None = one frame at the usual rate, the sound with it. Raises
         OutputError.
         """
         self.close()
@@ -278,7 +279,7 @@ class ClipFolder:
             return
         names = [name for name in self.saves if whole or name not in self._state.kept()]
         videos = [name for name in self._videos.names if name in names]
-        self._join(videos, sound, zero, pixel_aspect, end)
+        self._join(videos, sound, zero, pixel_aspect, end, cut)
         if STATS in names:
             write_tables(self._target(STATS), self._file(PARENTS), self.records, self.vocabulary)
         if TIMELINE in names:
@@ -304,14 +305,15 @@ class ClipFolder:
         zero: float,
         pixel_aspect: Fraction,
         end: float | None,
+        cut: float,
     ) -> None:
         written = itertools.islice(self.records(), self.count)
         seconds = [record.seconds - self._begin for record in written]
         length = None if end is None else end - self._begin
         heard = None
         if sound is not None:
-            silence = math.inf if end is not None else seconds[-1] + float(1 / self._rate)
-            heard = Sound(sound, zero, self._begin, self._begin + silence)
+            usual = self._begin + seconds[-1] + float(1 / self._rate)
+            heard = Sound(sound, zero, self._begin, usual if end is None else cut)
         for name in names:
             self._videos.join(name, seconds, length, heard, pixel_aspect)
 

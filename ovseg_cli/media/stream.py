@@ -13,14 +13,16 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
+from ovseg_cli.media.conversion import over_white
 from ovseg_cli.media.images import MAX_PIXELS
 from ovseg_cli.media.pipe import standard_input
 from ovseg_cli.media.pyav import Clock, load_av, local_file, reason
 from ovseg_cli.media.video_source import USUAL_RATE, VideoInfo, without_credentials
-from ovseg_cli.printable import printable
+from ovseg_cli.printable import printable, quantity
 
 COMPLETE = 0.95  # share of the length in a header that a whole file has, at least
 STALL = 10.0  # seconds without a byte after which a stream is given up
@@ -138,15 +140,26 @@ class Stream:
         try:
             if decoded.width * decoded.height > MAX_PIXELS:
                 raise ValueError("it is too large")
-            pixels = decoded.to_ndarray(format="rgb24")
+            pixels = self._rgb(decoded)
         except (self._av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
             size = f"a frame of {decoded.width}×{decoded.height} pixels"
             raise InputError(f"{printable(self._source)}: {size}: {reason(error)}") from error
         mirrored, quarters = _turn(decoded)
         return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters))
 
+    def _rgb(self, decoded: Any) -> np.ndarray:
+        """As a photo of the same picture is read: what is transparent lies over white."""
+        pixels: np.ndarray
+        if any(component.is_alpha for component in decoded.format.components):
+            pixels = decoded.to_ndarray(format="rgba")
+            if pixels[..., 3].min() < 255:
+                return np.asarray(over_white(Image.fromarray(pixels)).convert("RGB"))
+        pixels = decoded.to_ndarray(format="rgb24")
+        return pixels
+
     def _decoded(self) -> Iterator[Any]:
-        count = 0
+        count = damaged = 0
+        why = ""
         self._waits = True
         try:
             for packet in self._container.demux(self._stream):
@@ -159,15 +172,29 @@ class Stream:
                         yield frame
                         self._waits = True
                 except self._av.error.InvalidDataError as error:
+                    damaged += 1
                     log.debug("%s: a damaged packet: %s", self._source, error)
         except self._av.error.ExitError:
             log.warning("%s: stalled for %g s after %d frames", self._source, STALL, count)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
-            log.warning("%s: damaged after %d frames: %s", self._source, count, reason(error))
+            why = f" ({reason(error)})"
+            if count:
+                log.warning("%s: damaged after %d frames: %s", self._source, count, reason(error))
         finally:
             self._waits = False
         if count == 0:
-            raise InputError(f"{printable(self._source)}: no frame of it can be decoded")
+            if "mov" in self._container.format.name and not os.path.exists(self._source):
+                why = (
+                    ": where the index of an MP4 stands at its end, it must be a file that can be "
+                    "wound back; ffmpeg's -movflags +faststart puts it in front"
+                )
+            raise InputError(f"{printable(self._source)}: no frame of it can be decoded{why}")
+        if damaged:
+            log.warning(
+                "%s: damaged within: %s left out, and what follows is numbered without them",
+                self._source,
+                quantity(damaged, "packet"),
+            )
 
     def close(self) -> None:
         """See `Video`. A container that another thread reads is left to that thread, which ends."""

@@ -25,6 +25,7 @@ from ovseg_cli.printable import printable
 logger = logging.getLogger(__name__)
 
 BASE = Fraction(1, 90000)  # seconds, of the time stamps: whole for all usual rates
+_LAYOUTS = {1: "mono", 2: "stereo"}  # of sound of which AVI tells the number of channels alone
 BT709 = 1  # colour primaries, transfer and matrix, as ITU-T H.273 and ffmpeg number them
 LONGEST = 2**31 - 1  # units of time that MP4 shows a picture, at most
 LIMITED = 1  # range of colours, as ffmpeg numbers them: 16 to 235
@@ -226,7 +227,7 @@ def join(
                 heard = sound and _track(container, source, sound.source)
                 packets = _of_pieces(av, pieces, pictures, end)
                 if sound is not None and heard is not None:
-                    stream = container.add_stream_from_template(heard)
+                    stream = _sound_stream(container, heard)
                     packets = _merged(packets, _of_sound(av, heard, stream, sound))
                 for packet in packets:
                     container.mux(packet)
@@ -258,6 +259,13 @@ def _track(container: Any, source: Any, name: str) -> Any:
         logger.warning("%s: its sound (%s) is left out: MP4 cannot hold it", printable(name), kind)
         return None
     return found
+
+
+def _sound_stream(container: Any, heard: Any) -> Any:
+    stream, layout = container.add_stream_from_template(heard), heard.codec_context.layout
+    if layout.name.endswith("channels") and layout.nb_channels in _LAYOUTS:
+        stream.codec_context.layout = _LAYOUTS[layout.nb_channels]  # which MP4 wants to be told
+    return stream
 
 
 def _of_pieces(av: Any, pieces: Sequence[Piece], stream: Any, end: float | None) -> Iterator[Any]:

@@ -185,8 +185,11 @@ def lengths(path):
         ([], 3, 3.5),
         (["--every", 3, "--fill", "none"], 3, 3.5),
         (["--start", 0.3], 2.6, 3.1),
-        # Where the end is chosen, about one more frame: 3/4 s on average.
-        (["--end", 0.9], 0.4 + 0.75, 0.4 + 0.75),
+        (["--end", 0.9], 0.9, 0.9),
+        (["--end", 2.5, "--fps", 1, "--fill", "none"], 2.5, 2.5),
+        (["--end", 60], 3, 3.5),
+        (["--start", 0.3, "--end", 2], 1.6, 1.6),  # from the picture at 0.4 s on
+        # Of so many pictures the last is shown for about one: 3/4 s on average.
         (["--max-frames", 2], 0.2 + 0.75, 0.2 + 0.75),
     ],
 )
@@ -227,6 +230,11 @@ def test_a_folder_of_pictures(video, tmp_path):
 def test_a_video_on_standard_input(video, clip, tmp_path):
     assert video("-", "--save", "stats", stdin=clip.read_bytes()).code == 0
     assert len({row["frame"] for row in rows(tmp_path / "out/stdin.stats.csv")}) == COUNT
+
+
+def test_names_and_a_clip_on_standard_input(video, clip, tmp_path):
+    ended = video("-", "--vocab", "-", stdin=clip.read_bytes())
+    assert ended.code == 2 and "both the class names and the inputs" in ended.err
 
 
 def test_sound_that_cannot_be_read_again_is_said_to_be_left_out(video, tmp_path):

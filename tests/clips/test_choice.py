@@ -51,6 +51,15 @@ def test_rounded_time_stamps_do_not_shift_a_rate():
     assert max(np.diff(indices)) <= 4
 
 
+@pytest.mark.parametrize("rate", [24, 25, 30, 30000 / 1001, 60])
+def test_a_clips_own_rate_takes_every_frame_of_it(rate):
+    """Whose time stamps Matroska has in whole milliseconds."""
+    times = [round(i / rate, 3) for i in range(200)]
+    assert len(picked(Choice(rate=round(rate, 3), hold=False), times)) == 200
+    halves = [index for index, _ in picked(Choice(rate=rate / 2, hold=False), times)]
+    assert halves == list(range(0, 200, 2))
+
+
 def test_the_end_is_not_part_of_it():
     assert [i for i, _ in picked(Choice(end=0.5), TENTHS)] == [0, 1, 2, 3, 4]
 

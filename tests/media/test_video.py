@@ -19,6 +19,7 @@ from PIL import Image
 
 from ovseg_cli.errors import InputError, UsageError
 from ovseg_cli.media import camera
+from ovseg_cli.media.images import read_image
 from ovseg_cli.media.pipe import Pipe
 from ovseg_cli.media.pyav import Clock
 from ovseg_cli.media.video import open_video
@@ -115,6 +116,54 @@ def test_containers_codecs_and_depths(tmp_path, name, codec, kind):
     assert red[0] > 190 and red[2] < 60
     assert info.frames is None or abs(info.frames - 20) <= 1
     assert not info.has_audio
+
+
+def test_what_is_transparent_lies_over_white(tmp_path):
+    """As in a photo: a PNG, which ffmpeg reads too, gives what `read_image` does."""
+    pixels = np.zeros((48, 64, 4), np.uint8)
+    pixels[..., 0], pixels[:, 32:, 3], pixels[:, 16:32, 3] = 200, 255, 128
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgra"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+        container.mux(stream.encode())
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = read_image(tmp_path / "a.png").pixels
+    assert (expected[:, :16] == 255).all() and (expected[:, 32:] == (200, 0, 0)).all()
+    for name in ("a.mkv", "a.png"):
+        (frame,) = read(tmp_path / name)[1]
+        np.testing.assert_array_equal(frame.pixels, expected)
+
+
+def test_damage_within_is_told(tmp_path, caplog):
+    path = write(tmp_path / "a.avi", STEADY, codec="mjpeg", kind="yuvj420p")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux() if packet.size]
+        position, size = packets[10].pos, packets[10].size
+    assert len(read(path)[1]) == 20 and not caplog.records
+    with path.open("r+b") as file:
+        file.seek(position + 8)
+        file.write(bytes(size))
+    assert len(read(path)[1]) == 19
+    assert "a.avi: damaged within: 1 packet left out" in caplog.text
+
+
+def test_a_piped_film_whose_index_stands_at_its_end(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)  # much to be read
+    monkeypatch.setattr(sys.modules[__name__], "picture", lambda index, *_: np.roll(noise, index))
+    path = write(tmp_path / "a.mp4", STEADY, size=(320, 240))
+    assert len(read(path)[1]) == 20
+    reading, writing = os.pipe()
+    threading.Thread(target=pour, args=(path.read_bytes(), writing), daemon=True).start()
+    with os.fdopen(reading, "rb") as stream:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+        with pytest.raises(InputError, match="index of an MP4 stands at its end.*faststart"):
+            read("-")
+
+
+def pour(data, writing):
+    with os.fdopen(writing, "wb") as stream:
+        stream.write(data)
 
 
 def test_frames_keep_their_times_where_they_come_unevenly(tmp_path):

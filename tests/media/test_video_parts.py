@@ -234,6 +234,23 @@ def test_of_several_sounds_the_one_that_is_played_goes_along(tmp_path):
         assert float(copied.duration * copied.time_base) == pytest.approx(1, abs=0.1)
 
 
+def test_sound_of_which_only_the_number_of_channels_is_known(tmp_path):
+    """As AVI has it, of two channels: MP4 wants to be told that they are left and right."""
+    source = tmp_path / "sound.avi"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 32000), np.int16), "s16", "stereo")
+        frame.sample_rate, frame.pts = 16000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    part = write(tmp_path / "1.mp4", range(5))
+    join([Piece(part, 0.0, 5)], tmp_path / "whole.mp4", PICTURES, Sound(str(source)))
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        (copied,) = container.streams.audio
+        assert copied.layout.name == "stereo"
+        assert float(copied.duration * copied.time_base) == pytest.approx(1, abs=0.1)
+
+
 def test_sound_that_the_file_cannot_hold_is_left_out(tmp_path, caplog):
     part = write(tmp_path / "1.mp4", range(5))
     source = sounding(tmp_path / "a.wav", "pcm_mulaw")
