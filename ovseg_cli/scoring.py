@@ -18,7 +18,7 @@ from ovseg_cli.model.network import Network, NetworkOutput, TextFeatures
 from ovseg_cli.model.pamr import refined
 from ovseg_cli.model.score_map import MaskScores, ScoreMap, score_map
 from ovseg_cli.model.tiles import SharpTiledScores, Tile, TiledScores, ramp, window_starts
-from ovseg_cli.model.views import mean, unmirrored
+from ovseg_cli.model.views import mean, mean_of_patches, unmirrored
 from ovseg_cli.outside_masks import MaskSource, certain_logits, pooled, require_masks
 from ovseg_cli.prepared import Prepared, in_mirror, padded, prepare, resized
 
@@ -156,7 +156,8 @@ class Scorer:
                 logits = self.network.classify_masks(patches, regions, text).class_logits
                 self._require_finite(logits)
                 looks.append(logits[0].softmax(-1))
-        return MaskScores(torch.stack(looks).mean(0), found)
+        joined = mean_of_patches(looks, -1) if len(looks) > 1 else looks[0]
+        return MaskScores(joined, found)
 
     def _features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         with self._autocast():

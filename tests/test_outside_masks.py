@@ -12,6 +12,7 @@ from ovseg_cli.frame import Frame
 from ovseg_cli.importing import import_checkpoint
 from ovseg_cli.loading import load_model
 from ovseg_cli.model.network import TextFeatures
+from ovseg_cli.model.views import mean_of_patches
 from ovseg_cli.prepared import Prepared, prepare
 from ovseg_cli.segmenter import Segmenter
 
@@ -52,7 +53,7 @@ def probabilities_of_all_at_once(scorer):
             if logits is None and not looks:  # the first look has been taken before, at unit length
                 patches = F.normalize(patches, dim=-1)
             looks.append(network.classify_masks(patches, regions, text).class_logits[0].softmax(-1))
-    return torch.stack(looks).mean(0)
+    return mean_of_patches(looks, -1) if len(looks) > 1 else looks[0]
 
 
 @pytest.mark.parametrize("attention", [None, "mask"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from ovseg_cli.model.score_map import (
     Sharp,
     sharpened,
 )
+from ovseg_cli.model.tiles import TiledScores
+
+_LEAST = 1e-20  # of a probability, so that it has a logarithm
 
 
 def unmirrored(output: NetworkOutput) -> NetworkOutput:
@@ -28,7 +32,11 @@ def unmirrored(output: NetworkOutput) -> NetworkOutput:
 
 
 def mean(maps: Sequence[ScoreMap]) -> ScoreMap:
-    """The mean of several maps of one photo, at the size of the first."""
+    """The mean of several maps of one photo, at the size of the first.
+
+    Where a patch has one distribution over the classes it is that of `mean_of_patches`; of sums
+    over regions, which are no distributions, the arithmetic one.
+    """
     base = maps[0]
     if len(maps) == 1:
         return base
@@ -41,8 +49,32 @@ def mean(maps: Sequence[ScoreMap]) -> ScoreMap:
                 mask_logits=torch.cat([m.mask_logits for m in alike]),
             )
     if isinstance(base, GridScores):  # small enough to be held
-        return GridScores(MeanScores(maps).rows(0, base.size_hw[0]), base.span_hw)
-    return SharpMeanScores(maps) if isinstance(base, Sharp) else MeanScores(maps)
+        return GridScores(PatchMeanScores(maps).rows(0, base.size_hw[0]), base.span_hw)
+    if isinstance(base, Sharp):
+        return SharpMeanScores(maps)
+    of_patches = isinstance(base, TiledScores | PatchMeanScores)
+    return PatchMeanScores(maps) if of_patches else MeanScores(maps)
+
+
+def mean_of_patches(distributions: Iterable[Tensor], dim: int) -> Tensor:
+    """The mean of distributions over K classes and R, the non-object mass, which comes last.
+
+    With m the mass that a look gives to all names, they have the mean of m, and share it as in the
+    geometric mean of p_k / m, a look counting as much as its m. So a look that is sure that it is
+    not this name says more than in the arithmetic mean; one that sees none of them does not.
+    (weights/EXPERIMENTS.md, "Looks at a photo".)
+    """
+    count, rest, total, logs = 0, *torch.zeros(3)
+    for distribution in distributions:
+        classes = distribution.shape[dim] - 1
+        names = distribution.narrow(dim, 0, classes).clamp(min=_LEAST)  # a copy
+        mass = names.sum(dim, keepdim=True)
+        logs = logs + names.div_(mass).log_().mul_(mass)
+        total = total + mass
+        rest = rest + distribution.narrow(dim, classes, 1)
+        count += 1
+    shares = (logs / total).softmax(dim)
+    return torch.cat([shares * (total / count), rest / count], dim)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +100,13 @@ class MeanScores:
 
     def rows(self, first: int, last: int) -> Tensor:
         """See `ScoreMap`."""
-        base, *others = self.maps
-        total = base.rows(first, last).clone()
-        for scores in others:
-            total += self._read(scores, first, last)
-        return total / len(self.maps)
+        return reduce(torch.add, self._read_all(first, last)) / len(self.maps)
+
+    def _read_all(self, first: int, last: int) -> Iterator[Tensor]:
+        """Of each map what it has at the places of some rows of the first."""
+        return (self._read(scores, first, last) for scores in self.maps)
 
     def _read(self, scores: ScoreMap, first: int, last: int) -> Tensor:
-        """Another map at the places of some rows of the first."""
         if (scores.size_hw, scores.span_hw) == (self.size_hw, self.span_hw):
             return scores.rows(first, last)
         down, across = (
@@ -88,6 +119,15 @@ class MeanScores:
         part = scores.rows(start, end)
         read: Tensor = weights.to(part) @ part @ across.T.to(part)
         return read
+
+
+@dataclass(frozen=True, eq=False)
+class PatchMeanScores(MeanScores):
+    """The same of maps that have one distribution over the classes at each number."""
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """See `ScoreMap`."""
+        return mean_of_patches(self._read_all(first, last), 0)
 
 
 @dataclass(frozen=True, eq=False)

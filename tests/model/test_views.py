@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -113,6 +114,40 @@ def test_a_mean_can_be_read_a_few_rows_at_a_time():
 
 def test_the_mean_of_maps_made_of_windows():
     weights = torch.ones(4), torch.ones(6)
-    parts = [GridScores(torch.full((2, 4, 6), value), (4, 6)) for value in (0.2, 0.6)]
+    shares = [torch.tensor([share, 1 - share])[:, None, None] for share in (0.2, 0.6)]
+    parts = [GridScores(share.expand(2, 4, 6), (4, 6)) for share in shares]
     maps = [TiledScores([Tile(part, 0, 0, *weights)], (4, 6), (4, 6)) for part in parts]
-    torch.testing.assert_close(mean(maps).rows(1, 3), torch.full((2, 2, 6), 0.4))
+    expected = torch.tensor([0.4, 0.6])[:, None, None].expand(2, 2, 6)  # of one name
+    torch.testing.assert_close(mean(maps).rows(1, 3), expected)
+    torch.testing.assert_close(mean([mean(maps), *maps]).rows(1, 3), expected)
+
+
+def test_the_mean_of_patches():
+    """By hand: the names have (0.8 + 0.2) / 2 of the mass, and what of it each has is as the first
+    look says, whose mass is four times the second's: (3/4)^0.8 (1/2)^0.2 : (1/4)^0.8 (1/2)^0.2."""
+    looks = [torch.tensor(p)[:, None, None] for p in ([0.6, 0.2, 0.2], [0.1, 0.1, 0.8])]
+    found = mean([GridScores(look, (1, 1)) for look in looks]).probabilities[:, 0, 0]
+    ratio = 3**0.8
+    expected = [0.5 * ratio / (1 + ratio), 0.5 / (1 + ratio), 0.5]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+def test_the_mean_of_patches_that_rule_something_out():
+    """Against the definition in double precision; a look alone, and alike ones, change nothing."""
+    torch.manual_seed(0)
+    looks = [(3 * torch.randn(5, 3, 4)).softmax(0) for _ in range(3)]
+    looks[1][2] = 0
+    looks[1] /= looks[1].sum(0)
+    looks[2][:4, 0, 0], looks[2][4, 0, 0] = 0, 1  # none of the names at all
+    p = np.stack(looks).astype(np.float64)[:, :-1].clip(1e-20)
+    mass = p.sum(1, keepdims=True)
+    product = ((p / mass) ** (mass / mass.sum(0))).prod(0)
+    expected = product / product.sum(0) * mass.mean(0)
+    found = mean([GridScores(look, (3, 4)) for look in looks]).probabilities
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found[:-1].numpy(), expected, atol=1e-6)
+    torch.testing.assert_close(found.sum(0), torch.ones(3, 4))
+    torch.testing.assert_close(mean([GridScores(looks[0], (3, 4))] * 3).probabilities, looks[0])
+    void = torch.zeros(5, 1, 1)
+    void[-1] = 1
+    assert mean([GridScores(void, (1, 1))] * 2).probabilities.isfinite().all()
