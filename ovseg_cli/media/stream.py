@@ -49,9 +49,11 @@ class Stream:
             cause = error if shown == source else None
             raise InputError(f"{printable(shown)}: {why}") from cause
         self._stream = self._container.streams.best("video")  # not the cover of a film
-        if self._stream is None:
+        cover = self._av.stream.Disposition.attached_pic
+        if self._stream is None or self._stream.disposition & cover:
             self._container.close()
-            raise InputError(f"{printable(shown)}: it holds no pictures")
+            only = "" if self._stream is None else " but a cover"
+            raise InputError(f"{printable(shown)}: it holds no pictures{only}")
         self._stream.thread_type = "AUTO"
         self.zero, self.pixel_aspect = 0.0, Fraction(1)
         self.end: float | None = None
@@ -188,6 +190,8 @@ class Stream:
                     ": where the index of an MP4 stands at its end, it must be a file that can be "
                     "wound back; ffmpeg's -movflags +faststart puts it in front"
                 )
+            if "webp" in self._container.format.name:
+                why = ": ffmpeg reads no animated WebP; make a GIF of it, or a folder of pictures"
             raise InputError(f"{printable(self._source)}: no frame of it can be decoded{why}")
         if damaged:
             log.warning(

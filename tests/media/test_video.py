@@ -161,6 +161,28 @@ def test_a_piped_film_whose_index_stands_at_its_end(tmp_path, monkeypatch):
             read("-")
 
 
+def test_an_animated_webp(tmp_path):
+    shown = [Image.fromarray(picture(index)) for index in range(3)]
+    shown[0].save(tmp_path / "a.webp", save_all=True, append_images=shown[1:], lossless=True)
+    with pytest.raises(InputError, match="ffmpeg reads no animated WebP; make a GIF"):
+        read(tmp_path / "a.webp")
+
+
+def test_a_song_with_a_cover_is_no_clip(tmp_path):
+    with av.open(str(tmp_path / "a.mp3"), "w") as container:
+        sound = container.add_stream("mp3", rate=44100, layout="mono")
+        cover = container.add_stream("png")
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(1), format="rgb24")))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.int16), "s16", "mono")
+        frame.sample_rate, frame.pts = 44100, 0
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    with pytest.raises(InputError, match="it holds no pictures but a cover"):
+        read(tmp_path / "a.mp3")
+
+
 def pour(data, writing):
     with os.fdopen(writing, "wb") as stream:
         stream.write(data)
