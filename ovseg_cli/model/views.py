@@ -69,12 +69,12 @@ def mean_of_patches(distributions: Iterable[Tensor], dim: int) -> Tensor:
         classes = distribution.shape[dim] - 1
         names = distribution.narrow(dim, 0, classes).clamp(min=_LEAST)  # a copy
         mass = names.sum(dim, keepdim=True)
-        logs = logs + names.div_(mass).log_().mul_(mass)
+        logs = logs + names.log_().mul_(mass)  # of p: log m is the same for all names
         total = total + mass
         rest = rest + distribution.narrow(dim, classes, 1)
         count += 1
-    shares = (logs / total).softmax(dim)
-    return torch.cat([shares * (total / count), rest / count], dim)
+    shares = (logs / total).softmax(dim).mul_(total / count)
+    return torch.cat([shares, rest / count], dim)
 
 
 @dataclass(frozen=True, eq=False)
