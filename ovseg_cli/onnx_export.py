@@ -136,9 +136,12 @@ size_divisibility. text_features: a row of length 1 for each phrase, as the mode
 gives it. Logits have a column for each phrase and a last one for what is none of them; a class of
 several phrases has the largest of theirs; then a softmax over classes and non-object.
 mask_logits: one map for each query at mask_stride; pixel scores are the sum over queries of
-sigmoid(mask) times class probability. ovseg takes the mean of the pixel scores of a photo, of its
-mirror image (if mirror says so; its sizes are mirror_scale times the photo's), and of both at
-min_size and max_size times each of scales.
+sigmoid(mask) times class probability. patch_logits: a row for each patch, whose scores are its
+class probabilities. ovseg looks at a photo, at its mirror image (if mirror says so; its sizes are
+mirror_scale times the photo's), and at both at min_size and max_size times each of scales, and
+takes the mean of the pixel scores. Of patches that is, with m the sum of a look's scores of all
+classes: the classes have the mean of m, and share it as the products over all looks of
+score ** (m / sum of m).
 """
 
 
