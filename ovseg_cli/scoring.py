@@ -156,8 +156,7 @@ class Scorer:
                 logits = self.network.classify_masks(patches, regions, text).class_logits
                 self._require_finite(logits)
                 looks.append(logits[0].softmax(-1))
-        joined = mean_of_patches(looks, -1) if len(looks) > 1 else looks[0]
-        return MaskScores(joined, found)
+        return MaskScores(mean_of_patches(looks, -1), found)
 
     def _features(self, images: Tensor, mask_logits: Tensor | None = None) -> Tensor:
         with self._autocast():

@@ -53,7 +53,7 @@ def probabilities_of_all_at_once(scorer):
             if logits is None and not looks:  # the first look has been taken before, at unit length
                 patches = F.normalize(patches, dim=-1)
             looks.append(network.classify_masks(patches, regions, text).class_logits[0].softmax(-1))
-    return mean_of_patches(looks, -1) if len(looks) > 1 else looks[0]
+    return mean_of_patches(looks, -1)
 
 
 @pytest.mark.parametrize("attention", [None, "mask"])

@@ -61,8 +61,8 @@ def mean_of_patches(distributions: Iterable[Tensor], dim: int) -> Tensor:
 
     With m the mass that a look gives to all names, they have the mean of m, and share it as in the
     geometric mean of p_k / m, a look counting as much as its m. So a look that is sure that it is
-    not this name says more than in the arithmetic mean; one that sees none of them does not.
-    (weights/EXPERIMENTS.md, "Looks at a photo".)
+    not this name says more than in the arithmetic mean; one that sees none of them does not. A look
+    alone stays as it is. (weights/EXPERIMENTS.md, "Looks at a photo".)
     """
     count, rest, total, logs = 0, *torch.zeros(3)
     for distribution in distributions:
@@ -73,6 +73,8 @@ def mean_of_patches(distributions: Iterable[Tensor], dim: int) -> Tensor:
         total = total + mass
         rest = rest + distribution.narrow(dim, classes, 1)
         count += 1
+    if count == 1:
+        return distribution
     shares = (logs / total).softmax(dim).mul_(total / count)
     return torch.cat([shares, rest / count], dim)
 
