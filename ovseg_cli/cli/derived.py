@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from ovseg_cli.run_folder.layout import EXPORTED, EXPORTS, PAGE
+from ovseg_cli.run_folder.layout import EXPORTS, PAGE
 
 
 def discard_derived(out: Path) -> None:
@@ -20,6 +20,8 @@ def discard_derived(out: Path) -> None:
 
 def outdated(out: Path, formats: Collection[str]) -> list[str]:
     """What of that is there although results have come since; formats: what was written anew."""
-    exports = (listing.parent for listing in (out / EXPORTS).glob(f"*/{EXPORTED}"))
-    older = sorted(f"{EXPORTS}/{place.name}" for place in exports if place.name not in formats)
+    from ovseg_cli.run_folder.earlier_results import exported
+
+    exports = (place.name for place in exported(out / EXPORTS))
+    older = [f"{EXPORTS}/{name}" for name in exports if name not in formats]
     return [*([PAGE] if (out / PAGE).exists() else []), *older]

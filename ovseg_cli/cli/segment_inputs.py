@@ -6,6 +6,7 @@ import codecs
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,9 +162,12 @@ def _made_by_others(places: Iterable[str], texts: Iterable[str]) -> set[str]:
     from ovseg_cli.run_folder.earlier_results import folders_with_results, result_folders
     from ovseg_cli.run_folder.layout import STATE
 
+    @cache  # many of the places may lie in one folder of results
+    def own(root: Path) -> list[Path]:
+        return folders_with_results(root) if (root / STATE).is_dir() else []
+
     def is_made(place: Path, root: Path) -> bool:
-        own = folders_with_results(root) if (root / STATE).is_dir() else []
-        return any(place.is_relative_to(folder) for folder in own)
+        return any(place.is_relative_to(folder) for folder in own(root))
 
     names = {folder.name for folder in result_folders(Path())}
     made: dict[str, list[Path]] = {}

@@ -20,6 +20,7 @@ from ovseg_cli.json_files import read_json
 from ovseg_cli.links import first_link
 from ovseg_cli.media.opencv import load_opencv
 from ovseg_cli.printable import printable
+from ovseg_cli.run_folder.earlier_results import exported
 from ovseg_cli.run_folder.finished_run import vocabulary_of
 from ovseg_cli.run_folder.layout import EXPORTED
 from ovseg_cli.segmentation import Segmentation
@@ -88,13 +89,12 @@ def export(run: LabelledRun, entry: Format, folder: Path, options: ExportOptions
 
 def discard_exports(folder: Path) -> None:
     """Remove what exports have written into folders below this one, as far as possible."""
-    for listing in folder.glob(f"*/{EXPORTED}"):
-        place = listing.parent
+    for place in exported(folder):
         if first_link(folder.parent, place) is not None:
             continue
         files = [place / name for name in _listed(place)]
         files = [file for file in files if first_link(place, file.parent) is None]
-        remove([*files, listing])
+        remove([*files, place / EXPORTED])
         above = {parent for file in files for parent in file.parents if place in parent.parents}
         for empty in (*sorted(above, reverse=True), place):
             with suppress(OSError):  # others' files stay, and the folders that hold them

@@ -65,8 +65,12 @@ def folders_with_results(root: Path) -> list[Path]:
     Photographers call folders "exports", too: of that only those that an export has noted.
     """
     page = [root / layout.PAGE_FILES] if (root / layout.PAGE).exists() else []
-    noted = (root / layout.EXPORTS).glob(f"*/{layout.EXPORTED}")
-    return [*_photo_folders(root), *page, *(listing.parent for listing in noted)]
+    return [*_photo_folders(root), *page, *exported(root / layout.EXPORTS)]
+
+
+def exported(folder: Path) -> list[Path]:
+    """The folders of formats in this one in which an export has noted what it has written."""
+    return sorted(listing.parent for listing in folder.glob(f"*/{layout.EXPORTED}"))
 
 
 def files_of(root: Path, entry: Entry) -> list[Path]:
