@@ -17,7 +17,7 @@ from PIL import Image
 
 from ovseg_cli.errors import InputError
 from ovseg_cli.frame import Frame
-from ovseg_cli.media.conversion import over_white
+from ovseg_cli.media.conversion import by_strips, over_white
 from ovseg_cli.media.images import MAX_PIXELS
 from ovseg_cli.media.pipe import standard_input
 from ovseg_cli.media.pyav import Clock, load_av, local_file, reason
@@ -151,13 +151,11 @@ class Stream:
 
     def _rgb(self, decoded: Any) -> np.ndarray:
         """As a photo of the same picture is read: what is transparent lies over white."""
-        pixels: np.ndarray
-        if any(component.is_alpha for component in decoded.format.components):
-            pixels = decoded.to_ndarray(format="rgba")
-            if pixels[..., 3].min() < 255:
-                return np.asarray(over_white(Image.fromarray(pixels)).convert("RGB"))
-        pixels = decoded.to_ndarray(format="rgb24")
-        return pixels
+        alpha = any(component.is_alpha for component in decoded.format.components)
+        pixels: np.ndarray = decoded.to_ndarray(format="rgba" if alpha else "rgb24")
+        if alpha and pixels[..., 3].min() < 255:
+            return np.asarray(by_strips(Image.fromarray(pixels), over_white))
+        return pixels[..., :3]
 
     def _decoded(self) -> Iterator[Any]:
         count = damaged = 0
@@ -185,13 +183,7 @@ class Stream:
         finally:
             self._waits = False
         if count == 0:
-            if "mov" in self._container.format.name and not os.path.exists(self._source):
-                why = (
-                    ": where the index of an MP4 stands at its end, it must be a file that can be "
-                    "wound back; ffmpeg's -movflags +faststart puts it in front"
-                )
-            if "webp" in self._container.format.name:
-                why = ": ffmpeg reads no animated WebP; make a GIF of it, or a folder of pictures"
+            why = self._why_nothing() or why
             raise InputError(f"{printable(self._source)}: no frame of it can be decoded{why}")
         if damaged:
             log.warning(
@@ -199,6 +191,18 @@ class Stream:
                 self._source,
                 quantity(damaged, "packet"),
             )
+
+    def _why_nothing(self) -> str:
+        """Why what could be opened gave no frame, where its kind tells; else nothing."""
+        kind = self._container.format.name
+        if "mov" in kind and not os.path.exists(self._source):
+            return (
+                ": where the index of an MP4 stands at its end, it must be a file that can be "
+                "wound back; ffmpeg's -movflags +faststart puts it in front"
+            )
+        if "webp" in kind:
+            return ": ffmpeg reads no animated WebP; make a GIF of it, or a folder of pictures"
+        return ""
 
     def close(self) -> None:
         """See `Video`. A container that another thread reads is left to that thread, which ends."""
